@@ -1,0 +1,1 @@
+//! The cluster metadata state machine: `apply(&mut Image, Command) -> Response`.

@@ -1,0 +1,1 @@
+//! Request frames: size prefix, header, the rules for which header version goes with which request version.

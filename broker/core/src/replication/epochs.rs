@@ -1,0 +1,1 @@
+//! The leader-epoch cache: which epoch begins at which offset (KIP-101, KIP-279).

@@ -1,0 +1,148 @@
+//! Kafka's quantities as types that cannot be mixed up.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl From<$inner> for $name {
+            fn from(value: $inner) -> Self {
+                Self(value)
+            }
+        }
+
+        impl From<$name> for $inner {
+            fn from(value: $name) -> $inner {
+                value.0
+            }
+        }
+    };
+}
+
+number! {
+    /// Position of a record in a partition. −1 where the protocol says "none".
+    Offset(i64)
+}
+number! {
+    /// Number of a partition's leadership; 0 for the first leader, −1 for "unknown".
+    LeaderEpoch(i32)
+}
+number! {
+    /// Identity of an idempotent producer; −1 for "none".
+    ProducerId(i64)
+}
+number! {
+    /// Incarnation of a producer id; −1 for "none".
+    ProducerEpoch(i16)
+}
+number! {
+    /// Index of a partition within its topic.
+    PartitionIndex(i32)
+}
+number! {
+    /// `node.id` of a broker; −1 for "none".
+    BrokerId(i32)
+}
+
+impl Offset {
+    /// "No offset" on the wire.
+    pub const NONE: Offset = Offset(-1);
+
+    /// The offset `count` further on.
+    #[must_use]
+    pub fn plus(self, count: i64) -> Offset {
+        Offset(self.0 + count)
+    }
+}
+
+impl LeaderEpoch {
+    /// "No epoch" on the wire.
+    pub const NONE: LeaderEpoch = LeaderEpoch(-1);
+}
+
+impl ProducerId {
+    /// "No producer" on the wire.
+    pub const NONE: ProducerId = ProducerId(-1);
+}
+
+/// Identity of a topic that no later topic of the same name shares (KIP-516).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TopicId(pub uuid::Uuid);
+
+impl TopicId {
+    /// The id that means "none".
+    pub const ZERO: TopicId = TopicId(uuid::Uuid::nil());
+}
+
+impl fmt::Display for TopicId {
+    /// Kafka's text form: URL-safe base64 without padding.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let bits = self.0.as_u128();
+        // 22 digits of 6 bits hold 132 bits: the last digit carries only 2 of the 128.
+        for digit in 0..22 {
+            let shifted = if digit < 21 { bits >> (122 - 6 * digit) } else { bits << 4 };
+            write!(f, "{}", ALPHABET[(shifted & 63) as usize] as char)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for TopicId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != 22 {
+            return Err(format!("`{text}` is not a topic id: 22 characters expected"));
+        }
+        let mut bits: u128 = 0;
+        for (index, byte) in text.bytes().enumerate() {
+            let digit = match byte {
+                b'A'..=b'Z' => byte - b'A',
+                b'a'..=b'z' => byte - b'a' + 26,
+                b'0'..=b'9' => byte - b'0' + 52,
+                b'-' => 62,
+                b'_' => 63,
+                _ => return Err(format!("`{text}` is not a topic id: bad character at {index}")),
+            };
+            bits = if index < 21 { bits << 6 | u128::from(digit) } else { bits << 2 | u128::from(digit >> 4) };
+        }
+        Ok(TopicId(uuid::Uuid::from_u128(bits)))
+    }
+}
+
+/// A partition by name. Ordered by topic, then index.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TopicPartition {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// Partition index.
+    pub partition: PartitionIndex,
+}
+
+impl TopicPartition {
+    /// A partition of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition: PartitionIndex(partition) }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    /// Kafka's directory name, `topic-partition`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}

@@ -1,0 +1,1 @@
+//! The promises of [`crate::Env`] as checks that run against both implementations.

@@ -1,0 +1,1 @@
+//! The production Env: tokio, real sockets, real files, real clocks.

@@ -1,0 +1,10 @@
+//! The broker: server, request handlers, replica manager, logs, controller. See `ARCHITECTURE.md`.
+
+pub mod api;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod controller;
+pub mod log;
+pub mod replica;
+pub mod server;

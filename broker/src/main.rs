@@ -1,0 +1,3 @@
+//! The `gracchus` program: command line in, exit code out.
+
+fn main() {}
