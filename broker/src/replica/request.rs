@@ -27,7 +27,10 @@ pub struct ProduceRequest {
 
 impl std::fmt::Debug for ProduceRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProduceRequest").field("acks", &self.acks).field("partitions", &self.partitions).finish()
+        f.debug_struct("ProduceRequest")
+            .field("acks", &self.acks)
+            .field("partitions", &self.partitions)
+            .finish()
     }
 }
 
