@@ -60,7 +60,9 @@ impl ReplicaManager {
         let mut outcomes = Vec::with_capacity(request.partitions.len());
         for wanted in &request.partitions {
             let outcome = match self.led(&image, &wanted.tp, wanted.topic_id) {
-                Ok(led) => read(request, wanted, &led, left, nothing_yet).await.unwrap_or_else(FetchOutcome::failed),
+                Ok(led) => {
+                    read(request, wanted, &led, left, nothing_yet).await.unwrap_or_else(FetchOutcome::failed)
+                }
                 Err(not_led) => {
                     let current_leader = not_led.current_leader;
                     FetchOutcome { current_leader, ..FetchOutcome::failed(not_led.error) }

@@ -99,10 +99,20 @@ impl ReplicaManager {
 
     /// Leadership in newer epochs and failures of directories reach the replicas as messages.
     fn follow(self: &Arc<Self>) {
-        let mut tasks = vec![spawn(&*self.env, "replicas-metadata", follow_metadata(Arc::downgrade(self), self.controller.watch())).detach()];
+        let mut tasks = vec![
+            spawn(
+                &*self.env,
+                "replicas-metadata",
+                follow_metadata(Arc::downgrade(self), self.controller.watch()),
+            )
+            .detach(),
+        ];
         for directory in &self.directories {
             let watch = directory.watch_offline();
-            tasks.push(spawn(&*self.env, "replicas-directory", follow_directory(Arc::downgrade(self), watch)).detach());
+            tasks.push(
+                spawn(&*self.env, "replicas-directory", follow_directory(Arc::downgrade(self), watch))
+                    .detach(),
+            );
         }
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
@@ -162,7 +172,12 @@ impl ReplicaManager {
     }
 
     /// The handle, made (and its owner started) by the first request that needs it.
-    fn replica(self: &Arc<Self>, topic: &Topic, index: PartitionIndex, partition: &Partition) -> Arc<Replica> {
+    fn replica(
+        self: &Arc<Self>,
+        topic: &Topic,
+        index: PartitionIndex,
+        partition: &Partition,
+    ) -> Arc<Replica> {
         let mut handles = self.handles();
         let known = handles.get(&(topic.id, index));
         if let Some(replica) = known {

@@ -9,9 +9,7 @@ use gracchus_core::{LeaderEpoch, Offset, error::ResponseError};
 use gracchus_env::BoxFuture;
 
 use super::{
-    ListOffsetsPartition, ListedOffset, ReplicaManager,
-    fetch::check_epoch,
-    manager::storage_error,
+    ListOffsetsPartition, ListedOffset, ReplicaManager, fetch::check_epoch, manager::storage_error,
     view::ReplicaView,
 };
 use crate::log::StorageError;
@@ -50,9 +48,8 @@ impl ReplicaManager {
         read_committed: bool,
     ) -> Result<ListedOffset, ResponseError> {
         let image = self.image();
-        let led = self
-            .led(&image, &wanted.tp, gracchus_core::TopicId::ZERO)
-            .map_err(|not_led| not_led.error)?;
+        let led =
+            self.led(&image, &wanted.tp, gracchus_core::TopicId::ZERO).map_err(|not_led| not_led.error)?;
         let view = led.replica.view().await?;
         check_epoch(&view, wanted.current_leader_epoch)?;
         let end = view.consumer_end(read_committed);

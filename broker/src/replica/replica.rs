@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use gracchus_core::{LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig};
+use gracchus_core::{
+    LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
