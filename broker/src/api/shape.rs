@@ -11,6 +11,8 @@
 
 use std::fmt;
 
+use kafka_protocol::protocol::StrBytes;
+
 /// Type of a field.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -22,6 +24,8 @@ pub enum Kind {
     Blob,
     /// Elements of a fixed size, as many bytes each.
     Numbers(usize),
+    /// Strings; unlike structures they have no tagged section.
+    Texts,
     /// Structures.
     Array(&'static Structure),
     /// A single structure.
@@ -149,10 +153,7 @@ impl Walk<'_> {
     fn value(&mut self, kind: Kind) -> Result<(), Malformed> {
         match kind {
             Kind::Fixed(size) => self.skip(size),
-            Kind::Text => {
-                let length = if self.flexible { self.compact_length()? } else { self.short_length()? };
-                self.skip(length)
-            }
+            Kind::Text => self.text(),
             Kind::Blob => {
                 let length = self.length()?;
                 self.skip(length)
@@ -162,17 +163,29 @@ impl Walk<'_> {
                 self.memory += count.saturating_mul(size);
                 self.skip(count.saturating_mul(size))
             }
+            Kind::Texts => {
+                let count = self.count()?;
+                self.memory += count * size_of::<StrBytes>();
+                (0..count).try_for_each(|_| self.text())
+            }
             Kind::Array(element) => {
-                let count = self.length()?;
-                // Every element takes a byte at least: a count beyond that is a lie that need not be walked.
-                if count > self.rest.len() {
-                    return Err(Malformed::Truncated);
-                }
+                let count = self.count()?;
                 self.memory += count * element.memory;
                 (0..count).try_for_each(|_| self.structure(element))
             }
             Kind::Inline(structure) => self.structure(structure),
         }
+    }
+
+    fn text(&mut self) -> Result<(), Malformed> {
+        let length = if self.flexible { self.compact_length()? } else { self.short_length()? };
+        self.skip(length)
+    }
+
+    /// Length of an array. Every element takes a byte at least: a count beyond that is a lie and need not be walked.
+    fn count(&mut self) -> Result<usize, Malformed> {
+        let count = self.length()?;
+        if count > self.rest.len() { Err(Malformed::Truncated) } else { Ok(count) }
     }
 
     fn tagged(&mut self, structure: &Structure) -> Result<(), Malformed> {
