@@ -73,7 +73,8 @@ impl FetchResponse {
     pub fn encode(self, envelope: &Envelope) -> Answer {
         let version = envelope.api_version;
         let partitions: usize = self.topics.iter().map(|topic| topic.partitions.len()).sum();
-        let mut out = Pieces { head: envelope.open(64 + 80 * partitions), first: None, rest: Vec::new(), more: 0 };
+        let mut out =
+            Pieces { head: envelope.open(64 + 80 * partitions), first: None, rest: Vec::new(), more: 0 };
         out.response(self, version);
         match out.finish() {
             Ok(pieces) => Answer::Pieces(pieces),
@@ -198,7 +199,11 @@ fn put_aborted(out: &mut BytesMut, aborted: Option<&[(ProducerId, Offset)]>, ver
         return if flexible { put_varint(out, 0) } else { out.put_i32(-1) };
     };
     let count = u32::try_from(aborted.len()).expect("aborted transactions of one fetch");
-    if flexible { put_varint(out, count + 1) } else { out.put_u32(count) }
+    if flexible {
+        put_varint(out, count + 1)
+    } else {
+        out.put_u32(count)
+    }
     for (producer, first_offset) in aborted {
         out.put_i64(producer.0);
         out.put_i64(first_offset.0);
@@ -347,9 +352,14 @@ mod tests {
     }
 
     fn mirror_topic(ours: &FetchedTopic, version: i16) -> theirs::FetchableTopicResponse {
-        let partitions = ours.partitions.iter().map(|partition| mirror_partition(partition, version)).collect();
+        let partitions =
+            ours.partitions.iter().map(|partition| mirror_partition(partition, version)).collect();
         let topic = theirs::FetchableTopicResponse::default().with_partitions(partitions);
-        if version >= 13 { topic.with_topic_id(ours.id.0) } else { topic.with_topic(TopicName(text(&ours.name))) }
+        if version >= 13 {
+            topic.with_topic_id(ours.id.0)
+        } else {
+            topic.with_topic(TopicName(text(&ours.name)))
+        }
     }
 
     fn mirror_partition(ours: &FetchedPartition, version: i16) -> theirs::PartitionData {

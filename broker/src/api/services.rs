@@ -30,12 +30,12 @@ impl std::fmt::Debug for Services {
 }
 
 /// A string of our own as kafka-protocol wants it.
-pub fn text(text: &str) -> kafka_protocol::protocol::StrBytes {
+pub(super) fn text(text: &str) -> kafka_protocol::protocol::StrBytes {
     kafka_protocol::protocol::StrBytes::from_string(text.to_owned())
 }
 
 /// An error as a client of that version understands it: old ones do not know KAFKA_STORAGE_ERROR.
-pub fn spoken(error: ResponseError, knows_storage_errors: bool) -> ResponseError {
+pub(super) fn spoken(error: ResponseError, knows_storage_errors: bool) -> ResponseError {
     match error {
         ResponseError::KafkaStorageError if !knows_storage_errors => ResponseError::NotLeaderOrFollower,
         error => error,

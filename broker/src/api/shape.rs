@@ -193,7 +193,8 @@ impl Walk<'_> {
         for index in 0..count {
             let tag = self.varint()?;
             let size = self.varint()? as usize;
-            let known = structure.fields.iter().find(|field| field.tag == Some(tag) && field.exists(self.version));
+            let known =
+                structure.fields.iter().find(|field| field.tag == Some(tag) && field.exists(self.version));
             match known {
                 Some(field) => {
                     let before = self.rest.len();

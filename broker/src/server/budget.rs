@@ -16,7 +16,7 @@ use crate::replica::Charge;
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Budget {
+pub(super) struct Budget {
     permits: Arc<Semaphore>,
     total: u32,
     waiting: AtomicUsize,
@@ -24,14 +24,14 @@ pub struct Budget {
 
 impl Budget {
     /// A budget of `bytes`, at most 4 GiB − 1.
-    pub fn new(bytes: u64) -> Arc<Self> {
+    pub(super) fn new(bytes: u64) -> Arc<Self> {
         let total = u32::try_from(bytes).unwrap_or(u32::MAX).max(1);
         let permits = Arc::new(Semaphore::new(total as usize));
         Arc::new(Self { permits, total, waiting: AtomicUsize::new(0) })
     }
 
     /// Takes `bytes`, waiting as long as others hold too much.
-    pub async fn take(&self, bytes: usize) -> Charge {
+    pub(super) async fn take(&self, bytes: usize) -> Charge {
         let share = self.share(bytes);
         if let Ok(permit) = self.permits.clone().try_acquire_many_owned(share) {
             return Arc::new(permit);
@@ -43,18 +43,19 @@ impl Budget {
     }
 
     /// Takes `bytes` if they are there now.
-    pub fn try_take(&self, bytes: usize) -> Option<Charge> {
+    pub(super) fn try_take(&self, bytes: usize) -> Option<Charge> {
         let permit = self.permits.clone().try_acquire_many_owned(self.share(bytes)).ok()?;
         Some(Arc::new(permit))
     }
 
     /// How many connections wait for memory.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
     /// Bytes that nobody holds.
-    pub fn available(&self) -> usize {
+    pub(super) fn available(&self) -> usize {
         self.permits.available_permits()
     }
 

@@ -16,7 +16,7 @@ const FIRST_CAPACITY: usize = 64 << 10;
 
 /// Buffers waiting for their next use, at most `limit` bytes of them.
 #[derive(Debug)]
-pub struct BufferPool {
+pub(super) struct BufferPool {
     free: Mutex<Free>,
     limit: usize,
 }
@@ -30,12 +30,12 @@ struct Free {
 
 impl BufferPool {
     /// A pool that keeps up to `limit` bytes.
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { free: Mutex::default(), limit })
     }
 
     /// An empty buffer for a frame of `length` bytes: a recycled one that holds it all, else a small fresh one.
-    pub fn take(&self, length: usize) -> BytesMut {
+    pub(super) fn take(&self, length: usize) -> BytesMut {
         let rounded = rounded(length);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(size) = free.buffers.range(rounded..=rounded * 2).next().map(|(size, _)| *size) else {
@@ -52,18 +52,19 @@ impl BufferPool {
     }
 
     /// Makes room for more of a frame of `length` bytes: doubles, but never beyond what the frame needs.
-    pub fn grow(buffer: &mut BytesMut, length: usize) {
+    pub(super) fn grow(buffer: &mut BytesMut, length: usize) {
         let target = (buffer.capacity() * 2).clamp(FIRST_CAPACITY, rounded(length).max(FIRST_CAPACITY));
         buffer.reserve(target.saturating_sub(buffer.len()).max(1));
     }
 
     /// The filled buffer as shared bytes; it comes back to the pool with the last of them.
-    pub fn share(self: &Arc<Self>, buffer: BytesMut) -> Bytes {
+    pub(super) fn share(self: &Arc<Self>, buffer: BytesMut) -> Bytes {
         Bytes::from_owner(Lent { buffer, pool: self.clone() })
     }
 
+    #[cfg(test)]
     /// Bytes of capacity that wait in the pool.
-    pub fn idle_bytes(&self) -> usize {
+    pub(super) fn idle_bytes(&self) -> usize {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
 

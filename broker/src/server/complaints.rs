@@ -13,7 +13,7 @@ const PER_WINDOW: u32 = 10;
 
 /// A rate-limited warning log.
 #[derive(Debug)]
-pub struct Complaints {
+pub(super) struct Complaints {
     env: Arc<dyn Env>,
     window: Mutex<Window>,
 }
@@ -27,12 +27,12 @@ struct Window {
 
 impl Complaints {
     /// Nothing said yet.
-    pub fn new(env: Arc<dyn Env>) -> Self {
+    pub(super) fn new(env: Arc<dyn Env>) -> Self {
         Self { env, window: Mutex::default() }
     }
 
     /// Logs `line` unless too much was said in this second already.
-    pub fn say(&self, line: fmt::Arguments<'_>) {
+    pub(super) fn say(&self, line: fmt::Arguments<'_>) {
         let Some(suppressed) = self.admit() else { return };
         if suppressed > 0 {
             tracing::warn!("{line} ({suppressed} similar lines left out)");

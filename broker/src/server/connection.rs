@@ -32,14 +32,14 @@ const FAREWELL: Duration = Duration::from_secs(30);
 const FREE_DECODING: usize = 64 << 10;
 
 /// What the connections of a listener share.
-pub struct Shared {
-    pub env: Arc<dyn Env>,
-    pub service: Arc<dyn Service>,
-    pub budget: Arc<Budget>,
-    pub pool: Arc<BufferPool>,
-    pub complaints: Complaints,
+pub(super) struct Shared {
+    pub(super) env: Arc<dyn Env>,
+    pub(super) service: Arc<dyn Service>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) pool: Arc<BufferPool>,
+    pub(super) complaints: Complaints,
     /// `socket.request.max.bytes`.
-    pub largest_request: usize,
+    pub(super) largest_request: usize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -63,7 +63,7 @@ enum End {
 }
 
 /// Serves `connection` until it ends, for whatever reason.
-pub async fn serve(
+pub(super) async fn serve(
     shared: Arc<Shared>,
     context: Arc<ConnectionContext>,
     connection: Connection,
@@ -190,9 +190,10 @@ impl Reading<'_> {
             charge: Some(charge),
         };
         self.watch.started();
-        let reply = self.shared.service.start(request).map_err(|BadRequest(reason)| -> Cow<'static, str> {
-            format!("a request of api key {api_key} in version {api_version}: {reason}").into()
-        })?;
+        let reply =
+            self.shared.service.start(request).map_err(|BadRequest(reason)| -> Cow<'static, str> {
+                format!("a request of api key {api_key} in version {api_version}: {reason}").into()
+            })?;
         let answered = matches!(reply, Reply::Now(_));
         // There is a place in the queue for every share of the window; a writer that is gone ends the reading.
         let _ = self.sender.try_send(InFlight { reply, turn, memory });
@@ -257,7 +258,7 @@ impl Drop for Ended {
 }
 
 /// Starts a connection's task.
-pub fn start(
+pub(super) fn start(
     shared: Arc<Shared>,
     context: Arc<ConnectionContext>,
     connection: Connection,

@@ -27,16 +27,16 @@ const SHORTEST_HEADER: usize = 10;
 
 /// One frame without its prefix.
 #[derive(Debug)]
-pub struct Frame {
+pub(super) struct Frame {
     /// Header and body.
-    pub bytes: Bytes,
+    pub(super) bytes: Bytes,
     /// The memory it holds.
-    pub charge: Charge,
+    pub(super) charge: Charge,
 }
 
 /// Why no more frames come.
 #[derive(Debug)]
-pub enum FrameError {
+pub(super) enum FrameError {
     /// The peer closed in the middle of a frame.
     Truncated,
     /// The connection failed.
@@ -59,7 +59,7 @@ impl fmt::Display for FrameError {
 }
 
 /// Cuts what a connection receives into frames.
-pub struct FrameReader {
+pub(super) struct FrameReader {
     half: Box<dyn ReadHalf>,
     budget: Arc<Budget>,
     pool: Arc<BufferPool>,
@@ -74,7 +74,7 @@ pub struct FrameReader {
 
 impl FrameReader {
     /// Reads frames of up to `largest` bytes from `half`.
-    pub fn new(
+    pub(super) fn new(
         half: Box<dyn ReadHalf>,
         budget: Arc<Budget>,
         pool: Arc<BufferPool>,
@@ -86,7 +86,7 @@ impl FrameReader {
     }
 
     /// The next frame; `None` when the peer closed between frames. Cancelling it loses the connection's place.
-    pub async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
         while self.chunk.len() < PREFIX {
             if self.fill(PREFIX).await? == 0 {
                 return if self.chunk.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
@@ -103,7 +103,7 @@ impl FrameReader {
 
     /// Completes when the peer has closed or the connection failed, reading ahead a little to find out. Cancelling
     /// it loses nothing. Never completes once a chunk is full: the rest stays with the sender.
-    pub async fn closed(&mut self) -> Result<(), FrameError> {
+    pub(super) async fn closed(&mut self) -> Result<(), FrameError> {
         while self.chunk.len() < CHUNK {
             if self.fill(PREFIX).await? == 0 {
                 return Ok(());
@@ -195,15 +195,15 @@ impl fmt::Debug for FrameReader {
 
 /// The part of a request header that stands at the same place in all versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeaderStart {
-    pub api_key: i16,
-    pub api_version: i16,
-    pub correlation_id: i32,
+pub(super) struct HeaderStart {
+    pub(super) api_key: i16,
+    pub(super) api_version: i16,
+    pub(super) correlation_id: i32,
 }
 
 impl HeaderStart {
     /// Takes it off `bytes`, which hold a header at least.
-    pub fn take(bytes: &mut Bytes) -> HeaderStart {
+    pub(super) fn take(bytes: &mut Bytes) -> HeaderStart {
         HeaderStart {
             api_key: bytes.get_i16(),
             api_version: bytes.get_i16(),
@@ -214,7 +214,7 @@ impl HeaderStart {
 
 /// Takes the rest of a header of version 1 or 2 off `bytes`: the client id (with an old-style length in both), and in
 /// version 2 tagged fields, of which none are known. `None` when it is malformed.
-pub fn take_client_id(bytes: &mut Bytes, header_version: i16) -> Option<Option<StrBytes>> {
+pub(super) fn take_client_id(bytes: &mut Bytes, header_version: i16) -> Option<Option<StrBytes>> {
     let length = bytes.try_get_i16().ok()?;
     let client_id = match usize::try_from(length) {
         Ok(length) if length <= bytes.len() => Some(StrBytes::from_utf8(bytes.split_to(length)).ok()?),

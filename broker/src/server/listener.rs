@@ -20,28 +20,28 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// A connection as the sweeper knows it.
 #[derive(Debug)]
-pub struct Registered {
-    pub context: Arc<ConnectionContext>,
-    pub watch: Arc<Watch>,
-    pub task: Task,
+pub(super) struct Registered {
+    pub(super) context: Arc<ConnectionContext>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) task: Task,
 }
 
 /// What an accepting task needs.
 #[derive(Debug)]
-pub struct Acceptor {
-    pub shared: Arc<Shared>,
+pub(super) struct Acceptor {
+    pub(super) shared: Arc<Shared>,
     /// Kafka's listener name.
-    pub name: Arc<str>,
+    pub(super) name: Arc<str>,
     /// `max.connections`, for all listeners together.
-    pub slots: Arc<Semaphore>,
-    pub registry: mpsc::UnboundedSender<Registered>,
-    pub stopping: watch::Receiver<bool>,
-    pub next_id: Arc<std::sync::atomic::AtomicU64>,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) registry: mpsc::UnboundedSender<Registered>,
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) next_id: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Acceptor {
     /// Accepts until the server stops.
-    pub async fn run(self, listener: Box<dyn Listener>) {
+    pub(super) async fn run(self, listener: Box<dyn Listener>) {
         let mut stopping = self.stopping.clone();
         tokio::select! {
             biased;
@@ -86,7 +86,11 @@ impl Acceptor {
 }
 
 /// Looks after connections until it is dropped, which ends all that are left.
-pub async fn sweep(shared: Arc<Shared>, patience: Patience, mut registry: mpsc::UnboundedReceiver<Registered>) {
+pub(super) async fn sweep(
+    shared: Arc<Shared>,
+    patience: Patience,
+    mut registry: mpsc::UnboundedReceiver<Registered>,
+) {
     let interval =
         (patience.idle.min(patience.stalled) / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
     let mut connections = Sweeping::default();

@@ -5,11 +5,11 @@
 //! [`frame`] reads what strangers send, [`budget`] bounds the memory they can take, [`watch`] how long they may dawdle.
 //! Never: knowledge of what a request means.
 
-pub mod budget;
-pub mod buffers;
+mod budget;
+mod buffers;
 mod complaints;
 mod connection;
-pub mod frame;
+mod frame;
 pub mod hostile;
 mod listener;
 mod watch;
@@ -124,7 +124,8 @@ impl Bound {
         let (registry, registered) = mpsc::unbounded_channel();
         let next_id = Arc::new(AtomicU64::new(1));
         let mut tasks = vec![
-            spawn(&*env, "connection-sweeper", listener::sweep(shared.clone(), patience, registered)).detach(),
+            spawn(&*env, "connection-sweeper", listener::sweep(shared.clone(), patience, registered))
+                .detach(),
         ];
         for (name, listener) in listeners {
             let acceptor = Acceptor {

@@ -12,7 +12,7 @@ use gracchus_env::Instant;
 
 /// Counters of one connection.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(super) struct Watch {
     /// Grows with every read and write that moved bytes.
     progress: AtomicU64,
     /// Grows with every frame that was received whole.
@@ -27,56 +27,56 @@ pub struct Watch {
 
 impl Watch {
     /// Bytes moved.
-    pub fn progress(&self) {
+    pub(super) fn progress(&self) {
         self.progress.fetch_add(1, Relaxed);
     }
 
     /// The prefix of a frame of `total` bytes was read.
-    pub fn frame_begins(&self, total: usize) {
+    pub(super) fn frame_begins(&self, total: usize) {
         self.receiving.store(total, Relaxed);
     }
 
     /// The frame is whole.
-    pub fn frame_ends(&self) {
+    pub(super) fn frame_ends(&self) {
         self.receiving.store(0, Relaxed);
         self.frames.fetch_add(1, Relaxed);
     }
 
     /// Says so until the guard is dropped: a peer cannot be blamed for being slow then.
-    pub fn waits_for_memory(&self) -> Flag<'_> {
+    pub(super) fn waits_for_memory(&self) -> Flag<'_> {
         Flag::raise(&self.waits_for_memory)
     }
 
     /// Says so until the guard is dropped.
-    pub fn writing(&self) -> Flag<'_> {
+    pub(super) fn writing(&self) -> Flag<'_> {
         Flag::raise(&self.writing)
     }
 
     /// A request was started.
-    pub fn started(&self) {
+    pub(super) fn started(&self) {
         self.in_flight.fetch_add(1, Relaxed);
     }
 
     /// `count` requests were answered.
-    pub fn answered(&self, count: usize) {
+    pub(super) fn answered(&self, count: usize) {
         self.in_flight.fetch_sub(count, Relaxed);
         self.progress();
     }
 
     /// The connection's task is over.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         self.ended.store(true, Relaxed);
     }
 
     /// See [`Watch::end`].
-    pub fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Relaxed)
     }
 }
 
 /// A raised flag.
 #[derive(Debug)]
-pub struct Flag<'a>(&'a AtomicBool);
+pub(super) struct Flag<'a>(&'a AtomicBool);
 
 impl<'a> Flag<'a> {
     fn raise(flag: &'a AtomicBool) -> Self {
@@ -93,18 +93,18 @@ impl Drop for Flag<'_> {
 
 /// How long a connection may do nothing.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub(super) struct Patience {
     /// `connections.max.idle.ms`: nothing asked and nothing owed, or an answer that the peer does not read.
-    pub idle: Duration,
+    pub(super) idle: Duration,
     /// In the middle of a request: no byte for this long.
-    pub stalled: Duration,
+    pub(super) stalled: Duration,
     /// In the middle of a request, when others wait for memory: this long in all, and a second more per MiB.
-    pub slow: Duration,
+    pub(super) slow: Duration,
 }
 
 /// What the sweeper remembers of a connection from one look to the next.
 #[derive(Debug)]
-pub struct Seen {
+pub(super) struct Seen {
     progress: u64,
     progress_at: Instant,
     frames: u64,
@@ -113,12 +113,12 @@ pub struct Seen {
 
 impl Seen {
     /// The connection is new.
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { progress: 0, progress_at: now, frames: 0, frames_at: now }
     }
 
     /// Looks at the connection: a reason to close it, if there is one.
-    pub fn look(
+    pub(super) fn look(
         &mut self,
         watch: &Watch,
         now: Instant,
@@ -149,6 +149,10 @@ impl Seen {
         if watch.writing.load(Relaxed) {
             return Some("it does not read its responses");
         }
-        if watch.in_flight.load(Relaxed) == 0 { Some("it was idle for connections.max.idle.ms") } else { None }
+        if watch.in_flight.load(Relaxed) == 0 {
+            Some("it was idle for connections.max.idle.ms")
+        } else {
+            None
+        }
     }
 }

@@ -27,17 +27,17 @@ const ENOUGH_BYTES: u64 = 1 << 20;
 
 /// A request that was started and waits for its turn.
 #[derive(Debug)]
-pub struct InFlight {
-    pub reply: Reply,
+pub(super) struct InFlight {
+    pub(super) reply: Reply,
     /// Its share of the connection's window, given back when the answer has been written.
-    pub turn: OwnedSemaphorePermit,
+    pub(super) turn: OwnedSemaphorePermit,
     /// What its decoded form takes, if that is much.
-    pub memory: Option<Charge>,
+    pub(super) memory: Option<Charge>,
 }
 
 /// Why a writer stopped before its requests ran out.
 #[derive(Debug)]
-pub enum WriteEnd {
+pub(super) enum WriteEnd {
     /// A handler wants the connection closed.
     Close(Cow<'static, str>),
     /// The connection failed.
@@ -45,7 +45,7 @@ pub enum WriteEnd {
 }
 
 /// Writes the answers of all requests that come through `requests`, until there are no more.
-pub async fn run(
+pub(super) async fn run(
     mut half: Box<dyn WriteHalf>,
     mut requests: mpsc::Receiver<InFlight>,
     watch: Arc<Watch>,
