@@ -1,102 +1,58 @@
-//! The transition function. Never: a look at anything but its arguments, a panic on any command.
+//! What each command does to the image. Never: half of a command; a command is rejected before it changes anything.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
-use super::{Broker, Command, Image, Partition, Response, Topic, image::fold};
-use crate::{BrokerId, LeaderEpoch, ProducerId, error::ResponseError, topic::validate_name};
+use super::{Broker, Command, Image, Partition, Rejection, Response, Topic};
+use crate::{BrokerId, LeaderEpoch, TopicId, error::ResponseError};
 
-/// Applies one committed command.
+/// Applies a committed command.
 pub fn apply(image: &mut Image, command: &Command) -> Response {
-    match command {
-        Command::NameCluster { cluster_id } => {
-            if image.cluster_id.is_empty() {
-                image.cluster_id = cluster_id.clone();
-            }
-            Response::Done
-        }
-        Command::RegisterBroker { id, incarnation, listeners, rack } => {
-            let broker = Broker {
-                id: *id,
-                epoch: image.next_broker_epoch,
-                incarnation: *incarnation,
-                listeners: listeners.clone(),
-                rack: rack.clone(),
-            };
-            register_broker(image, broker)
+    let outcome = match command {
+        Command::NameCluster { id } => Ok(Response::Cluster { id: *image.cluster_id.get_or_insert(*id) }),
+        Command::RegisterBroker { id, listeners, directories, rack } => {
+            let epoch = image.next_broker_epoch;
+            image.next_broker_epoch += 1;
+            let (listeners, rack) = (listeners.clone(), rack.clone());
+            let mut directories = directories.clone();
+            directories.sort_unstable();
+            image.brokers.insert(*id, Arc::new(Broker { id: *id, epoch, listeners, directories, rack }));
+            take_leadership_again(image, *id);
+            Ok(Response::Registered { epoch })
         }
         Command::CreateTopic { name, id, assignment, configs } => {
-            if let Err(refused) = check_new_topic(image, name, assignment) {
-                return refused;
-            }
-            let partitions = assignment.iter().map(|replicas| first_partition(replicas)).collect();
-            let topic = Topic { name: name.clone(), id: *id, partitions, configs: configs.clone() };
-            image.insert_topic(Arc::new(topic));
-            Response::Done
+            let (name, configs) = (name.clone(), configs.clone());
+            let partitions = assignment.iter().map(|replicas| new_partition(replicas)).collect();
+            create_topic(image, Topic { name, id: *id, partitions, configs })
         }
-        Command::DeleteTopic { id } => match image.remove_topic(*id) {
-            Some(_) => Response::Done,
-            None => Response::refused(ResponseError::UnknownTopicId, format!("no topic has the id {id}")),
-        },
-        Command::AllocateProducerIds { count, .. } => allocate_producer_ids(image, *count),
-    }
+        Command::DeleteTopic { id } => delete_topic(image, *id),
+        Command::AllocateProducerIds { count, .. } => {
+            assert!(*count > 0, "a block holds ids");
+            let first = image.next_producer_id;
+            image.next_producer_id.0 += i64::from(*count);
+            Ok(Response::ProducerIds { first, count: *count })
+        }
+    };
+    outcome.unwrap_or_else(Response::Rejected)
 }
 
-fn register_broker(image: &mut Image, broker: Broker) -> Response {
-    image.next_broker_epoch += 1;
-    let (id, epoch) = (broker.id, broker.epoch);
-    image.brokers.insert(id, Arc::new(broker));
-    let led: Vec<Arc<Topic>> = image
-        .topics
-        .values()
-        .filter(|topic| topic.partitions.iter().any(|partition| partition.leader == id))
-        .cloned()
-        .collect();
+/// A leader that was away may have lost what it had not synced and what nobody else counted; a new epoch tells its
+/// records from those of before.
+fn take_leadership_again(image: &mut Image, broker: BrokerId) {
+    let leads = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| partition.leader == broker);
+    let led: Vec<Arc<Topic>> = image.topics.values().filter(leads).cloned().collect();
     for topic in led {
-        let mut topic = Arc::unwrap_or_clone(topic);
-        for partition in topic.partitions.iter_mut().filter(|partition| partition.leader == id) {
+        let mut topic = Topic::clone(&topic);
+        for partition in topic.partitions.iter_mut().filter(|partition| partition.leader == broker) {
             partition.leader_epoch.0 += 1;
             partition.partition_epoch += 1;
         }
-        image.insert_topic(Arc::new(topic));
+        image.put(Arc::new(topic));
     }
-    Response::BrokerRegistered { epoch }
 }
 
-fn check_new_topic(image: &Image, name: &Arc<str>, assignment: &[Vec<BrokerId>]) -> Result<(), Response> {
-    if let Err(message) = validate_name(name) {
-        return Err(Response::refused(ResponseError::InvalidTopicException, message));
-    }
-    if image.topic(name).is_some() {
-        let message = format!("Topic '{name}' already exists.");
-        return Err(Response::refused(ResponseError::TopicAlreadyExists, message));
-    }
-    if let Some(other) = image.folded.get(&fold(name)) {
-        let message = format!("Topic '{name}' collides with existing topic: {other}");
-        return Err(Response::refused(ResponseError::InvalidTopicException, message));
-    }
-    if assignment.is_empty() {
-        return Err(Response::refused(
-            ResponseError::InvalidPartitions,
-            "a topic needs at least one partition",
-        ));
-    }
-    for replicas in assignment {
-        let distinct: BTreeSet<_> = replicas.iter().collect();
-        if replicas.is_empty() || distinct.len() != replicas.len() {
-            let message = "each partition needs replicas, each on another broker";
-            return Err(Response::refused(ResponseError::InvalidReplicaAssignment, message));
-        }
-        if let Some(unknown) = replicas.iter().find(|replica| !image.brokers.contains_key(*replica)) {
-            let message = format!("broker {unknown} is not registered");
-            return Err(Response::refused(ResponseError::InvalidReplicaAssignment, message));
-        }
-    }
-    Ok(())
-}
-
-fn first_partition(replicas: &[BrokerId]) -> Partition {
+fn new_partition(replicas: &[BrokerId]) -> Partition {
     Partition {
-        leader: replicas[0],
+        leader: *replicas.first().expect("a partition has a replica"),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
         replicas: replicas.to_vec(),
@@ -104,69 +60,110 @@ fn first_partition(replicas: &[BrokerId]) -> Partition {
     }
 }
 
-fn allocate_producer_ids(image: &mut Image, count: i32) -> Response {
-    let first = image.next_producer_id;
-    match first.0.checked_add(i64::from(count)) {
-        Some(next) if count > 0 => {
-            image.next_producer_id = ProducerId(next);
-            Response::ProducerIds { first, count }
-        }
-        _ => Response::refused(ResponseError::UnknownServerError, "no producer ids are left"),
+fn create_topic(image: &mut Image, topic: Topic) -> Result<Response, Rejection> {
+    if image.topics.contains_key(&topic.name) {
+        let message = format!("Topic '{}' already exists.", topic.name);
+        return Err(Rejection::new(ResponseError::TopicAlreadyExists, message));
     }
+    assert!(!image.topics_by_id.contains_key(&topic.id), "topic ids are drawn at random: {}", topic.id);
+    if let Some(other) = image.topics.keys().find(|other| collide(other, &topic.name)) {
+        let message = format!("Topic '{}' collides with existing topic: {other}", topic.name);
+        return Err(Rejection::new(ResponseError::InvalidTopicException, message));
+    }
+    let topic = Arc::new(topic);
+    image.put(topic.clone());
+    Ok(Response::Topic(topic))
+}
+
+/// Metrics write `.` as `_`, so two names may differ in more than that only.
+fn collide(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    one.len() == other.len() && one.bytes().map(plain).eq(other.bytes().map(plain))
+}
+
+fn delete_topic(image: &mut Image, id: TopicId) -> Result<Response, Rejection> {
+    let Some(topic) = image.topics_by_id.remove(&id) else {
+        return Err(Rejection::new(
+            ResponseError::UnknownTopicId,
+            format!("There is no topic with id {id}."),
+        ));
+    };
+    image.topics.remove(&topic.name);
+    Ok(Response::Topic(topic))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
     use super::*;
-    use crate::TopicId;
+    use crate::ProducerId;
 
-    fn register(image: &mut Image, id: i32) {
-        let incarnation = uuid::Uuid::from_u128(7);
-        let command =
-            Command::RegisterBroker { id: BrokerId(id), incarnation, listeners: Vec::new(), rack: None };
-        assert!(apply(image, &command).done().is_ok());
+    fn create(image: &mut Image, name: &str, id: u128, leaders: &[i32]) -> Response {
+        let assignment = leaders.iter().map(|leader| vec![BrokerId(*leader)]).collect();
+        let id = TopicId(Uuid::from_u128(id));
+        apply(image, &Command::CreateTopic { name: name.into(), id, assignment, configs: BTreeMap::new() })
     }
 
-    fn create(image: &mut Image, name: &str, id: u128) -> Result<Response, (ResponseError, String)> {
-        let assignment = vec![vec![BrokerId(1)]; 2];
-        let id = TopicId(uuid::Uuid::from_u128(id));
-        let command = Command::CreateTopic { name: name.into(), id, assignment, configs: Default::default() };
-        apply(image, &command).done()
+    fn register(image: &mut Image, id: i32) -> Response {
+        let id = BrokerId(id);
+        apply(image, &Command::RegisterBroker { id, listeners: vec![], directories: vec![], rack: None })
     }
 
-    #[test]
-    fn a_topic_is_created_once_and_its_name_collides_with_none() {
-        let mut image = Image::default();
-        assert_eq!(create(&mut image, "a.b", 1).unwrap_err().0, ResponseError::InvalidReplicaAssignment);
-        register(&mut image, 1);
-        assert!(create(&mut image, "a.b", 1).is_ok());
-        assert_eq!(create(&mut image, "a.b", 2).unwrap_err().0, ResponseError::TopicAlreadyExists);
-        assert_eq!(create(&mut image, "a_b", 3).unwrap_err().0, ResponseError::InvalidTopicException);
-        let id = TopicId(uuid::Uuid::from_u128(1));
-        assert!(apply(&mut image, &Command::DeleteTopic { id }).done().is_ok());
-        assert!(create(&mut image, "a_b", 3).is_ok(), "the name is free again");
+    fn rejected(response: Response) -> ResponseError {
+        match response {
+            Response::Rejected(rejection) => rejection.error(),
+            other => panic!("not rejected: {other:?}"),
+        }
     }
 
     #[test]
-    fn a_registration_gives_the_partitions_it_leads_a_new_epoch() {
+    fn a_registration_bumps_the_epochs_of_what_the_broker_leads_and_nothing_else() {
         let mut image = Image::default();
-        register(&mut image, 1);
-        create(&mut image, "t", 1).unwrap();
-        register(&mut image, 2);
-        assert_eq!(image.topic("t").unwrap().partitions[1].leader_epoch, LeaderEpoch(0));
-        register(&mut image, 1);
-        assert_eq!(image.topic("t").unwrap().partitions[1].leader_epoch, LeaderEpoch(1));
-        assert_eq!(image.topic("t"), image.topic_by_id(TopicId(uuid::Uuid::from_u128(1))));
+        assert_eq!(register(&mut image, 1), Response::Registered { epoch: 0 });
+        create(&mut image, "a", 1, &[1, 2, 1]);
+        let before = image.clone();
+        assert_eq!(register(&mut image, 1), Response::Registered { epoch: 1 });
+        let epochs = |image: &Image| -> Vec<(i32, i32)> {
+            let of = |partition: &Partition| (partition.leader_epoch.0, partition.partition_epoch);
+            image.topic("a").unwrap().partitions.iter().map(of).collect()
+        };
+        assert_eq!(epochs(&image), [(1, 1), (0, 0), (1, 1)]);
+        assert_eq!(epochs(&before), [(0, 0); 3], "an older image does not change");
+        assert_eq!(image.topic_by_id(TopicId(Uuid::from_u128(1))), image.topic("a"));
     }
 
     #[test]
-    fn producer_ids_are_never_given_twice() {
+    fn names_are_unique_and_do_not_collide() {
         let mut image = Image::default();
-        let command = Command::AllocateProducerIds { broker: BrokerId(1), count: 1000 };
-        assert_eq!(apply(&mut image, &command), Response::ProducerIds { first: ProducerId(0), count: 1000 });
-        assert_eq!(
-            apply(&mut image, &command),
-            Response::ProducerIds { first: ProducerId(1000), count: 1000 }
-        );
+        assert!(matches!(create(&mut image, "a.b", 1, &[1]), Response::Topic(_)));
+        let before = image.clone();
+        assert_eq!(rejected(create(&mut image, "a.b", 2, &[1])), ResponseError::TopicAlreadyExists);
+        assert_eq!(rejected(create(&mut image, "a_b", 3, &[1])), ResponseError::InvalidTopicException);
+        assert_eq!(image, before);
+        assert!(matches!(create(&mut image, "a-b", 4, &[1]), Response::Topic(_)));
+    }
+
+    #[test]
+    fn a_deleted_topic_is_gone_by_name_and_by_id() {
+        let mut image = Image::default();
+        create(&mut image, "a", 1, &[1]);
+        let id = TopicId(Uuid::from_u128(1));
+        assert!(matches!(apply(&mut image, &Command::DeleteTopic { id }), Response::Topic(_)));
+        assert_eq!(image, Image::default());
+        assert_eq!(rejected(apply(&mut image, &Command::DeleteTopic { id })), ResponseError::UnknownTopicId);
+    }
+
+    #[test]
+    fn blocks_of_producer_ids_do_not_overlap_and_the_cluster_is_named_once() {
+        let mut image = Image::default();
+        let allocate = Command::AllocateProducerIds { broker: BrokerId(1), count: 10 };
+        assert_eq!(apply(&mut image, &allocate), Response::ProducerIds { first: ProducerId(0), count: 10 });
+        assert_eq!(apply(&mut image, &allocate), Response::ProducerIds { first: ProducerId(10), count: 10 });
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(apply(&mut image, &Command::NameCluster { id: one }), Response::Cluster { id: one });
+        assert_eq!(apply(&mut image, &Command::NameCluster { id: other }), Response::Cluster { id: one });
     }
 }
