@@ -14,4 +14,6 @@ pub mod topic;
 pub mod types;
 
 pub use error::ErrorCode;
-pub use types::{BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicPartition};
+pub use types::{
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicPartition,
+};

@@ -118,7 +118,8 @@ impl std::str::FromStr for TopicId {
                 b'_' => 63,
                 _ => return Err(format!("`{text}` is not a topic id: bad character at {index}")),
             };
-            bits = if index < 21 { bits << 6 | u128::from(digit) } else { bits << 2 | u128::from(digit >> 4) };
+            bits =
+                if index < 21 { bits << 6 | u128::from(digit) } else { bits << 2 | u128::from(digit >> 4) };
         }
         Ok(TopicId(uuid::Uuid::from_u128(bits)))
     }

@@ -11,9 +11,9 @@ mod clock;
 pub mod contract;
 mod disk;
 mod net;
-mod scope;
 #[path = "tokio/mod.rs"]
 pub mod production;
+mod scope;
 
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 

@@ -1,1 +1,214 @@
-//! (being built)
+//! The broker's configuration: Kafka's file, key names, defaults and priorities, resolved once at start.
+//!
+//! [`Settings`] are text with an origin (file and line, command line, program); [`BrokerConfig::load`] turns them into
+//! values, or into every problem at once, each naming its file, line and key. A Kafka key that is not served yet and a
+//! key that Kafka does not have are warnings with two different texts. Never: a value read twice, a default elsewhere.
+
+mod listeners;
+mod properties;
+mod settings;
+mod topic_defaults;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use gracchus_core::BrokerId;
+
+pub use listeners::Endpoint;
+pub use properties::{Property, SyntaxError, parse as parse_properties};
+use settings::Reader;
+pub use settings::{ConfigError, Origin, Settings};
+
+/// Every broker key of Apache Kafka 4.3, one a line, sorted.
+const KAFKA_KEYS: &str = include_str!("kafka_keys.txt");
+
+/// Where the data goes when nothing is configured.
+pub const DEFAULT_LOG_DIR: &str = "./gracchus-data";
+
+/// What `queued.max.request.bytes` is when not configured. Kafka's own default has no limit; a broker that anybody can
+/// fill until it is killed is no use, so ours has: a quarter of a GiB of requests in memory, then reading pauses.
+pub const DEFAULT_QUEUED_MAX_REQUEST_BYTES: u64 = 256 << 20;
+
+/// A broker's resolved configuration. Names are those of the Kafka keys; units are in the types or the comments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerConfig {
+    /// `node.id`, or `broker.id` of old files.
+    pub node_id: BrokerId,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+    /// `listeners` for clients and brokers.
+    pub listeners: Vec<Endpoint>,
+    /// `advertised.listeners`: what clients are told. Port 0 stands for the port that the listener of that name got.
+    pub advertised_listeners: Vec<Endpoint>,
+    /// Listeners named in `controller.listener.names`. Not opened while the quorum is a single voter.
+    pub controller_listeners: Vec<Endpoint>,
+    /// `log.dirs`, else `log.dir`.
+    pub log_dirs: Vec<PathBuf>,
+    /// `metadata.log.dir`, else the first of `log_dirs`: holds the cluster metadata log.
+    pub metadata_log_dir: PathBuf,
+    /// `auto.create.topics.enable`.
+    pub auto_create_topics_enable: bool,
+    /// `num.partitions` of topics that are created without a number.
+    pub num_partitions: i32,
+    /// `default.replication.factor`.
+    pub default_replication_factor: i16,
+    /// `socket.request.max.bytes`: the longest frame.
+    pub socket_request_max_bytes: u32,
+    /// `queued.max.request.bytes`: all requests in memory together, see [`DEFAULT_QUEUED_MAX_REQUEST_BYTES`].
+    pub queued_max_request_bytes: u64,
+    /// `connections.max.idle.ms`; `None` when negative: never.
+    pub connections_max_idle: Option<Duration>,
+    /// `max.connections`.
+    pub max_connections: usize,
+    /// `fetch.max.bytes`: the most that one fetch response holds.
+    pub fetch_max_bytes: u32,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub max_incremental_fetch_session_cache_slots: usize,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration: Duration,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub producer_id_expiration_check_interval: Duration,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub log_flush_offset_checkpoint_interval: Duration,
+    /// `num.io.threads`: threads for calls that may block on a disk.
+    pub num_io_threads: usize,
+    /// `num.network.threads`: runtime workers; `None`: one per core.
+    pub num_network_threads: Option<usize>,
+    /// `num.recovery.threads.per.data.dir`; `None`: one per core.
+    pub num_recovery_threads_per_data_dir: Option<usize>,
+    /// Defaults of the topic configurations, by their topic names (`segment.bytes`, …), as far as configured.
+    pub topic_defaults: BTreeMap<String, String>,
+}
+
+impl Default for BrokerConfig {
+    /// What an empty file gives.
+    fn default() -> Self {
+        Self::load(&Settings::default(), "localhost").expect("the defaults are valid").0
+    }
+}
+
+impl BrokerConfig {
+    /// Resolves `settings`; beside the configuration comes one warning per key that has no effect.
+    /// `host_name` is advertised for listeners on every interface.
+    pub fn load(settings: &Settings, host_name: &str) -> Result<(BrokerConfig, Vec<String>), ConfigError> {
+        let mut reader = Reader::new(settings);
+        let config = read(&mut reader, host_name);
+        let unasked = reader.finish()?;
+        let kafka_keys: BTreeSet<&str> = KAFKA_KEYS.lines().collect();
+        let warning = |(key, origin): (&str, &Origin)| {
+            if kafka_keys.contains(key) {
+                format!("{origin}: {key} has no effect: Gracchus does not have this Kafka setting yet")
+            } else {
+                format!("{origin}: {key} has no effect: neither Kafka nor Gracchus knows this key")
+            }
+        };
+        Ok((config, unasked.into_iter().map(warning).collect()))
+    }
+}
+
+fn read(reader: &mut Reader<'_>, host_name: &str) -> BrokerConfig {
+    check_roles(reader);
+    let node_id = reader.number("node.id", 0..=i32::MAX);
+    let broker_id = reader.number("broker.id", -1..=i32::MAX).filter(|id| *id >= 0);
+    let listeners::Listeners { listeners, advertised, controller } = listeners::read(reader, host_name);
+    let log_dirs = log_dirs(reader);
+    let metadata_log_dir = reader.text("metadata.log.dir").map(PathBuf::from);
+    let socket_request_max_bytes = reader.number("socket.request.max.bytes", 1024..=i32::MAX as u32);
+    let socket_request_max_bytes = socket_request_max_bytes.unwrap_or(100 << 20);
+    BrokerConfig {
+        node_id: BrokerId(node_id.or(broker_id).unwrap_or(1)),
+        rack: reader.text("broker.rack").map(str::to_owned),
+        listeners,
+        advertised_listeners: advertised,
+        controller_listeners: controller,
+        metadata_log_dir: metadata_log_dir.unwrap_or_else(|| log_dirs[0].clone()),
+        log_dirs,
+        auto_create_topics_enable: reader.boolean("auto.create.topics.enable").unwrap_or(true),
+        num_partitions: reader.number("num.partitions", 1..=i32::MAX).unwrap_or(1),
+        default_replication_factor: reader.number("default.replication.factor", 1..=i16::MAX).unwrap_or(1),
+        socket_request_max_bytes,
+        queued_max_request_bytes: queued_max_request_bytes(reader, socket_request_max_bytes),
+        connections_max_idle: connections_max_idle(reader),
+        max_connections: reader.number("max.connections", 0..=i32::MAX as usize).unwrap_or(i32::MAX as usize),
+        fetch_max_bytes: reader.number("fetch.max.bytes", 1024..=i32::MAX as u32).unwrap_or(55 << 20),
+        max_incremental_fetch_session_cache_slots: reader
+            .number("max.incremental.fetch.session.cache.slots", 0..=i32::MAX as usize)
+            .unwrap_or(1000),
+        producer_id_expiration: milliseconds(reader, "producer.id.expiration.ms", 86_400_000),
+        producer_id_expiration_check_interval: milliseconds(
+            reader,
+            "producer.id.expiration.check.interval.ms",
+            600_000,
+        ),
+        log_flush_offset_checkpoint_interval: milliseconds(
+            reader,
+            "log.flush.offset.checkpoint.interval.ms",
+            60_000,
+        ),
+        num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
+        num_network_threads: reader.number("num.network.threads", 1..=1024),
+        num_recovery_threads_per_data_dir: reader.number("num.recovery.threads.per.data.dir", 1..=1024),
+        topic_defaults: topic_defaults::read(reader),
+    }
+}
+
+/// A node that is only one of the two needs a quorum of several, which does not exist yet.
+fn check_roles(reader: &mut Reader<'_>) {
+    const KEY: &str = "process.roles";
+    let Some(roles) = reader.list(KEY) else { return };
+    for role in &roles {
+        if !["broker", "controller"].contains(role) {
+            reader.problem(KEY, format!("`{role}` is neither `broker` nor `controller`"));
+        }
+    }
+    if !(roles.contains(&"broker") && roles.contains(&"controller")) {
+        reader.problem(KEY, "a node with one role only is not served yet, use `broker,controller`");
+    }
+}
+
+fn log_dirs(reader: &mut Reader<'_>) -> Vec<PathBuf> {
+    let one = reader.list("log.dir");
+    let many = reader.list("log.dirs");
+    let key = if many.is_some() { "log.dirs" } else { "log.dir" };
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for directory in many.or(one).unwrap_or_default() {
+        let directory = PathBuf::from(directory);
+        if directories.contains(&directory) {
+            reader.problem(key, format!("{} occurs twice", directory.display()));
+        }
+        directories.push(directory);
+    }
+    if directories.is_empty() {
+        directories.push(PathBuf::from(DEFAULT_LOG_DIR));
+    }
+    directories
+}
+
+fn queued_max_request_bytes(reader: &mut Reader<'_>, socket_request_max_bytes: u32) -> u64 {
+    const KEY: &str = "queued.max.request.bytes";
+    let longest = u64::from(socket_request_max_bytes);
+    // −1 is Kafka's "no limit"; ours is always finite.
+    match reader.number(KEY, -1..=i64::MAX) {
+        None | Some(-1) => DEFAULT_QUEUED_MAX_REQUEST_BYTES.max(longest),
+        Some(bytes) if (bytes as u64) < longest => {
+            reader.problem(KEY, format!("{bytes} is less than socket.request.max.bytes ({longest})"));
+            longest
+        }
+        Some(bytes) => bytes as u64,
+    }
+}
+
+fn connections_max_idle(reader: &mut Reader<'_>) -> Option<Duration> {
+    let milliseconds = reader.number("connections.max.idle.ms", i64::MIN..=i64::MAX).unwrap_or(600_000);
+    u64::try_from(milliseconds).ok().map(Duration::from_millis)
+}
+
+fn milliseconds(reader: &mut Reader<'_>, key: &str, default: u64) -> Duration {
+    Duration::from_millis(reader.number(key, 1..=i64::MAX as u64).unwrap_or(default))
+}
+
+#[cfg(test)]
+mod tests;

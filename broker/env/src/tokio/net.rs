@@ -1,0 +1,299 @@
+//! Real TCP: Nagle off, vectored writes, file ranges by sendfile where they are warm.
+//!
+//! A range of a file leaves in one of three ways. Small ones are copied from the page cache and share a system call
+//! with the bytes around them. Large warm ones go from the page cache to the socket inside the kernel, on the worker
+//! that writes. What is not in the page cache is read on an I/O thread first, since sendfile would block the worker.
+//!
+//! Never: wait for the disk on a runtime worker, keep more than [`GATHER_LIMIT`] copied bytes of one response.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
+    sync::Arc,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    io::Interest,
+    net::{TcpListener, TcpStream},
+};
+
+use super::disk::SystemFile;
+use crate::{BoxFuture, Connection, FileRange, Listener, Piece, ReadHalf, WriteHalf};
+
+/// Ranges up to this many bytes are copied: below it a system call of their own costs more than the copy.
+const COPY_LIMIT: u64 = 32 * 1024;
+/// Copied bytes that are held before they are sent.
+const GATHER_LIMIT: usize = 256 * 1024;
+/// What one look at the page cache covers and one sendfile moves.
+const CHUNK: u64 = 1024 * 1024;
+/// Every this many bytes of a chunk are looked at: the kernel reads ahead in steps of at least that.
+const PROBE_STEP: u64 = 128 * 1024;
+/// What is read at once of a range that is not in the page cache.
+const COLD_CHUNK: u64 = 512 * 1024;
+/// Slices per send.
+const SLICES: usize = 64;
+/// Connections that the kernel completes before we accept them.
+const BACKLOG: i32 = 1024;
+/// Room that a read makes when its buffer is full.
+const READ_ROOM: usize = 16 * 1024;
+
+/// Binds the first address that `address` stands for. An empty host is every interface.
+pub(super) async fn listen(address: &str) -> io::Result<Box<dyn Listener>> {
+    let mut failure = None;
+    for candidate in resolve(address).await? {
+        match bind(candidate) {
+            Ok(listener) => {
+                let local = listener.local_addr()?;
+                return Ok(Box::new(SystemListener { listener, local }));
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| nowhere(address)))
+}
+
+/// Connects to the first address of `address` that answers.
+pub(super) async fn connect(address: &str) -> io::Result<Connection> {
+    let mut failure = None;
+    for candidate in resolve(address).await? {
+        match TcpStream::connect(candidate).await {
+            Ok(stream) => return connection(stream, candidate),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| nowhere(address)))
+}
+
+fn nowhere(address: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{address} stands for no address"))
+}
+
+async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Some(port) = address.strip_prefix(':') {
+        let port = port.parse().map_err(|_| nowhere(address))?;
+        let any: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        return Ok(any.map(|host| SocketAddr::new(host, port)).to_vec());
+    }
+    Ok(tokio::net::lookup_host(address).await?.collect())
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // As Kafka does: a restart must not wait for connections of the last run to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn connection(stream: TcpStream, peer: SocketAddr) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_keepalive(true)?;
+    // Shared instead of split: dropping one half alone must not tell the peer anything.
+    let stream = Arc::new(stream);
+    let reader = Box::new(SystemReadHalf { stream: stream.clone() });
+    Ok(Connection { peer, reader, writer: Box::new(SystemWriteHalf { stream }) })
+}
+
+struct SystemListener {
+    listener: TcpListener,
+    local: SocketAddr,
+}
+
+impl Listener for SystemListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
+        Box::pin(async move {
+            let (stream, peer) = self.listener.accept().await?;
+            connection(stream, peer)
+        })
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+struct SystemReadHalf {
+    stream: Arc<TcpStream>,
+}
+
+impl ReadHalf for SystemReadHalf {
+    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, limit: usize) -> BoxFuture<'a, io::Result<usize>> {
+        Box::pin(async move {
+            if buffer.capacity() == buffer.len() {
+                buffer.reserve(limit.min(READ_ROOM));
+            }
+            let mut target = buffer.limit(limit);
+            loop {
+                match self.stream.try_read_buf(&mut target) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    other => return other,
+                }
+            }
+        })
+    }
+}
+
+struct SystemWriteHalf {
+    stream: Arc<TcpStream>,
+}
+
+impl WriteHalf for SystemWriteHalf {
+    fn write(&mut self, pieces: Vec<Piece>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            let mut gathered = Gathered::default();
+            for piece in pieces {
+                match piece {
+                    Piece::Bytes(bytes) => gathered.push(bytes, 0),
+                    Piece::File(range) if range.length <= COPY_LIMIT => {
+                        self.gather(range, &mut gathered).await?
+                    }
+                    Piece::File(range) => self.send_range(range, &mut gathered).await?,
+                }
+            }
+            self.send(&mut gathered, SendFlags::empty()).await
+        })
+    }
+
+    fn shutdown(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move { SockRef::from(&*self.stream).shutdown(Shutdown::Write) })
+    }
+}
+
+impl SystemWriteHalf {
+    /// Copies a small range behind what is gathered.
+    async fn gather(&self, range: FileRange, gathered: &mut Gathered) -> io::Result<()> {
+        let length = range.length as usize;
+        let copy = match range.file.read_cached(range.offset, length) {
+            Some(copy) => copy,
+            None => range.file.read_at(range.offset, length).await?,
+        };
+        if copy.len() < length {
+            return Err(cut_short(&range.file));
+        }
+        gathered.push(copy, length);
+        if gathered.copied >= GATHER_LIMIT {
+            self.send(gathered, SendFlags::MORE).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is gathered and then a large range.
+    async fn send_range(&self, range: FileRange, gathered: &mut Gathered) -> io::Result<()> {
+        // More follows at once: the response header need not travel in a packet of its own.
+        self.send(gathered, SendFlags::MORE).await?;
+        let FileRange { file, mut offset, length } = range;
+        let end = offset + length;
+        while offset < end {
+            let chunk = (end - offset).min(CHUNK);
+            match file.as_any().downcast_ref::<SystemFile>() {
+                Some(system) if system.is_cached(offset, chunk, PROBE_STEP) => {
+                    self.send_file(system, offset, chunk).await?;
+                    offset += chunk;
+                }
+                _ => {
+                    let wanted = chunk.min(COLD_CHUNK);
+                    let contents = file.read_at(offset, wanted as usize).await?;
+                    if (contents.len() as u64) < wanted {
+                        return Err(cut_short(&file));
+                    }
+                    gathered.push(contents, wanted as usize);
+                    offset += wanted;
+                    let flags = if offset < end { SendFlags::MORE } else { SendFlags::empty() };
+                    self.send(gathered, flags).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From the page cache to the socket inside the kernel.
+    async fn send_file(&self, file: &SystemFile, mut offset: u64, length: u64) -> io::Result<()> {
+        let end = offset + length;
+        while offset < end {
+            let wanted = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut position = offset;
+                Ok(rustix::fs::sendfile(&*self.stream, file.system_file(), Some(&mut position), wanted)?)
+            });
+            match sent {
+                Ok(0) => return Err(cut_short(file)),
+                Ok(count) => offset += count as u64,
+                Err(error) => self.wait(error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all that is gathered and leaves it empty.
+    async fn send(&self, gathered: &mut Gathered, flags: SendFlags) -> io::Result<()> {
+        gathered.copied = 0;
+        while !gathered.buffers.is_empty() {
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = gathered.buffers.len().min(SLICES);
+                for (slice, bytes) in slices.iter_mut().zip(&gathered.buffers) {
+                    *slice = IoSlice::new(bytes);
+                }
+                let flags = flags | SendFlags::NOSIGNAL;
+                let mut control = SendAncillaryBuffer::default();
+                Ok(rustix::net::sendmsg(&*self.stream, &slices[..count], &mut control, flags)?)
+            });
+            match sent {
+                Ok(count) => gathered.advance(count),
+                Err(error) => self.wait(error).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for room in the send buffer if that is all that `error` complains about.
+    async fn wait(&self, error: io::Error) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.stream.writable().await,
+            io::ErrorKind::Interrupted => Ok(()),
+            _ => Err(error),
+        }
+    }
+}
+
+fn cut_short(file: &dyn std::fmt::Debug) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("{file:?} ends before the range that was to be sent"),
+    )
+}
+
+/// Bytes that wait to leave in one system call. Holds no empty buffer.
+#[derive(Default)]
+struct Gathered {
+    buffers: VecDeque<Bytes>,
+    copied: usize,
+}
+
+impl Gathered {
+    /// `copied`: how many of the bytes exist only for this.
+    fn push(&mut self, bytes: Bytes, copied: usize) {
+        if !bytes.is_empty() {
+            self.buffers.push_back(bytes);
+            self.copied += copied;
+        }
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.buffers.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.buffers.pop_front();
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Settings as text with their origin, and typed reading that gathers every problem instead of stopping at the first.
+//!
+//! Later sources win over earlier ones, a later line over an earlier one. What nobody asked for stays behind and is
+//! named in a warning. Never: a default; that belongs to who asks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::RangeInclusive,
+    str::FromStr,
+};
+
+use super::properties;
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file and its line, counted from 1.
+    File { name: String, line: usize },
+    /// `--override key=value`.
+    CommandLine,
+    /// Built by the program (tests, simulator).
+    Program,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File { name, line } => write!(f, "{name}:{line}"),
+            Origin::CommandLine => f.write_str("--override"),
+            Origin::Program => f.write_str("configuration"),
+        }
+    }
+}
+
+/// All that is wrong with a configuration, one line each, in the order of the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Each names its origin and key.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[derive(Debug, Clone)]
+struct Setting {
+    value: String,
+    origin: Origin,
+}
+
+/// Keys with their values, as written.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    by_key: BTreeMap<String, Setting>,
+}
+
+impl Settings {
+    /// Adds what a file holds; `name` is how messages call it.
+    pub fn add_file(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let entries = properties::parse(text).map_err(|error| ConfigError {
+            problems: vec![format!("{name}:{}: {}", error.line, error.problem)],
+        })?;
+        for property in entries {
+            let origin = Origin::File { name: name.to_owned(), line: property.line };
+            self.set(property.key, property.value, origin);
+        }
+        Ok(())
+    }
+
+    /// Adds one `key=value` of the command line.
+    pub fn add_override(&mut self, text: &str) -> Result<(), ConfigError> {
+        let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
+            return Err(ConfigError { problems: vec![format!("--override: `{text}` is not `key=value`")] });
+        };
+        self.set(key.trim(), value, Origin::CommandLine);
+        Ok(())
+    }
+
+    /// Sets one key.
+    pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>, origin: Origin) {
+        // Kafka trims values of every type.
+        let value = value.into().trim().to_owned();
+        self.by_key.insert(key.into(), Setting { value, origin });
+    }
+
+    /// Sets one key the way a program does, for chaining.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.set(key, value.to_string(), Origin::Program);
+        self
+    }
+}
+
+/// Hands out typed values and remembers what was asked for and what was wrong.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    settings: &'a Settings,
+    asked: BTreeSet<&'a str>,
+    problems: BTreeMap<String, String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        Self { settings, asked: BTreeSet::new(), problems: BTreeMap::new() }
+    }
+
+    /// The text of `key`; an empty value counts as absent, as it does for Kafka's numbers and lists.
+    pub(super) fn text(&mut self, key: &str) -> Option<&'a str> {
+        let (key, setting) = self.settings.by_key.get_key_value(key)?;
+        self.asked.insert(key);
+        Some(setting.value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// A problem with the value of `key`.
+    pub(super) fn problem(&mut self, key: &str, problem: impl fmt::Display) {
+        let origin = self.settings.by_key.get(key).map_or(Origin::Program, |setting| setting.origin.clone());
+        self.problems.entry(key.to_owned()).or_insert_with(|| format!("{origin}: {key}: {problem}"));
+    }
+
+    /// A whole number within `range`, if the key is there.
+    pub(super) fn number<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: FromStr + PartialOrd + Copy + fmt::Display,
+    {
+        let text = self.text(key)?;
+        let (low, high) = (*range.start(), *range.end());
+        match text.parse::<T>() {
+            Ok(value) if range.contains(&value) => return Some(value),
+            Ok(value) => self.problem(key, format!("{value} is not between {low} and {high}")),
+            Err(_) if text.parse::<i128>().is_ok() => {
+                self.problem(key, format!("{text} is not between {low} and {high}"));
+            }
+            Err(_) => self.problem(key, format!("`{text}` is not a whole number")),
+        }
+        None
+    }
+
+    /// `true` or `false` in any case, if the key is there.
+    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
+        let text = self.text(key)?;
+        if text.eq_ignore_ascii_case("true") {
+            Some(true)
+        } else if text.eq_ignore_ascii_case("false") {
+            Some(false)
+        } else {
+            self.problem(key, format!("`{text}` is neither `true` nor `false`"));
+            None
+        }
+    }
+
+    /// The parts between commas, trimmed, if the key is there.
+    pub(super) fn list(&mut self, key: &str) -> Option<Vec<&'a str>> {
+        Some(self.text(key)?.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
+    }
+
+    /// Ends the reading: the keys nobody asked for with their origins, or all problems.
+    pub(super) fn finish(self) -> Result<Vec<(&'a str, &'a Origin)>, ConfigError> {
+        if self.problems.is_empty() {
+            let unasked = |(key, setting): (&'a String, &'a Setting)| (key.as_str(), &setting.origin);
+            let keys = self.settings.by_key.iter().map(unasked);
+            Ok(keys.filter(|(key, _)| !self.asked.contains(key)).collect())
+        } else {
+            Err(ConfigError { problems: self.problems.into_values().collect() })
+        }
+    }
+}

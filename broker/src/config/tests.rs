@@ -1,0 +1,191 @@
+//! What a configuration file means, and what is said about one that means nothing.
+
+use super::*;
+
+fn load(text: &str) -> Result<(BrokerConfig, Vec<String>), ConfigError> {
+    let mut settings = Settings::default();
+    settings.add_file("server.properties", text)?;
+    BrokerConfig::load(&settings, "kafka-1.example")
+}
+
+fn config(text: &str) -> BrokerConfig {
+    load(text).unwrap().0
+}
+
+fn problems(text: &str) -> Vec<String> {
+    load(text).unwrap_err().problems
+}
+
+fn endpoint(name: &str, host: &str, port: u16) -> Endpoint {
+    Endpoint { name: name.into(), host: host.into(), port }
+}
+
+#[test]
+fn an_empty_file_gives_a_usable_broker() {
+    let config = config("");
+    assert_eq!(config.node_id, BrokerId(1));
+    assert_eq!(config.listeners, [endpoint("PLAINTEXT", "127.0.0.1", 9092)]);
+    assert_eq!(config.advertised_listeners, config.listeners);
+    assert_eq!(config.log_dirs, [PathBuf::from("./gracchus-data")]);
+    assert_eq!(config.metadata_log_dir, PathBuf::from("./gracchus-data"));
+    assert!(config.topic_defaults.is_empty());
+    assert_eq!(config, BrokerConfig::default());
+}
+
+/// The file that comes with Apache Kafka 4, as far as it sets something.
+#[test]
+fn the_file_of_a_single_kafka_node_is_understood() {
+    let (config, warnings) = load(
+        "process.roles=broker,controller\nnode.id=7\ncontroller.quorum.bootstrap.servers=localhost:9093\n\
+         listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n\
+         advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL\n\
+         num.network.threads=3\nnum.io.threads=8\nlog.dirs=/var/lib/a, /var/lib/b\nnum.partitions=4\n\
+         log.retention.hours=168\nlog.segment.bytes=1073741824\nlog.retention.check.interval.ms=300000\n",
+    )
+    .unwrap();
+    assert_eq!(config.node_id, BrokerId(7));
+    assert_eq!(config.listeners, [endpoint("PLAINTEXT", "", 9092)]);
+    assert_eq!(config.advertised_listeners, [endpoint("PLAINTEXT", "localhost", 9092)]);
+    assert_eq!(config.controller_listeners, [endpoint("CONTROLLER", "", 9093)]);
+    assert_eq!(config.log_dirs, [PathBuf::from("/var/lib/a"), PathBuf::from("/var/lib/b")]);
+    assert_eq!(config.metadata_log_dir, PathBuf::from("/var/lib/a"));
+    assert_eq!((config.num_partitions, config.num_network_threads), (4, Some(3)));
+    assert_eq!(config.topic_defaults["retention.ms"], "604800000");
+    let keys: Vec<_> = warnings.iter().map(|warning| warning.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(keys, ["controller.quorum.bootstrap.servers", "log.retention.check.interval.ms"]);
+}
+
+#[test]
+fn a_malformed_value_names_file_line_and_key() {
+    let problems =
+        problems("# a comment\nnum.partitions=many\n\nauto.create.topics.enable=yes\nnode.id=-5\n");
+    assert_eq!(
+        problems,
+        [
+            "server.properties:4: auto.create.topics.enable: `yes` is neither `true` nor `false`",
+            "server.properties:5: node.id: -5 is not between 0 and 2147483647",
+            "server.properties:2: num.partitions: `many` is not a whole number",
+        ]
+    );
+}
+
+#[test]
+fn a_number_beyond_its_type_is_out_of_range_not_malformed() {
+    let problems = problems("num.partitions=99999999999");
+    assert_eq!(
+        problems,
+        ["server.properties:1: num.partitions: 99999999999 is not between 1 and 2147483647"]
+    );
+}
+
+#[test]
+fn broken_syntax_names_file_and_line() {
+    assert_eq!(
+        problems("a=1\nlog.dirs=\\u12"),
+        ["server.properties:2: `\\u12` is malformed: four hexadecimal digits belong behind `\\u`"]
+    );
+}
+
+#[test]
+fn keys_without_effect_are_named_in_two_ways() {
+    let (_, warnings) = load("log.cleaner.threads=2\nlog.cleanr.threads=2\nnum.partitions=3\n").unwrap();
+    assert_eq!(
+        warnings,
+        [
+            "server.properties:1: log.cleaner.threads has no effect: Gracchus does not have this Kafka setting yet",
+            "server.properties:2: log.cleanr.threads has no effect: neither Kafka nor Gracchus knows this key",
+        ]
+    );
+}
+
+#[test]
+fn the_last_line_and_the_command_line_win() {
+    let mut settings = Settings::default();
+    settings.add_file("server.properties", "num.partitions=2\nnum.partitions=3\nnode.id=4").unwrap();
+    settings.add_override("node.id=5").unwrap();
+    let (config, _) = BrokerConfig::load(&settings, "localhost").unwrap();
+    assert_eq!((config.num_partitions, config.node_id), (3, BrokerId(5)));
+
+    settings.add_override("num.partitions=none").unwrap();
+    let problems = BrokerConfig::load(&settings, "localhost").unwrap_err().problems;
+    assert_eq!(problems, ["--override: num.partitions: `none` is not a whole number"]);
+    assert!(settings.add_override("num.partitions").is_err());
+}
+
+#[test]
+fn smaller_units_win_over_larger_ones() {
+    let defaults =
+        config("log.retention.hours=1\nlog.retention.minutes=2\nlog.retention.ms=3\nlog.roll.hours=4\n");
+    assert_eq!(defaults.topic_defaults["retention.ms"], "3");
+    assert_eq!(defaults.topic_defaults["segment.ms"], "14400000");
+    assert_eq!(
+        config("log.retention.hours=1\nlog.retention.minutes=2\n").topic_defaults["retention.ms"],
+        "120000"
+    );
+    assert_eq!(config("log.retention.hours=-1\n").topic_defaults["retention.ms"], "-1");
+}
+
+#[test]
+fn log_dirs_wins_over_log_dir_and_an_empty_value_counts_as_absent() {
+    assert_eq!(config("log.dir=/one\nlog.dirs=/many").log_dirs, [PathBuf::from("/many")]);
+    assert_eq!(config("log.dir=/one\nlog.dirs=").log_dirs, [PathBuf::from("/one")]);
+    assert!(problems("log.dirs=/a,/a")[0].contains("occurs twice"));
+}
+
+#[test]
+fn listeners_have_names_hosts_and_ports() {
+    let config = config(
+        "listeners=CLIENT://[::1]:19092,inside://10.0.0.1:0\nlistener.security.protocol.map=CLIENT:PLAINTEXT,INSIDE:PLAINTEXT",
+    );
+    assert_eq!(config.listeners, [endpoint("CLIENT", "::1", 19092), endpoint("INSIDE", "10.0.0.1", 0)]);
+    assert_eq!(config.listeners[0].address(), "[::1]:19092");
+    assert_eq!(config.listeners[0].to_string(), "CLIENT://[::1]:19092");
+    for malformed in
+        ["9092", "PLAINTEXT://host", "PLAINTEXT://host:70000", "PLAINTEXT://::1:9092", "A B://h:1"]
+    {
+        let problems = problems(&format!("listeners={malformed}"));
+        assert!(problems[0].starts_with("server.properties:1: listeners: `"), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_listener_on_every_interface_is_advertised_by_host_name() {
+    let config = config("listeners=PLAINTEXT://:9092");
+    assert_eq!(config.listeners[0].address(), "0.0.0.0:9092");
+    assert_eq!(config.advertised_listeners, [endpoint("PLAINTEXT", "kafka-1.example", 9092)]);
+    assert!(problems("advertised.listeners=PLAINTEXT://0.0.0.0:9092")[0].contains("name one"));
+    assert!(problems("advertised.listeners=OTHER://a:9092")[0].contains("not among the listeners"));
+}
+
+#[test]
+fn protocols_that_are_not_served_are_refused() {
+    assert_eq!(
+        problems("listeners=SASL_SSL://:9093"),
+        ["server.properties:1: listeners: SASL_SSL://:9093: SASL_SSL is not served yet, only PLAINTEXT is"]
+    );
+    assert!(problems("listeners=INSIDE://:9093")[0].contains("gives INSIDE no protocol"));
+    assert!(problems("process.roles=broker")[0].contains("one role only"));
+}
+
+#[test]
+fn the_memory_for_requests_is_always_finite_and_fits_one_request() {
+    assert_eq!(
+        config("queued.max.request.bytes=-1").queued_max_request_bytes,
+        DEFAULT_QUEUED_MAX_REQUEST_BYTES
+    );
+    assert_eq!(config("socket.request.max.bytes=500000000").queued_max_request_bytes, 500_000_000);
+    assert!(problems("queued.max.request.bytes=1000000")[0].contains("less than socket.request.max.bytes"));
+}
+
+#[test]
+fn the_list_of_kafka_keys_is_sorted_and_holds_what_we_read() {
+    let keys: Vec<&str> = KAFKA_KEYS.lines().collect();
+    assert!(keys.is_sorted());
+    for (_, synonyms) in topic_defaults::SYNONYMS {
+        for (key, _) in *synonyms {
+            assert!(keys.contains(key), "{key} is no Kafka key");
+        }
+    }
+}

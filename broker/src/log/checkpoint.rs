@@ -1,0 +1,208 @@
+//! Recovery points and log starts of all logs of a directory, and Kafka's text files that keep them.
+//!
+//! The files are hints that save work: a missing or damaged one means "read everything", never a failed start. A
+//! recovery point in a file may be older than the truth, never newer: whoever cuts a log below it lowers it here
+//! first, and the journal keeps a durable note of the cut until the lowered value stands in the file.
+//!
+//! Never: raise a recovery point above what was synced in place.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use gracchus_core::{Offset, TopicPartition};
+use gracchus_env::Env;
+
+const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+const LOG_STARTS: &str = "log-start-offset-checkpoint";
+
+/// Offsets by partition, as one checkpoint file holds them.
+pub type Offsets = BTreeMap<TopicPartition, Offset>;
+
+/// Kafka's form: a version line (0), a line with the number of entries, then `topic partition offset` lines.
+pub fn encode(offsets: &Offsets) -> Bytes {
+    use std::fmt::Write as _;
+    let mut text = format!("0\n{}\n", offsets.len());
+    for (tp, offset) in offsets {
+        writeln!(text, "{} {} {offset}", tp.topic, tp.partition).expect("a string takes everything");
+    }
+    text.into()
+}
+
+/// `None` unless every line is what it should be.
+pub fn decode(contents: &[u8]) -> Option<Offsets> {
+    let mut lines = std::str::from_utf8(contents).ok()?.lines();
+    if lines.next()? != "0" {
+        return None;
+    }
+    let count: usize = lines.next()?.parse().ok()?;
+    let offsets = lines.map(line).collect::<Option<Offsets>>()?;
+    (offsets.len() == count).then_some(offsets)
+}
+
+fn line(line: &str) -> Option<(TopicPartition, Offset)> {
+    let mut words = line.split(' ');
+    let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
+    let entry = (TopicPartition::new(topic, partition.parse().ok()?), Offset(offset.parse().ok()?));
+    words.next().is_none().then_some(entry)
+}
+
+/// Both checkpoints of one directory: the state in memory and the writing of the files.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    recovery_points: Offsets,
+    log_starts: Offsets,
+    recovery_points_changed: bool,
+    log_starts_changed: bool,
+    /// Counts the times that a recovery point was lowered or dropped.
+    lowered: u64,
+}
+
+impl Checkpoints {
+    /// Reads both files.
+    pub(crate) async fn read(env: &dyn Env, directory: &Path) -> io::Result<Self> {
+        let state = State {
+            recovery_points: read_file(env, &directory.join(RECOVERY_POINTS)).await?,
+            log_starts: read_file(env, &directory.join(LOG_STARTS)).await?,
+            ..State::default()
+        };
+        Ok(Self { directory: directory.to_owned(), state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding it")
+    }
+
+    pub(crate) fn recovery_point(&self, tp: &TopicPartition) -> Option<Offset> {
+        self.state().recovery_points.get(tp).copied()
+    }
+
+    pub(crate) fn log_start(&self, tp: &TopicPartition) -> Option<Offset> {
+        self.state().log_starts.get(tp).copied()
+    }
+
+    /// Everything below `offset` is on disk in its segments. Never lowers.
+    pub(crate) fn raise_recovery_point(&self, tp: &TopicPartition, offset: Offset) {
+        let mut state = self.state();
+        if state.recovery_points.get(tp).is_none_or(|point| *point < offset) {
+            state.recovery_points.insert(tp.clone(), offset);
+            state.recovery_points_changed = true;
+        }
+    }
+
+    /// The log was, or is about to be, cut at `offset`. Returns the number of this cut, see [`Self::lowered`].
+    pub(crate) fn lower_recovery_point(&self, tp: &TopicPartition, offset: Offset) -> u64 {
+        let mut state = self.state();
+        if let Some(point) = state.recovery_points.get_mut(tp)
+            && *point > offset
+        {
+            *point = offset;
+            state.recovery_points_changed = true;
+            state.lowered += 1;
+        }
+        state.lowered
+    }
+
+    pub(crate) fn set_log_start(&self, tp: &TopicPartition, offset: Offset) {
+        let mut state = self.state();
+        if state.log_starts.insert(tp.clone(), offset) != Some(offset) {
+            state.log_starts_changed = true;
+        }
+    }
+
+    /// The log is gone. Returns the number of this cut, see [`Self::lowered`].
+    pub(crate) fn remove(&self, tp: &TopicPartition) -> u64 {
+        let mut state = self.state();
+        if state.recovery_points.remove(tp).is_some() {
+            state.recovery_points_changed = true;
+            state.lowered += 1;
+        }
+        if state.log_starts.remove(tp).is_some() {
+            state.log_starts_changed = true;
+        }
+        state.lowered
+    }
+
+    /// How many cuts there have been. A completed [`Self::write`] that began when this was `n` has made the first `n`
+    /// durable.
+    pub(crate) fn lowered(&self) -> u64 {
+        self.state().lowered
+    }
+
+    /// Whether the files lag behind.
+    pub(crate) fn changed(&self) -> bool {
+        let state = self.state();
+        state.recovery_points_changed || state.log_starts_changed
+    }
+
+    /// Brings the files up to date, durably. One call at a time.
+    pub(crate) async fn write(&self, env: &dyn Env) -> io::Result<()> {
+        let (recovery_points, log_starts) = {
+            let mut state = self.state();
+            let state = &mut *state;
+            (
+                std::mem::take(&mut state.recovery_points_changed).then(|| encode(&state.recovery_points)),
+                std::mem::take(&mut state.log_starts_changed).then(|| encode(&state.log_starts)),
+            )
+        };
+        for (name, contents) in [(RECOVERY_POINTS, recovery_points), (LOG_STARTS, log_starts)] {
+            if let Some(contents) = contents {
+                env.disk().replace(&self.directory.join(name), contents).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn read_file(env: &dyn Env, path: &Path) -> io::Result<Offsets> {
+    let Some(contents) = env.disk().read_all(path).await? else { return Ok(Offsets::new()) };
+    Ok(decode(&contents).unwrap_or_else(|| {
+        tracing::warn!(path = %path.display(), "checkpoint is damaged and counts as empty");
+        Offsets::new()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn writes_what_kafka_writes() {
+        let offsets = Offsets::from([
+            (TopicPartition::new("b", 10), Offset(7)),
+            (TopicPartition::new("b", 2), Offset(1 << 40)),
+        ]);
+        assert_eq!(encode(&offsets), "0\n2\nb 2 1099511627776\nb 10 7\n");
+    }
+
+    #[test]
+    fn damage_is_absence() {
+        for damaged in
+            ["", "0", "0\n", "1\n0\n", "0\n2\na 0 1\n", "0\n1\na 0\n", "0\n1\na 0 1 2\n", "0\n1\na x 1\n"]
+        {
+            assert_eq!(decode(damaged.as_bytes()), None, "{damaged:?}");
+        }
+        assert_eq!(decode(b"\xff\xfe"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn reads_back_what_it_wrote(entries in prop::collection::btree_map(("[a-z._-]{1,9}", 0..50i32), 0..i64::MAX, 0..20)) {
+            let offsets: Offsets =
+                entries.into_iter().map(|((topic, index), offset)| (TopicPartition::new(topic, index), Offset(offset))).collect();
+            prop_assert_eq!(decode(&encode(&offsets)), Some(offsets));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `meta.properties`: who owns a log directory, in Kafka's keys, and the version of our own files beside Kafka's.
+//!
+//! Never: open a directory of another node, of another cluster or of a newer format; forget keys it does not know.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use gracchus_core::{BrokerId, TopicId};
+use uuid::Uuid;
+
+use super::{DirectoryOptions, OpenError};
+
+pub(super) const FILE: &str = "meta.properties";
+/// The format of what Kafka does not know: journal, clean marker.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+const FORMAT: &str = "gracchus.format.version";
+
+/// The contents of `meta.properties`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) directory_id: Uuid,
+    pub(super) cluster_id: Option<String>,
+    node_id: BrokerId,
+    /// Keys that we do not interpret, kept as they are.
+    other: BTreeMap<String, String>,
+}
+
+impl Meta {
+    pub(super) fn new(options: &DirectoryOptions, directory_id: Uuid) -> Self {
+        Self {
+            directory_id,
+            cluster_id: options.cluster_id.clone(),
+            node_id: options.node_id,
+            other: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the file of a directory that `options` wants to open.
+    pub(super) fn parse(text: &str, options: &DirectoryOptions) -> Result<Self, OpenError> {
+        let mut keys = properties(text);
+        let broken = |what: &str| OpenError::Meta(what.to_owned());
+        match keys.remove(FORMAT).map(|version| version.parse::<u32>()) {
+            Some(Ok(version)) if version > FORMAT_VERSION => {
+                return Err(OpenError::NewerFormat { found: version, known: FORMAT_VERSION });
+            }
+            Some(Err(_)) => return Err(broken("format version is not a number")),
+            Some(Ok(_)) | None => {}
+        }
+        if keys.remove("version").is_none_or(|version| version != "1") {
+            return Err(broken("version is not 1"));
+        }
+        let node_id = keys.remove("node.id").and_then(|id| id.parse().ok());
+        let node_id = BrokerId(node_id.ok_or_else(|| broken("no node.id"))?);
+        if node_id != options.node_id {
+            return Err(OpenError::WrongNode { found: node_id, wanted: options.node_id });
+        }
+        let cluster_id = keys.remove("cluster.id");
+        if let (Some(found), Some(wanted)) = (&cluster_id, &options.cluster_id)
+            && found != wanted
+        {
+            return Err(OpenError::WrongCluster { found: found.clone(), wanted: wanted.clone() });
+        }
+        let directory_id = keys.remove("directory.id").and_then(|id| id.parse::<TopicId>().ok());
+        let TopicId(directory_id) = directory_id.ok_or_else(|| broken("no directory.id"))?;
+        Ok(Self { directory_id, cluster_id, node_id, other: keys })
+    }
+
+    pub(super) fn encode(&self) -> String {
+        let mut text = String::from("#\n");
+        let mut line = |key: &str, value: &dyn std::fmt::Display| {
+            writeln!(text, "{key}={value}").expect("a string takes everything");
+        };
+        line("version", &1);
+        if let Some(cluster_id) = &self.cluster_id {
+            line("cluster.id", cluster_id);
+        }
+        line("node.id", &self.node_id);
+        // Kafka writes directory ids like topic ids.
+        line("directory.id", &TopicId(self.directory_id));
+        line(FORMAT, &FORMAT_VERSION);
+        for (key, value) in &self.other {
+            line(key, value);
+        }
+        text
+    }
+}
+
+fn properties(text: &str) -> BTreeMap<String, String> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with(['#', '!']))
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(node: i32, cluster: Option<&str>) -> DirectoryOptions {
+        DirectoryOptions {
+            node_id: BrokerId(node),
+            cluster_id: cluster.map(str::to_owned),
+            ..DirectoryOptions::default()
+        }
+    }
+
+    #[test]
+    fn reads_back_what_it_wrote_and_keeps_foreign_keys() {
+        let text = Meta::new(&options(3, Some("abc")), Uuid::from_u128(7)).encode() + "later.key=x\n";
+        let meta = Meta::parse(&text, &options(3, None)).unwrap();
+        assert_eq!(meta.cluster_id.as_deref(), Some("abc"));
+        assert_eq!(meta.directory_id, Uuid::from_u128(7));
+        assert!(meta.encode().contains("later.key=x\n"));
+        assert_eq!(Meta::parse(&meta.encode(), &options(3, Some("abc"))).unwrap(), meta);
+    }
+
+    #[test]
+    fn refuses_strangers_and_the_future() {
+        let text = Meta::new(&options(3, Some("abc")), Uuid::from_u128(7)).encode();
+        let refused = |text: &str, node, cluster| Meta::parse(text, &options(node, cluster)).unwrap_err();
+        assert!(matches!(refused(&text, 4, None), OpenError::WrongNode { .. }));
+        assert!(matches!(refused(&text, 3, Some("xyz")), OpenError::WrongCluster { .. }));
+        let newer = text.replace("format.version=1", "format.version=2");
+        assert!(matches!(refused(&newer, 3, None), OpenError::NewerFormat { found: 2, known: 1 }));
+        assert!(matches!(refused("garbage", 3, None), OpenError::Meta(_)));
+    }
+}

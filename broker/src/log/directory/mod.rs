@@ -1,0 +1,277 @@
+//! One log directory: whose it is, what survived in it, whether it can be trusted, and how it is left.
+//!
+//! The order of a start is the safety of a start: lock, identity, clean marker read *and durably removed*, journal
+//! replayed, checkpoints read; only then may anybody look at a log. The order of a clean stop is its mirror: logs
+//! closed, segments synced, checkpoints replaced, journal emptied, marker written last.
+//!
+//! Never: a log looked at before the journal is replayed; anything done after the first I/O error.
+
+mod health;
+mod marker;
+mod meta;
+mod options;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use gracchus_core::{BrokerId, Offset, TopicId};
+use gracchus_env::{Env, FileLock, Op};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub(crate) use self::health::Health;
+pub use self::{
+    marker::CleanLog,
+    options::{DirectoryOptions, JournalOptions},
+};
+use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints};
+
+const LOCK: &str = ".lock";
+
+/// Why a log directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else holds the lock.
+    #[error("another process uses log directory {}", .0.display())]
+    Locked(PathBuf),
+    /// Written by a later version of this program.
+    #[error("the log directory has format {found}; this version of Gracchus knows formats up to {known}")]
+    NewerFormat {
+        /// The version in the file.
+        found: u32,
+        /// The newest that we can read.
+        known: u32,
+    },
+    /// It belongs to another node.
+    #[error("the log directory belongs to node {found}, not to node {wanted}")]
+    WrongNode {
+        /// `node.id` in the file.
+        found: BrokerId,
+        /// Ours.
+        wanted: BrokerId,
+    },
+    /// It belongs to another cluster.
+    #[error("the log directory belongs to cluster {found}, not to cluster {wanted}")]
+    WrongCluster {
+        /// `cluster.id` in the file.
+        found: String,
+        /// Ours.
+        wanted: String,
+    },
+    /// `meta.properties` makes no sense.
+    #[error("meta.properties is damaged: {0}")]
+    Meta(String),
+    /// The disk failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The cause.
+        error: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::Io { what, error }
+    }
+}
+
+/// A log directory in use by this process.
+#[derive(Debug)]
+pub struct LogDirectory {
+    env: Arc<dyn Env>,
+    path: PathBuf,
+    directory_id: Uuid,
+    cluster_id: Option<String>,
+    was_clean: bool,
+    health: Arc<Health>,
+    checkpoints: Arc<Checkpoints>,
+    flusher: Flusher,
+    files: FileCache,
+    /// Logs that need no recovery: those in the marker nobody has opened since, and those closed since.
+    clean: Mutex<BTreeMap<LogId, CleanLog>>,
+    lock: Mutex<Option<FileLock>>,
+}
+
+impl LogDirectory {
+    /// Creates or takes over the directory `path`; see the module for the order of steps.
+    pub async fn open(
+        env: Arc<dyn Env>,
+        path: PathBuf,
+        options: DirectoryOptions,
+    ) -> Result<Arc<LogDirectory>, OpenError> {
+        let failed = |what: &str| OpenError::io(format!("{what} {}", path.display()));
+        create(&*env, &path).await.map_err(failed("cannot create log directory"))?;
+        let lock = match env.disk().lock(&path.join(LOCK)).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::Locked(path)),
+            result => result.map_err(failed("cannot lock log directory"))?,
+        };
+        let meta = claim(&*env, &path, &options).await?;
+        let clean = take_marker(&*env, &path).await.map_err(failed("cannot remove clean marker of"))?;
+        let checkpoints =
+            Checkpoints::read(&*env, &path).await.map_err(failed("cannot read checkpoints of"))?;
+        let checkpoints = Arc::new(checkpoints);
+        let health = Arc::new(Health::new());
+        let flusher =
+            Flusher::start(env.clone(), &path, &options, health.clone(), checkpoints.clone()).await?;
+        Ok(Arc::new(LogDirectory {
+            files: FileCache::new(env.clone(), options.open_files),
+            env,
+            directory_id: meta.directory_id,
+            cluster_id: meta.cluster_id,
+            was_clean: clean.is_some(),
+            health,
+            checkpoints,
+            flusher,
+            clean: Mutex::new(clean.unwrap_or_default()),
+            lock: Mutex::new(Some(lock)),
+            path,
+        }))
+    }
+
+    /// The world that the directory lives in.
+    pub fn env(&self) -> &Arc<dyn Env> {
+        &self.env
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `directory.id`: new for every directory that was ever created.
+    pub fn directory_id(&self) -> Uuid {
+        self.directory_id
+    }
+
+    /// `cluster.id`, where it is known.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
+    }
+
+    /// Whether the last stop was clean: nothing that was acknowledged or even written can be missing.
+    pub fn was_clean(&self) -> bool {
+        self.was_clean
+    }
+
+    /// Open handles of sealed segments.
+    pub fn files(&self) -> &FileCache {
+        &self.files
+    }
+
+    /// What makes appends durable.
+    pub fn flusher(&self) -> &Flusher {
+        &self.flusher
+    }
+
+    /// Everything below it was synced in place: recovery may begin there. `None`: begin at the log start. May exceed
+    /// the log end if the log lost files; then it says nothing.
+    pub fn recovery_point(&self, id: &LogId) -> Option<Offset> {
+        self.checkpoints.recovery_point(&id.tp)
+    }
+
+    /// The log start at the last checkpoint.
+    pub fn log_start(&self, id: &LogId) -> Option<Offset> {
+        self.checkpoints.log_start(&id.tp)
+    }
+
+    /// Remembers the log start for the next checkpoint (see [`Flusher::checkpoint`] for "now").
+    pub fn set_log_start(&self, id: &LogId, log_start: Offset) {
+        self.checkpoints.set_log_start(&id.tp, log_start);
+    }
+
+    /// How the log was left, if it was closed in order and not touched since. Gives it away: from now on the log counts
+    /// as open, and needs recovery unless [`Self::closed`] is called.
+    pub fn take_clean(&self, id: &LogId) -> Option<CleanLog> {
+        self.clean().remove(id)
+    }
+
+    /// The log was closed in order: all its files are synced.
+    pub fn closed(&self, id: &LogId, log: CleanLog) {
+        self.checkpoints.set_log_start(&id.tp, log.log_start);
+        self.checkpoints.raise_recovery_point(&id.tp, log.log_end);
+        self.clean().insert(id.clone(), log);
+    }
+
+    fn clean(&self) -> MutexGuard<'_, BTreeMap<LogId, CleanLog>> {
+        self.clean.lock().expect("nobody panics while holding it")
+    }
+
+    /// Why the directory is offline, if it is.
+    pub fn offline(&self) -> Option<Arc<str>> {
+        self.health.offline()
+    }
+
+    /// Tells when the directory goes offline.
+    pub fn watch_offline(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.health.watch()
+    }
+
+    /// Takes the directory offline because `what` ended in `error`. The first error stands.
+    pub fn fail(&self, error: &io::Error, what: &str) -> StorageError {
+        self.health.fail(error, what)
+    }
+
+    /// Leaves the directory so that the next start reads nothing but a summary. All logs are closed by now; those that
+    /// are not will be recovered. Offline, it only lets go.
+    pub async fn close(&self) {
+        if self.flusher.close().await.is_ok() {
+            let contents = marker::encode(&self.clean());
+            if let Err(error) = self.env.disk().replace(&self.path.join(marker::FILE), contents).await {
+                self.fail(&error, "cannot write clean marker");
+            }
+        }
+        *self.lock.lock().expect("nobody panics while holding it") = None;
+    }
+}
+
+/// Creates `path` with its parents, every new name durable.
+async fn create(env: &dyn Env, path: &Path) -> io::Result<()> {
+    let mut ops = vec![Op::CreateDir { path: path.to_owned() }];
+    for directory in path.ancestors().take_while(|path| !path.as_os_str().is_empty()) {
+        match env.disk().list(directory).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => break,
+        }
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        ops.push(Op::SyncDir { path: parent.unwrap_or(Path::new(".")).to_owned() });
+    }
+    env.disk().submit(ops).await
+}
+
+/// Checks whose directory it is; a new one becomes ours.
+async fn claim(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> Result<meta::Meta, OpenError> {
+    let file = path.join(meta::FILE);
+    let failed = |what: &str| OpenError::io(format!("{what} {}", file.display()));
+    let contents = env.disk().read_all(&file).await.map_err(failed("cannot read"))?;
+    let (mut meta, mut changed) = match contents {
+        Some(contents) => (meta::Meta::parse(&String::from_utf8_lossy(&contents), options)?, false),
+        None => {
+            let id = Uuid::from_u64_pair(env.random(), env.random());
+            (meta::Meta::new(options, id), true)
+        }
+    };
+    if meta.cluster_id.is_none() && options.cluster_id.is_some() {
+        meta.cluster_id.clone_from(&options.cluster_id);
+        changed = true;
+    }
+    if changed {
+        env.disk().replace(&file, meta.encode().into()).await.map_err(failed("cannot write"))?;
+        tracing::info!(path = %path.display(), id = %TopicId(meta.directory_id), "log directory is now ours");
+    }
+    Ok(meta)
+}
+
+/// What the marker says, if there is one; after this it is gone for good.
+async fn take_marker(env: &dyn Env, path: &Path) -> io::Result<Option<BTreeMap<LogId, CleanLog>>> {
+    let file = path.join(marker::FILE);
+    let Some(contents) = env.disk().read_all(&file).await? else { return Ok(None) };
+    env.disk().submit(vec![Op::RemoveFile { path: file }, Op::SyncDir { path: path.to_owned() }]).await?;
+    Ok(marker::decode(&contents))
+}
