@@ -31,6 +31,13 @@ pub(crate) fn file(directory: &Path, offset: Offset, kind: &str) -> PathBuf {
     directory.join(format!("{:020}.{kind}", offset.0))
 }
 
+/// Where the successor of `path` is written before it takes its place.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(TEMPORARY);
+    name.into()
+}
+
 /// The offset in `name` if it is a file of this `kind`.
 pub(crate) fn parse(name: &str, kind: &str) -> Option<Offset> {
     let digits = name.strip_suffix(kind)?.strip_suffix('.')?;

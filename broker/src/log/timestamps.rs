@@ -119,7 +119,7 @@ impl SegmentView {
     }
 
     /// The byte behind the batch that `entry` speaks of, if there is such a batch.
-    async fn confirmed(&self, entry: TimeEntry) -> Result<Option<u64>, StorageError> {
+    pub(crate) async fn confirmed(&self, entry: TimeEntry) -> Result<Option<u64>, StorageError> {
         let Some(batch) = self.locate(entry.last_offset).await? else { return Ok(None) };
         let mut scan = self.scan(batch.position).await?;
         let found = self.next(&mut scan).await?.filter(|batch| {
