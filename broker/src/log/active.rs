@@ -118,7 +118,10 @@ impl Active {
     /// Adds a batch to what is to be written and to the next view.
     pub(crate) fn add(&mut self, batch: AppendBatch, placed: Placed, writing: &mut Writing) {
         let AppendBatch { header, bytes } = batch;
-        assert_eq!(placed.position, self.position, "batches come in the order in which they got their places");
+        assert_eq!(
+            placed.position, self.position,
+            "batches come in the order in which they got their places"
+        );
         writing.buffers.push(Bytes::copy_from_slice(&header.encode()));
         writing.buffers.push(bytes.slice(HEADER_LENGTH..));
         writing.length += bytes.len() as u64;
@@ -153,7 +156,11 @@ impl Active {
         ]
         .into_iter()
         .filter(|(_, _, bytes)| !bytes.is_empty())
-        .map(|(file, at, bytes)| Op::WriteAt { file: file.clone(), offset: at as u64, buffers: vec![bytes.freeze()] })
+        .map(|(file, at, bytes)| Op::WriteAt {
+            file: file.clone(),
+            offset: at as u64,
+            buffers: vec![bytes.freeze()],
+        })
         .collect()
     }
 

@@ -9,13 +9,7 @@ use gracchus_core::Offset;
 use gracchus_env::{File, Op, Open};
 
 use super::{
-    LogId,
-    directory::LogDirectory,
-    error::StorageError,
-    flusher::Forget,
-    log::Log,
-    names,
-    recovery::Opening,
+    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, recovery::Opening,
     view::LogView,
 };
 
@@ -49,7 +43,9 @@ impl Log {
         let copy = names::temporary(&path);
         self.copy_start(&segment.segment.file().await?, &copy, position).await?;
         let mut ops = Vec::new();
-        for later in view.sealed.iter().skip(number + 1).chain((number < view.sealed.len()).then_some(&view.active)) {
+        for later in
+            view.sealed.iter().skip(number + 1).chain((number < view.sealed.len()).then_some(&view.active))
+        {
             for kind in [names::INDEX, names::TIME_INDEX, names::LOG] {
                 ops.push(Op::RemoveFile { path: later.segment.file_path(kind) });
             }
@@ -93,7 +89,10 @@ impl Log {
         let (directory, id, config, path) =
             (self.directory.clone(), self.id.clone(), self.config.clone(), self.path.clone());
         let opening = Opening { directory: &directory, id: &id, config: &config, path: &path };
-        let found = opening.list().await?.ok_or_else(|| StorageError::corrupt(format!("{} is gone", path.display())))?;
+        let found = opening
+            .list()
+            .await?
+            .ok_or_else(|| StorageError::corrupt(format!("{} is gone", path.display())))?;
         let (parts, _) = opening.repair(found, Some(end)).await?;
         *self = Self::assemble(directory, id, config, path, parts);
         Ok(())

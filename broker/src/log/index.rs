@@ -58,7 +58,10 @@ impl OffsetIndex {
                 entry.last_offset > previous.last_offset && entry.position > previous.position
             });
             if !sorted || entry.last_offset < base || entry.position >= size {
-                return Err(format!("entry {number} (offset {}, position {}) is impossible", entry.last_offset, entry.position));
+                return Err(format!(
+                    "entry {number} (offset {}, position {}) is impossible",
+                    entry.last_offset, entry.position
+                ));
             }
             previous = Some(entry);
         }
@@ -78,9 +81,7 @@ impl OffsetIndex {
     /// Entry `number`, counted from 0.
     pub(crate) fn entry(&self, number: usize) -> IndexEntry {
         let at = number * ENTRY;
-        let field = |at: usize| {
-            i32::from_be_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"))
-        };
+        let field = |at: usize| i32::from_be_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"));
         IndexEntry {
             last_offset: self.base.plus(i64::from(field(at))),
             // A negative position is far outside of any segment, so that `check` refuses it.
@@ -123,7 +124,12 @@ impl IndexBuilder {
 
     /// For a segment that goes on after a restart: `bytes_since_entry` from its last index entry on, the greatest
     /// timestamp so far, and the timestamp of the time index's last entry.
-    pub(crate) fn resume(interval: u64, bytes_since_entry: u64, max: Option<TimeEntry>, indexed_max: Option<i64>) -> Self {
+    pub(crate) fn resume(
+        interval: u64,
+        bytes_since_entry: u64,
+        max: Option<TimeEntry>,
+        indexed_max: Option<i64>,
+    ) -> Self {
         Self { interval, bytes_since_entry, max, indexed_max }
     }
 
@@ -138,7 +144,11 @@ impl IndexBuilder {
     }
 
     /// Takes the next batch, which begins at `position`, and returns the entries that it earns.
-    pub(crate) fn add(&mut self, header: &BatchHeader, position: u64) -> (Option<IndexEntry>, Option<TimeEntry>) {
+    pub(crate) fn add(
+        &mut self,
+        header: &BatchHeader,
+        position: u64,
+    ) -> (Option<IndexEntry>, Option<TimeEntry>) {
         let last_offset = header.last_offset();
         // −1 means "no timestamp" and is never indexed.
         if header.max_timestamp > self.max.map_or(-1, |max| max.timestamp) {

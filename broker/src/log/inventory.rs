@@ -17,9 +17,16 @@ pub async fn logs(directory: &LogDirectory) -> Result<Vec<LogId>, StorageError> 
     for entry in disk.list(directory.path()).await.map_err(failed)? {
         let Some(tp) = names::partition(&entry.name).filter(|_| entry.is_dir) else { continue };
         let path = partition_metadata::path(&directory.path().join(&entry.name));
-        match disk.read_all(&path).await.map_err(failed)?.map(|contents| partition_metadata::decode(&contents)) {
+        match disk
+            .read_all(&path)
+            .await
+            .map_err(failed)?
+            .map(|contents| partition_metadata::decode(&contents))
+        {
             Some(Ok(topic_id)) => logs.push(LogId { tp, topic_id }),
-            Some(Err(why)) => tracing::warn!(path = %path.display(), why, "not a log of ours; leaving it alone"),
+            Some(Err(why)) => {
+                tracing::warn!(path = %path.display(), why, "not a log of ours; leaving it alone")
+            }
             None => {}
         }
     }
@@ -32,7 +39,8 @@ pub async fn finish_deletions(directory: &LogDirectory) -> Result<usize, Storage
     let disk = directory.env().disk();
     let entries = disk.list(directory.path()).await.map_err(failed)?;
     let doomed = entries.iter().filter(|entry| entry.is_dir && entry.name.ends_with(names::DELETED));
-    let mut ops: Vec<Op> = doomed.map(|entry| Op::RemoveDir { path: directory.path().join(&entry.name) }).collect();
+    let mut ops: Vec<Op> =
+        doomed.map(|entry| Op::RemoveDir { path: directory.path().join(&entry.name) }).collect();
     let count = ops.len();
     if count > 0 {
         ops.push(Op::SyncDir { path: directory.path().to_path_buf() });

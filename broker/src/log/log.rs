@@ -10,10 +10,7 @@ use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use gracchus_core::{
-    LeaderEpoch, Offset,
-    producer::ProducerStates,
-    record::BatchHeader,
-    replication::epochs::EpochCache,
+    LeaderEpoch, Offset, producer::ProducerStates, record::BatchHeader, replication::epochs::EpochCache,
     topic::TopicConfig,
 };
 use gracchus_env::Op;
@@ -284,7 +281,9 @@ impl Log {
         let base = ended.next_offset;
         self.end_indexes(&ended).await?;
         let disk = self.directory.env().disk();
-        let files = Files::open(disk, &self.path, base).await.map_err(|error| self.fail(&error, "creating a segment"))?;
+        let files = Files::open(disk, &self.path, base)
+            .await
+            .map_err(|error| self.fail(&error, "creating a segment"))?;
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
         disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
         self.write_snapshot(base, producers).await?;
@@ -298,7 +297,8 @@ impl Log {
         self.directory.files().insert(old_path, old.log);
         let old = self.active.segment();
         let segment = self.segment(old.base(), old.interval());
-        let sealed = SegmentView { max: ended.max, ..SegmentView::sealed(Arc::new(segment), ended.size, base) };
+        let sealed =
+            SegmentView { max: ended.max, ..SegmentView::sealed(Arc::new(segment), ended.size, base) };
         Arc::make_mut(&mut self.sealed).push(sealed);
         // The plan may be further on already; the new segment begins empty.
         let empty = Plan::new(base, &self.config, 0, 0);
@@ -329,7 +329,8 @@ impl Log {
     }
 
     async fn write_snapshot(&mut self, offset: Offset, contents: Bytes) -> Result<(), StorageError> {
-        let written = producer_snapshot::write(self.directory.env().disk(), &self.path, offset, contents).await;
+        let written =
+            producer_snapshot::write(self.directory.env().disk(), &self.path, offset, contents).await;
         written.map_err(|error| self.fail(&error, "writing a producer snapshot"))?;
         self.snapshots.insert(offset);
         Ok(())
@@ -337,7 +338,7 @@ impl Log {
 
     /// An epoch above all known ones begins at `start`.
     fn learn_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
-        if epoch >= LeaderEpoch(0) && self.epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
+        if epoch >= LeaderEpoch(0) && self.epochs.latest().is_none_or(|latest| epoch > latest.0) {
             Arc::make_mut(&mut self.epochs).assign(epoch, start);
             self.epochs_changed = true;
         }
@@ -401,7 +402,9 @@ impl Log {
         let useful = |offset: &Offset| *offset == self.plan.next_offset || bases.any(|base| base == *offset);
         let mut useful = useful;
         let useless = self.snapshots.iter().filter(|offset| !useful(offset));
-        useless.map(|offset| Op::RemoveFile { path: names::file(&self.path, *offset, names::SNAPSHOT) }).collect()
+        useless
+            .map(|offset| Op::RemoveFile { path: names::file(&self.path, *offset, names::SNAPSHOT) })
+            .collect()
     }
 
     /// Nothing may be written behind this before [`Log::end_cut`].

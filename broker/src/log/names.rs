@@ -76,7 +76,13 @@ mod tests {
         let path = file(Path::new("/data/orders-3"), Offset(42), LOG);
         assert_eq!(path, Path::new("/data/orders-3/00000000000000000042.log"));
         assert_eq!(parse("00000000000000000042.log", LOG), Some(Offset(42)));
-        for strange in ["00000000000000000042.index", "42.log", "0000000000000000004x.log", "+0000000000000000042.log", ".log"] {
+        for strange in [
+            "00000000000000000042.index",
+            "42.log",
+            "0000000000000000004x.log",
+            "+0000000000000000042.log",
+            ".log",
+        ] {
             assert_eq!(parse(strange, LOG), None, "{strange}");
         }
     }
@@ -85,7 +91,9 @@ mod tests {
     fn only_directories_of_logs_are_taken_for_logs() {
         assert_eq!(partition("orders-3"), Some(TopicPartition::new("orders", 3)));
         assert_eq!(partition("with-dashes-10"), Some(TopicPartition::new("with-dashes", 10)));
-        for strange in ["orders", "orders-", "-3", "orders-03", "orders-+3", "orders-3.00ff-delete", "orders--3x"] {
+        for strange in
+            ["orders", "orders-", "-3", "orders-03", "orders-+3", "orders-3.00ff-delete", "orders--3x"]
+        {
             assert_eq!(partition(strange), None, "{strange}");
         }
         let long = TopicPartition::new("t".repeat(249), 7);

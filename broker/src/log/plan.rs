@@ -65,7 +65,12 @@ impl Plan {
     }
 
     /// Why the segment must end before a batch with this (stamped) header, if it must.
-    pub(crate) fn roll_due(&self, header: &BatchHeader, config: &TopicConfig, now_ms: i64) -> Option<&'static str> {
+    pub(crate) fn roll_due(
+        &self,
+        header: &BatchHeader,
+        config: &TopicConfig,
+        now_ms: i64,
+    ) -> Option<&'static str> {
         if self.position == 0 {
             return None;
         }

@@ -14,7 +14,12 @@ use gracchus_env::Disk;
 use super::names;
 
 /// Makes the snapshot durable under its final name.
-pub(crate) async fn write(disk: &dyn Disk, directory: &Path, offset: Offset, contents: Bytes) -> io::Result<()> {
+pub(crate) async fn write(
+    disk: &dyn Disk,
+    directory: &Path,
+    offset: Offset,
+    contents: Bytes,
+) -> io::Result<()> {
     disk.replace(&names::file(directory, offset, names::SNAPSHOT), contents).await
 }
 

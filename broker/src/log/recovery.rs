@@ -10,7 +10,9 @@
 use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use gracchus_core::{LeaderEpoch, Offset, producer::ProducerStates, replication::epochs::EpochCache, topic::TopicConfig};
+use gracchus_core::{
+    LeaderEpoch, Offset, producer::ProducerStates, replication::epochs::EpochCache, topic::TopicConfig,
+};
 use gracchus_env::{DirEntry, Disk, File, Op, Open};
 
 use super::{
@@ -22,8 +24,7 @@ use super::{
     log::Parts,
     names, partition_metadata,
     plan::{self, Plan},
-    producer_snapshot,
-    resume,
+    producer_snapshot, resume,
     scan::{BatchScan, Step, WALK_BLOCK},
     segment::{Persisted, Segment},
     segment_view::SegmentView,
@@ -66,11 +67,16 @@ pub(crate) struct Found {
 impl Found {
     fn new(entries: &[DirEntry]) -> Self {
         let files = || entries.iter().filter(|entry| !entry.is_dir);
-        let offset = |kind| move |entry: &DirEntry| names::parse(&entry.name, kind).map(|offset| (offset, entry.length));
+        let offset = |kind| {
+            move |entry: &DirEntry| names::parse(&entry.name, kind).map(|offset| (offset, entry.length))
+        };
         Self {
             segments: files().filter_map(offset(names::LOG)).collect(),
             snapshots: files().filter_map(offset(names::SNAPSHOT)).map(|(offset, _)| offset).collect(),
-            temporary: files().map(|entry| entry.name.clone()).filter(|name| name.ends_with(names::TEMPORARY)).collect(),
+            temporary: files()
+                .map(|entry| entry.name.clone())
+                .filter(|name| name.ends_with(names::TEMPORARY))
+                .collect(),
             names: files().map(|entry| entry.name.clone()).collect(),
         }
     }
@@ -122,17 +128,22 @@ impl Opening<'_> {
     /// Whether the directory holds this very log; `false` if it holds nothing yet.
     async fn is_ours(&self, found: &Found) -> Result<bool, StorageError> {
         let path = partition_metadata::path(self.path);
-        let Some(contents) = self.disk().read_all(&path).await.map_err(self.fail("reading the topic id"))? else {
+        let Some(contents) = self.disk().read_all(&path).await.map_err(self.fail("reading the topic id"))?
+        else {
             // It is durable before the first record: either there is none, or this is no directory of ours.
             if found.segments.iter().all(|(_, length)| *length == 0) {
                 return Ok(false);
             }
-            return Err(StorageError::corrupt(format!("{} has records but no partition.metadata", self.path.display())));
+            return Err(StorageError::corrupt(format!(
+                "{} has records but no partition.metadata",
+                self.path.display()
+            )));
         };
         let theirs = partition_metadata::decode(&contents)
             .map_err(|why| StorageError::corrupt(format!("{}: {why}", path.display())))?;
         if theirs != self.id.topic_id {
-            let why = format!("{} belongs to topic id {theirs}, not to {}", self.path.display(), self.id.topic_id);
+            let why =
+                format!("{} belongs to topic id {theirs}, not to {}", self.path.display(), self.id.topic_id);
             return Err(StorageError::corrupt(why));
         }
         Ok(!found.segments.is_empty())
@@ -159,7 +170,8 @@ impl Opening<'_> {
         snapshots: BTreeSet<Offset>,
     ) -> Result<Parts, StorageError> {
         let plan = self.plan(base);
-        let files = Files::open(self.disk(), self.path, base).await.map_err(self.fail("creating a segment"))?;
+        let files =
+            Files::open(self.disk(), self.path, base).await.map_err(self.fail("creating a segment"))?;
         let mut ops = files.clear().map_err(self.fail("creating a segment"))?;
         ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         self.disk().submit(ops).await.map_err(self.fail("creating a segment"))?;
@@ -195,8 +207,14 @@ impl Opening<'_> {
         let view = |pair: &[(Offset, u64)]| {
             let ((base, size), (next, _)) = (pair[0], pair[1]);
             let interval = plan::interval(self.config);
-            let segment =
-                Segment::new(self.directory.clone(), self.path.clone(), base, interval, Persisted::Whole, None);
+            let segment = Segment::new(
+                self.directory.clone(),
+                self.path.clone(),
+                base,
+                interval,
+                Persisted::Whole,
+                None,
+            );
             SegmentView::sealed(Arc::new(segment), size, next)
         };
         segments.windows(2).map(view).collect()
@@ -231,7 +249,7 @@ impl Opening<'_> {
         let mut epoch = LeaderEpoch::NONE;
         for (number, (base, length)) in found.segments.iter().copied().enumerate().skip(from) {
             // A compacted log may have holes, any other ends where its records do.
-            let hole = base > next_offset && next_offset >= point && !self.config.is_compacted();
+            let hole = base > next_offset && next_offset >= point && !self.config.cleanup_policy.compact;
             if base < next_offset || hole {
                 let why = format!("segment {base} does not follow offset {next_offset}");
                 checked.cut = Some(Cut { segments: number, why, good_behind: true });
@@ -358,10 +376,13 @@ impl Opening<'_> {
         let base = walked.base;
         let Plan { opened_ms, jitter_ms, .. } = self.plan(base);
         let resumed = walked.resume(opened_ms, jitter_ms);
-        let mut files = Files::open(self.disk(), self.path, base).await.map_err(self.fail("opening an index"))?;
+        let mut files =
+            Files::open(self.disk(), self.path, base).await.map_err(self.fail("opening an index"))?;
         files.log = log;
         let mut ops = vec![Op::Sync { file: files.log.clone() }];
-        for (file, wanted) in [(&files.offsets, resumed.offsets.bytes()), (&files.times, resumed.times.bytes())] {
+        for (file, wanted) in
+            [(&files.offsets, resumed.offsets.bytes()), (&files.times, resumed.times.bytes())]
+        {
             let correct = self.holds(file, wanted).await.map_err(self.fail("reading an index"))?;
             if !correct {
                 ops.push(Op::Truncate { file: file.clone(), length: 0 });
@@ -389,7 +410,9 @@ impl Opening<'_> {
         let contents = self.disk().read_all(&path).await.map_err(self.fail("reading the leader epochs"))?;
         let Some(contents) = contents else { return Ok(None) };
         let decoded = EpochCache::decode(&contents);
-        Ok(decoded.inspect_err(|why| tracing::warn!(log = %self.id.tp, %why, "leader epochs are damaged")).ok())
+        Ok(decoded
+            .inspect_err(|why| tracing::warn!(log = %self.id.tp, %why, "leader epochs are damaged"))
+            .ok())
     }
 
     /// The checkpoint, or what the older segments say where there is none; plus what was seen in the newer ones; up to
@@ -406,7 +429,7 @@ impl Opening<'_> {
             None => self.epochs_in(older).await?,
         };
         for (epoch, start) in seen {
-            if epochs.latest().is_none_or(|latest| *epoch > latest.epoch) {
+            if epochs.latest().is_none_or(|latest| *epoch > latest.0) {
                 epochs.assign(*epoch, *start);
             }
         }
@@ -426,7 +449,7 @@ impl Opening<'_> {
             let mut scan = self.scan(segment, 0).await?;
             while let Step::Batch(batch) = scan.next().await.map_err(self.fail("reading a segment"))? {
                 let epoch = batch.header.leader_epoch;
-                if epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
+                if epochs.latest().is_none_or(|latest| epoch > latest.0) {
                     epochs.assign(epoch, batch.header.base_offset);
                 }
             }
@@ -443,9 +466,11 @@ impl Opening<'_> {
     async fn tidy(&self, found: &Found, log_end: Offset) -> Result<BTreeSet<Offset>, StorageError> {
         let mut snapshots = found.snapshots.clone();
         let future = snapshots.split_off(&log_end.plus(1));
-        let snapshots_of_future = future.iter().map(|offset| names::file(self.path, *offset, names::SNAPSHOT));
+        let snapshots_of_future =
+            future.iter().map(|offset| names::file(self.path, *offset, names::SNAPSHOT));
         let unfinished = found.temporary.iter().map(|name| self.path.join(name));
-        let mut ops: Vec<Op> = snapshots_of_future.chain(unfinished).map(|path| Op::RemoveFile { path }).collect();
+        let mut ops: Vec<Op> =
+            snapshots_of_future.chain(unfinished).map(|path| Op::RemoveFile { path }).collect();
         ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         ops.push(Op::SyncDir { path: self.directory.path().to_path_buf() });
         self.disk().submit(ops).await.map_err(self.fail("tidying the directory"))?;

@@ -36,12 +36,16 @@ pub(crate) async fn open_clean(
     if found.segments.last() != Some(&active) || !found.snapshots.contains(&clean.log_end) {
         return Ok(None);
     }
-    let files = Files::open(opening.disk(), opening.path, active.0).await.map_err(opening.fail("opening a segment"))?;
+    let files = Files::open(opening.disk(), opening.path, active.0)
+        .await
+        .map_err(opening.fail("opening a segment"))?;
     let Some((plan, tail)) = resume(opening, &files, clean).await? else { return Ok(None) };
     let sealed = opening.sealed(&found.segments);
     let Some(epochs) = opening.read_epochs().await? else { return Ok(None) };
     let log_start = opening.log_start(found.segments[0].0, clean.log_end);
-    let read = producer_snapshot::newest(opening.disk(), opening.path, &found.snapshots, log_start, clean.log_end).await;
+    let read =
+        producer_snapshot::newest(opening.disk(), opening.path, &found.snapshots, log_start, clean.log_end)
+            .await;
     let (taken_at, producers) = read.map_err(opening.fail("reading a producer snapshot"))?;
     let active = opening.active(files, &plan, tail);
     let views = sealed.iter().cloned().chain([active.view()]);
@@ -99,13 +103,16 @@ async fn resume_by_index(
     let Some(ends) = Ends::read(files, &plan, clean).await.map_err(&failed)? else { return Ok(None) };
     let start = ends.offset.map_or(0, |entry| entry.position);
     let limit = start + 4 * plan::interval(opening.config);
-    let Some(batches) = batches_at_end(files, start, clean.active_bytes, limit).await.map_err(&failed)? else {
+    let Some(batches) = batches_at_end(files, start, clean.active_bytes, limit).await.map_err(&failed)?
+    else {
         return Ok(None);
     };
     if !ends.fit(&batches, clean.log_end) {
         return Ok(None);
     }
-    let Step::Batch(first) = scan(files, 0, clean.active_bytes).next().await.map_err(&failed)? else { return Ok(None) };
+    let Step::Batch(first) = scan(files, 0, clean.active_bytes).next().await.map_err(&failed)? else {
+        return Ok(None);
+    };
     let since_entry = clean.active_bytes - start;
     let indexed_max = ends.time.map(|time| time.timestamp);
     let plan = Plan {
@@ -117,9 +124,11 @@ async fn resume_by_index(
         first_timestamp: Some(first.header.max_timestamp),
         ..plan
     };
-    let tail: Vector<_> = batches.iter().map(|batch| BatchPosition::new(&batch.header, batch.position)).collect();
+    let tail: Vector<_> =
+        batches.iter().map(|batch| BatchPosition::new(&batch.header, batch.position)).collect();
     // The greatest timestamp need not be near the end.
-    let in_tail = |time: &TimeEntry| batches.iter().any(|batch| batch.header.last_offset() == time.last_offset);
+    let in_tail =
+        |time: &TimeEntry| batches.iter().any(|batch| batch.header.last_offset() == time.last_offset);
     if let Some(time) = ends.time.filter(|time| !in_tail(time)) {
         let view = opening.active(files.clone(), &plan, tail.clone()).view();
         if view.confirmed(time).await?.is_none() {
@@ -139,12 +148,21 @@ struct Ends {
 
 impl Ends {
     async fn read(files: &Files, plan: &Plan, clean: &CleanLog) -> io::Result<Option<Self>> {
-        let Some((offset_entries, offset)) = last_entry(&files.offsets, index::ENTRY).await? else { return Ok(None) };
-        let Some((time_entries, time)) = last_entry(&files.times, time_index::ENTRY).await? else { return Ok(None) };
+        let Some((offset_entries, offset)) = last_entry(&files.offsets, index::ENTRY).await? else {
+            return Ok(None);
+        };
+        let Some((time_entries, time)) = last_entry(&files.times, time_index::ENTRY).await? else {
+            return Ok(None);
+        };
         let offset = OffsetIndex::check(plan.base, offset, clean.active_bytes);
         let time = TimeIndex::check(plan.base, time, clean.log_end);
         let (Ok(offset), Ok(time)) = (offset, time) else { return Ok(None) };
-        Ok(Some(Self { offset_entries, offset: offset.last_where(|_| true), time_entries, time: time.last() }))
+        Ok(Some(Self {
+            offset_entries,
+            offset: offset.last_where(|_| true),
+            time_entries,
+            time: time.last(),
+        }))
     }
 
     /// Whether the batches from the last offset entry to the end of the segment say the same.
@@ -173,7 +191,12 @@ async fn last_entry(file: &Arc<dyn File>, entry: usize) -> io::Result<Option<(us
 
 /// The batches from `start` to the end of the segment; `None` if there is something else, or if one begins behind
 /// `limit` and is not the last: then the index misses entries.
-async fn batches_at_end(files: &Files, start: u64, size: u64, limit: u64) -> io::Result<Option<Vec<Located>>> {
+async fn batches_at_end(
+    files: &Files,
+    start: u64,
+    size: u64,
+    limit: u64,
+) -> io::Result<Option<Vec<Located>>> {
     let mut scan = scan(files, start, size);
     let mut batches = Vec::new();
     loop {

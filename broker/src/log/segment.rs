@@ -129,7 +129,11 @@ impl Segment {
     }
 
     /// The persisted part of the offset index, for a segment of `size` bytes that ends before `next_offset`.
-    pub(crate) async fn offsets(&self, size: u64, next_offset: Offset) -> Result<Arc<Loaded<OffsetIndex>>, StorageError> {
+    pub(crate) async fn offsets(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<Arc<Loaded<OffsetIndex>>, StorageError> {
         if let Some(loaded) = self.offsets.load_full() {
             return Ok(loaded);
         }
@@ -149,7 +153,11 @@ impl Segment {
     }
 
     /// The persisted part of the time index.
-    pub(crate) async fn times(&self, size: u64, next_offset: Offset) -> Result<Arc<Loaded<TimeIndex>>, StorageError> {
+    pub(crate) async fn times(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<Arc<Loaded<TimeIndex>>, StorageError> {
         if let Some(loaded) = self.times.load_full() {
             return Ok(loaded);
         }
@@ -169,7 +177,11 @@ impl Segment {
     }
 
     /// The first `length` bytes of an index file, or all of it; the inner error says why they cannot be used.
-    async fn read_index(&self, kind: &str, length: Option<usize>) -> Result<Result<Bytes, String>, StorageError> {
+    async fn read_index(
+        &self,
+        kind: &str,
+        length: Option<usize>,
+    ) -> Result<Result<Bytes, String>, StorageError> {
         if length == Some(0) {
             return Ok(Ok(Bytes::new()));
         }
@@ -180,7 +192,9 @@ impl Segment {
             None => return Ok(Err(format!("there is no {kind} file"))),
         };
         Ok(match length {
-            Some(length) if bytes.len() < length => Err(format!("{} bytes where {length} were written", bytes.len())),
+            Some(length) if bytes.len() < length => {
+                Err(format!("{} bytes where {length} were written", bytes.len()))
+            }
             Some(length) => Ok(bytes.slice(..length)),
             None => Ok(bytes),
         })
@@ -224,7 +238,11 @@ impl Segment {
     }
 
     /// Replaces both index files durably. Only for segments that nobody appends to.
-    pub(crate) async fn replace_index_files(&self, offsets: &OffsetIndex, times: &TimeIndex) -> Result<(), StorageError> {
+    pub(crate) async fn replace_index_files(
+        &self,
+        offsets: &OffsetIndex,
+        times: &TimeIndex,
+    ) -> Result<(), StorageError> {
         let disk = self.directory.env().disk();
         for (kind, bytes) in [(names::INDEX, offsets.bytes()), (names::TIME_INDEX, times.bytes())] {
             let replaced = disk.replace(&self.file_path(kind), bytes.clone()).await;
@@ -235,7 +253,11 @@ impl Segment {
     }
 
     /// What the time index of a sealed segment says is its greatest timestamp; not verified.
-    pub(crate) async fn indexed_max(&self, size: u64, next_offset: Offset) -> Result<(Option<TimeEntry>, bool), StorageError> {
+    pub(crate) async fn indexed_max(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<(Option<TimeEntry>, bool), StorageError> {
         let loaded = self.times(size, next_offset).await?;
         Ok((loaded.index.last(), loaded.rebuilt))
     }

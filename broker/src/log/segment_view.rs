@@ -172,7 +172,12 @@ impl SegmentView {
 
     /// The furthest batch boundary that is not behind `limit`, with all batches from `first` to there below `upper`;
     /// and the offset behind it.
-    async fn extend(&self, first: BatchPosition, limit: u64, upper: Offset) -> Result<(u64, Offset), StorageError> {
+    async fn extend(
+        &self,
+        first: BatchPosition,
+        limit: u64,
+        upper: Offset,
+    ) -> Result<(u64, Offset), StorageError> {
         if upper >= self.next_offset && limit >= self.size {
             return Ok((self.size, self.next_offset));
         }
@@ -229,7 +234,11 @@ impl SegmentView {
     }
 
     /// The next batch of a walk that began at `hint`, checked against what the index promised.
-    async fn step(&self, scan: &mut BatchScan, hint: Hint) -> Result<Walk<Option<BatchPosition>>, StorageError> {
+    async fn step(
+        &self,
+        scan: &mut BatchScan,
+        hint: Hint,
+    ) -> Result<Walk<Option<BatchPosition>>, StorageError> {
         let at = scan.position();
         let first = at == hint.position;
         let step = scan.next().await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
@@ -260,7 +269,11 @@ impl SegmentView {
         if self.recent_offsets.front().is_some_and(&fits) {
             let at = partition_point(&self.recent_offsets, fits);
             let entry = self.recent_offsets[at - 1];
-            return Ok(Hint { position: entry.position, last_offset: Some(entry.last_offset), doubtful: false });
+            return Ok(Hint {
+                position: entry.position,
+                last_offset: Some(entry.last_offset),
+                doubtful: false,
+            });
         }
         let loaded = self.segment.offsets(self.size, self.next_offset).await?;
         // A view that is older than a rebuild must not be led behind its own end.

@@ -57,8 +57,12 @@ impl TimeIndex {
             let sorted = previous.is_none_or(|previous| {
                 entry.timestamp > previous.timestamp && entry.last_offset > previous.last_offset
             });
-            if !sorted || entry.timestamp < 0 || entry.last_offset < base || entry.last_offset >= next_offset {
-                return Err(format!("entry {number} (timestamp {}, offset {}) is impossible", entry.timestamp, entry.last_offset));
+            if !sorted || entry.timestamp < 0 || entry.last_offset < base || entry.last_offset >= next_offset
+            {
+                return Err(format!(
+                    "entry {number} (timestamp {}, offset {}) is impossible",
+                    entry.timestamp, entry.last_offset
+                ));
             }
             previous = Some(entry);
         }

@@ -67,7 +67,12 @@ impl SegmentView {
     }
 
     /// The first record in `from .. upper` whose timestamp is `target` or greater.
-    pub(crate) async fn record_since(&self, target: i64, from: Offset, upper: Offset) -> Result<Option<Found>, StorageError> {
+    pub(crate) async fn record_since(
+        &self,
+        target: i64,
+        from: Offset,
+        upper: Offset,
+    ) -> Result<Option<Found>, StorageError> {
         if self.max_timestamp().await?.is_none_or(|max| max.timestamp < target) {
             return Ok(None);
         }
@@ -93,14 +98,19 @@ impl SegmentView {
         let Some(batch) = self.locate(max.last_offset).await? else { return Ok(None) };
         let mut scan = self.walk(batch.position).await?;
         match self.next(&mut scan).await? {
-            Some(batch) => self.first_record(&mut scan, &batch, max.timestamp, batch.header.base_offset).await,
+            Some(batch) => {
+                self.first_record(&mut scan, &batch, max.timestamp, batch.header.base_offset).await
+            }
             None => Ok(None),
         }
     }
 
     /// The last time index entry for which `fits` holds (it holds for a prefix), confirmed by the batch it names, and
     /// the byte behind that batch.
-    async fn time_entry(&self, fits: impl Fn(&TimeEntry) -> bool) -> Result<Option<(TimeEntry, u64)>, StorageError> {
+    async fn time_entry(
+        &self,
+        fits: impl Fn(&TimeEntry) -> bool,
+    ) -> Result<Option<(TimeEntry, u64)>, StorageError> {
         if self.recent_times.front().is_some_and(&fits) {
             let entry = self.recent_times[partition_point(&self.recent_times, fits) - 1];
             let batch = self.locate(entry.last_offset).await?;
@@ -154,7 +164,8 @@ impl SegmentView {
         if header.timestamp_type() == TimestampType::LogAppendTime {
             return Ok(Some(whole));
         }
-        let bytes = scan.bytes(located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
+        let bytes =
+            scan.bytes(located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
         let batch = Batch::check(bytes).map_err(|error| self.segment.corrupt(located.position, &error))?;
         let records = match record::records(&batch, UNPACK_LIMIT) {
             Ok(records) => records,

@@ -83,7 +83,11 @@ impl LogView {
     }
 
     /// The first record below `upper` whose timestamp is `timestamp` or greater.
-    pub async fn offset_for_timestamp(&self, timestamp: i64, upper: Offset) -> Result<Option<Found>, StorageError> {
+    pub async fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        upper: Offset,
+    ) -> Result<Option<Found>, StorageError> {
         for segment in self.segments_below(upper) {
             if let Some(found) = segment.record_since(timestamp, self.log_start, upper).await? {
                 return Ok(Some(found));
