@@ -338,7 +338,7 @@ impl Log {
 
     /// An epoch above all known ones begins at `start`.
     fn learn_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
-        if epoch >= LeaderEpoch(0) && self.epochs.latest().is_none_or(|latest| epoch > latest.0) {
+        if epoch >= LeaderEpoch(0) && self.epochs.latest().is_none_or(|(latest, _)| epoch > latest) {
             Arc::make_mut(&mut self.epochs).assign(epoch, start);
             self.epochs_changed = true;
         }

@@ -48,7 +48,7 @@ pub(crate) fn parse(name: &str, kind: &str) -> Option<Offset> {
 }
 
 /// The partition whose log `name` is; `None` for anything else, a directory that is being deleted included.
-pub fn partition(name: &str) -> Option<TopicPartition> {
+pub(crate) fn partition(name: &str) -> Option<TopicPartition> {
     let (topic, index) = name.rsplit_once('-')?;
     let index: i32 = index.parse().ok().filter(|index| *index >= 0)?;
     // "+1" and "01" parse as numbers, but no log was ever called that.

@@ -19,7 +19,7 @@ pub(crate) fn encode(topic_id: TopicId) -> Bytes {
 ///
 /// # Errors
 /// What does not read as version 0 of the file.
-pub fn decode(contents: &[u8]) -> Result<TopicId, String> {
+pub(crate) fn decode(contents: &[u8]) -> Result<TopicId, String> {
     let text = std::str::from_utf8(contents).map_err(|_| "it is no text".to_owned())?;
     let mut lines = text.lines();
     match lines.next() {

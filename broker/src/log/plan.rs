@@ -74,8 +74,8 @@ impl Plan {
         if self.position == 0 {
             return None;
         }
-        let largest = u64::try_from(config.segment_bytes).unwrap_or(0).min(i32::MAX as u64);
-        let index_bytes = usize::try_from(config.segment_index_bytes).unwrap_or(0);
+        let largest = config.segment_bytes.min(i32::MAX as u64);
+        let index_bytes = usize::try_from(config.segment_index_bytes).unwrap_or(usize::MAX);
         let waited = match self.first_timestamp {
             Some(first) if first >= 0 => header.max_timestamp.saturating_sub(first),
             _ => now_ms.saturating_sub(self.opened_ms),
@@ -124,7 +124,7 @@ impl Plan {
 
 /// `index.interval.bytes`.
 pub(crate) fn interval(config: &TopicConfig) -> u64 {
-    u64::try_from(config.index_interval_bytes).unwrap_or(0)
+    config.index_interval_bytes as u64
 }
 
 /// A random part of `segment.jitter.ms`.

@@ -429,7 +429,7 @@ impl Opening<'_> {
             None => self.epochs_in(older).await?,
         };
         for (epoch, start) in seen {
-            if epochs.latest().is_none_or(|latest| *epoch > latest.0) {
+            if epochs.latest().is_none_or(|(latest, _)| *epoch > latest) {
                 epochs.assign(*epoch, *start);
             }
         }
@@ -449,7 +449,7 @@ impl Opening<'_> {
             let mut scan = self.scan(segment, 0).await?;
             while let Step::Batch(batch) = scan.next().await.map_err(self.fail("reading a segment"))? {
                 let epoch = batch.header.leader_epoch;
-                if epochs.latest().is_none_or(|latest| epoch > latest.0) {
+                if epochs.latest().is_none_or(|(latest, _)| epoch > latest) {
                     epochs.assign(epoch, batch.header.base_offset);
                 }
             }
