@@ -17,6 +17,8 @@ use std::{
 
 use gracchus_core::BrokerId;
 
+use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
+
 pub use listeners::Endpoint;
 pub use properties::{Property, SyntaxError, parse as parse_properties};
 use settings::Reader;
@@ -33,7 +35,7 @@ pub const DEFAULT_LOG_DIR: &str = "./gracchus-data";
 pub const DEFAULT_QUEUED_MAX_REQUEST_BYTES: u64 = 256 << 20;
 
 /// A broker's resolved configuration. Names are those of the Kafka keys; units are in the types or the comments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct BrokerConfig {
     /// `node.id`, or `broker.id` of old files.
     pub node_id: BrokerId,
@@ -71,8 +73,11 @@ pub struct BrokerConfig {
     pub producer_id_expiration: Duration,
     /// `producer.id.expiration.check.interval.ms`.
     pub producer_id_expiration_check_interval: Duration,
-    /// `log.flush.offset.checkpoint.interval.ms`.
-    pub log_flush_offset_checkpoint_interval: Duration,
+    /// How log directories are opened and flushed. `node_id` and the checkpoint interval come from the file
+    /// (`log.flush.offset.checkpoint.interval.ms`); the rest is for programs that draw unusual knobs.
+    pub directory: DirectoryOptions,
+    /// Commands between two snapshots of the cluster metadata; for programs as well.
+    pub metadata_snapshot_interval: u64,
     /// `num.io.threads`: threads for calls that may block on a disk.
     pub num_io_threads: usize,
     /// `num.network.threads`: runtime workers; `None`: one per core.
@@ -113,13 +118,14 @@ fn read(reader: &mut Reader<'_>, host_name: &str) -> BrokerConfig {
     check_roles(reader);
     let node_id = reader.number("node.id", 0..=i32::MAX);
     let broker_id = reader.number("broker.id", -1..=i32::MAX).filter(|id| *id >= 0);
+    let node_id = BrokerId(node_id.or(broker_id).unwrap_or(1));
     let listeners::Listeners { listeners, advertised, controller } = listeners::read(reader, host_name);
     let log_dirs = log_dirs(reader);
     let metadata_log_dir = reader.text("metadata.log.dir").map(PathBuf::from);
     let socket_request_max_bytes = reader.number("socket.request.max.bytes", 1024..=i32::MAX as u32);
     let socket_request_max_bytes = socket_request_max_bytes.unwrap_or(100 << 20);
     BrokerConfig {
-        node_id: BrokerId(node_id.or(broker_id).unwrap_or(1)),
+        node_id,
         rack: reader.text("broker.rack").map(str::to_owned),
         listeners,
         advertised_listeners: advertised,
@@ -143,11 +149,12 @@ fn read(reader: &mut Reader<'_>, host_name: &str) -> BrokerConfig {
             "producer.id.expiration.check.interval.ms",
             600_000,
         ),
-        log_flush_offset_checkpoint_interval: milliseconds(
-            reader,
-            "log.flush.offset.checkpoint.interval.ms",
-            60_000,
-        ),
+        directory: DirectoryOptions {
+            node_id,
+            checkpoint_interval: milliseconds(reader, "log.flush.offset.checkpoint.interval.ms", 60_000),
+            ..DirectoryOptions::default()
+        },
+        metadata_snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
         num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
         num_network_threads: reader.number("num.network.threads", 1..=1024),
         num_recovery_threads_per_data_dir: reader.number("num.recovery.threads.per.data.dir", 1..=1024),

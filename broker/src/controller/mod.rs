@@ -47,6 +47,9 @@ use self::{
 /// The directory of the cluster metadata within its log directory. Not a partition's name.
 pub const METADATA_DIRECTORY: &str = "cluster-metadata";
 
+/// How many commands lie between two snapshots: a start replays at most that many, a few milliseconds.
+pub const DEFAULT_SNAPSHOT_INTERVAL: u64 = 1000;
+
 /// What a controller needs to know.
 #[derive(Debug, Clone)]
 pub struct ControllerOptions {
@@ -59,9 +62,9 @@ pub struct ControllerOptions {
 }
 
 impl ControllerOptions {
-    /// Options with the usual snapshot interval: a start replays at most that many commands, a few milliseconds.
+    /// Options with the usual snapshot interval.
     pub fn new(node: BrokerId, log_dir: impl Into<PathBuf>) -> Self {
-        Self { node, log_dir: log_dir.into(), snapshot_interval: 1000 }
+        Self { node, log_dir: log_dir.into(), snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL }
     }
 }
 
