@@ -46,11 +46,7 @@ const FROM_DEFAULT: i8 = 5;
 pub static SHAPE: Message = Message {
     flexible_from: 5,
     body: Structure {
-        fields: &[
-            Field::new(Kind::Array(&TOPIC)),
-            Field::new(Kind::Fixed(4)),
-            Field::new(Kind::Fixed(1)),
-        ],
+        fields: &[Field::new(Kind::Array(&TOPIC)), Field::new(Kind::Fixed(4)), Field::new(Kind::Fixed(1))],
         memory: size_of::<CreateTopicsRequest>(),
     },
 };
@@ -114,7 +110,11 @@ struct Created {
 type Refused = (ResponseError, String);
 
 /// Decides on every topic, in the order of the request; of a name that comes twice nothing is done, once.
-fn plan(topics: &[CreatableTopic], image: &Image, services: &Services) -> Vec<(Arc<str>, Result<Planned, Refused>)> {
+fn plan(
+    topics: &[CreatableTopic],
+    image: &Image,
+    services: &Services,
+) -> Vec<(Arc<str>, Result<Planned, Refused>)> {
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
     for topic in topics {
@@ -171,8 +171,9 @@ fn plan_one(
 }
 
 fn check_name(name: &str, image: &Image) -> Result<(), Refused> {
-    validate_name(name)
-        .map_err(|reason| (ResponseError::InvalidTopicException, format!("Topic name is invalid: {reason}")))?;
+    validate_name(name).map_err(|reason| {
+        (ResponseError::InvalidTopicException, format!("Topic name is invalid: {reason}"))
+    })?;
     if image.topic(name).is_some() {
         return Err((ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
@@ -339,10 +340,12 @@ fn respond(
     let response = CreatableTopicResult::default().with_name(TopicName(services::text(&name)));
     match outcome {
         Err((error, message)) => {
-            let mut response =
-                response.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(message)));
+            let mut response = response
+                .with_error_code(error.code())
+                .with_error_message(Some(StrBytes::from_string(message)));
             if version >= 5 {
-                response = response.with_num_partitions(-1).with_replication_factor(-1).with_configs(Some(vec![]));
+                response =
+                    response.with_num_partitions(-1).with_replication_factor(-1).with_configs(Some(vec![]));
             }
             response
         }
@@ -387,12 +390,16 @@ mod tests {
     use super::*;
 
     fn image(brokers: i32) -> Image {
-        let broker = |id| Broker { id: BrokerId(id), epoch: 0, listeners: vec![], directories: vec![], rack: None };
+        let broker =
+            |id| Broker { id: BrokerId(id), epoch: 0, listeners: vec![], directories: vec![], rack: None };
         let mut image = Image::default();
         image.brokers = (1..=brokers).map(|id| (BrokerId(id), Arc::new(broker(id)))).collect();
         let id = TopicId(Uuid::from_u128(1));
         let assignment = vec![vec![BrokerId(1)]];
-        apply(&mut image, &Command::CreateTopic { name: "a.b".into(), id, assignment, configs: BTreeMap::new() });
+        apply(
+            &mut image,
+            &Command::CreateTopic { name: "a.b".into(), id, assignment, configs: BTreeMap::new() },
+        );
         image
     }
 
@@ -422,7 +429,8 @@ mod tests {
 
     fn decide(topic: &CreatableTopic) -> Result<Vec<Vec<BrokerId>>, ResponseError> {
         let configs = TopicConfig::default();
-        let mut defaults = Defaults { partitions: 2, replication_factor: 1, configs: &configs, room: MOST_PARTITIONS };
+        let mut defaults =
+            Defaults { partitions: 2, replication_factor: 1, configs: &configs, room: MOST_PARTITIONS };
         let planned = plan_one(topic, &image(3), &mut defaults, 0);
         planned.map(|planned| planned.assignment).map_err(|(error, _)| error)
     }
@@ -433,7 +441,10 @@ mod tests {
         assert_eq!(decide(&topic("t").with_num_partitions(-1)).map(|partitions| partitions.len()), Ok(2));
         assert_eq!(decide(&topic("t").with_replication_factor(-1)).map(|replicas| replicas[0].len()), Ok(1));
         for partitions in [0, -2, i32::MIN] {
-            assert_eq!(decide(&topic("t").with_num_partitions(partitions)), Err(ResponseError::InvalidPartitions));
+            assert_eq!(
+                decide(&topic("t").with_num_partitions(partitions)),
+                Err(ResponseError::InvalidPartitions)
+            );
         }
         for factor in [0, -2, 4, i16::MAX] {
             let error = Err(ResponseError::InvalidReplicationFactor);
@@ -454,7 +465,9 @@ mod tests {
     #[test]
     fn configs() {
         assert!(decide(&config("retention.ms", Some("1000"))).is_ok());
-        for wrong in [config("retention.ms", Some("soon")), config("retention.ms", None), config("x", Some("1"))] {
+        for wrong in
+            [config("retention.ms", Some("soon")), config("retention.ms", None), config("x", Some("1"))]
+        {
             assert_eq!(decide(&wrong), Err(ResponseError::InvalidConfig));
         }
     }
@@ -473,7 +486,11 @@ mod tests {
             &[(0, &[1]), (1, &[1, 2])],
         ];
         for assignment in impossible {
-            assert_eq!(decide(&manual(assignment)), Err(ResponseError::InvalidReplicaAssignment), "{assignment:?}");
+            assert_eq!(
+                decide(&manual(assignment)),
+                Err(ResponseError::InvalidReplicaAssignment),
+                "{assignment:?}"
+            );
         }
         let both = manual(&[(0, &[1])]);
         assert_eq!(decide(&both.clone().with_num_partitions(1)), Err(ResponseError::InvalidRequest));

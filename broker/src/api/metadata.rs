@@ -22,7 +22,8 @@ use gracchus_core::{
 };
 use kafka_protocol::{
     messages::{
-        MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic,
+        MetadataRequest, MetadataResponse, TopicName,
+        metadata_request::MetadataRequestTopic,
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
     },
     protocol::StrBytes,
@@ -207,7 +208,11 @@ impl Asked {
                 .with_node_id(endpoint.node.0.into())
                 .with_host(StrBytes::from_string(endpoint.host))
                 .with_port(endpoint.port);
-            if self.version >= 1 { broker.with_rack(endpoint.rack.map(StrBytes::from_string)) } else { broker }
+            if self.version >= 1 {
+                broker.with_rack(endpoint.rack.map(StrBytes::from_string))
+            } else {
+                broker
+            }
         };
         services::endpoints(image, &self.listener, ids).into_iter().map(broker).collect()
     }
@@ -221,9 +226,8 @@ impl Asked {
         if let Some(topic) = topic {
             return self.topic(image, topic);
         }
-        let mut response = MetadataResponseTopic::default()
-            .with_error_code(error.code())
-            .with_name(asked.name.clone());
+        let mut response =
+            MetadataResponseTopic::default().with_error_code(error.code()).with_name(asked.name.clone());
         if self.version >= 10 {
             response.topic_id = asked.topic_id;
         }
@@ -266,7 +270,7 @@ impl Asked {
             .with_replica_nodes(ids(&partition.replicas))
             .with_isr_nodes(ids(&partition.isr));
         if self.version >= 5 {
-            let offline = |id: &&BrokerId| !image.brokers.contains_key(id);
+            let offline = |id: &&BrokerId| !image.brokers.contains_key(*id);
             let offline = partition.replicas.iter().filter(offline);
             response.offline_replicas = offline.map(|id| id.0.into()).collect();
         }
@@ -307,13 +311,17 @@ mod tests {
         let mut image = Image::default();
         let listener = |name: &str, port| BrokerListener { name: name.into(), host: "one".into(), port };
         let listeners = vec![listener("PLAINTEXT", 9092), listener("INSIDE", 9093)];
-        let broker = Broker { id: BrokerId(1), epoch: 0, listeners, directories: vec![], rack: Some("r".into()) };
+        let broker =
+            Broker { id: BrokerId(1), epoch: 0, listeners, directories: vec![], rack: Some("r".into()) };
         image.brokers.insert(BrokerId(1), Arc::new(broker));
         image.cluster_id = Some(Uuid::from_u128(7));
         for (name, id, leader) in [("a", 1, 1), ("b", 2, 2)] {
             let assignment = vec![vec![BrokerId(leader)]];
             let id = TopicId(Uuid::from_u128(id));
-            apply(&mut image, &Command::CreateTopic { name: name.into(), id, assignment, configs: BTreeMap::new() });
+            apply(
+                &mut image,
+                &Command::CreateTopic { name: name.into(), id, assignment, configs: BTreeMap::new() },
+            );
         }
         image
     }
@@ -345,7 +353,8 @@ mod tests {
     #[test]
     fn null_is_all_and_empty_is_none_but_in_version_0() {
         for version in 0..=13 {
-            let count = |topics| decode(asked(version, "PLAINTEXT").answer(&image(), topics), version).topics.len();
+            let count =
+                |topics| decode(asked(version, "PLAINTEXT").answer(&image(), topics), version).topics.len();
             assert_eq!(count(None), 2);
             assert_eq!(count(Some(&[][..])), if version == 0 { 2 } else { 0 });
         }

@@ -3,14 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use gracchus_core::{
     BrokerId, TopicId,
     controller::{Broker, BrokerListener, Command, Image, Rejection, Response, Topic},
     error::ResponseError,
-    session::FetchSessions,
     topic::TopicConfig,
 };
 use gracchus_env::Env;
@@ -23,18 +22,15 @@ use crate::{config::BrokerConfig, controller::Controller, replica::ReplicaManage
 /// Everything a handler may use. Cheap to share, the same for all listeners.
 pub struct Services {
     /// Clock, randomness.
-    pub env: Arc<dyn Env>,
+    pub(super) env: Arc<dyn Env>,
     /// The static configuration.
-    pub config: Arc<BrokerConfig>,
+    pub(super) config: Arc<BrokerConfig>,
     /// Topic configuration as the broker's own sets it.
-    pub topic_defaults: TopicConfig,
+    pub(super) topic_defaults: TopicConfig,
     /// Cluster metadata, and the way to change them.
-    pub controller: Arc<Controller>,
+    pub(super) controller: Arc<Controller>,
     /// The partitions of this broker.
-    pub replicas: Arc<ReplicaManager>,
-    /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
-    /// short sections per fetch and guards no partition state.
-    pub sessions: Mutex<FetchSessions>,
+    pub(super) replicas: Arc<ReplicaManager>,
 }
 
 impl std::fmt::Debug for Services {
@@ -44,6 +40,17 @@ impl std::fmt::Debug for Services {
 }
 
 impl Services {
+    /// Services of one broker.
+    pub fn new(
+        env: Arc<dyn Env>,
+        config: Arc<BrokerConfig>,
+        topic_defaults: TopicConfig,
+        controller: Arc<Controller>,
+        replicas: Arc<ReplicaManager>,
+    ) -> Arc<Self> {
+        Arc::new(Self { env, config, topic_defaults, controller, replicas })
+    }
+
     /// Commits a new topic whose name, shape and configuration were checked.
     pub(super) async fn create_topic(
         &self,
