@@ -1,1 +1,231 @@
-//! (being built)
+//! The broker as a whole: what starts in which order, and what stops in which.
+//!
+//! Start: log directories (lock, identity, journal), the controller (metadata), listeners bound so that their ports are
+//! known, this node registered with them, replicas, and only then connections accepted. Stop is the mirror, so that
+//! nothing is served that could not be kept. A process may start and stop any number of brokers; there are no globals.
+//!
+//! Never: a connection accepted before the registration, which moves the leader epochs, is committed.
+
+use std::{
+    fmt::Display,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use gracchus_core::controller::{BrokerListener, Command, Response};
+use gracchus_env::{Env, FileLock, spawn};
+
+use crate::{
+    config::{BrokerConfig, Endpoint},
+    controller::{self, Controller, ControllerError, ControllerOptions},
+    log::{self, DirectoryOptions, LogDirectory},
+    replica::PartitionProbe,
+};
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A log directory cannot be used.
+    #[error("log directory {path}: {error}", path = path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        error: log::OpenError,
+    },
+    /// `metadata.log.dir` cannot be used.
+    #[error("metadata.log.dir {path}: {error}", path = path.display())]
+    MetadataDirectory {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// The controller did not start.
+    #[error(transparent)]
+    Controller(#[from] controller::StartError),
+    /// This broker could not be registered.
+    #[error("registration: {0}")]
+    Registration(ControllerError),
+    /// A listener could not be opened.
+    #[error("{0}")]
+    Listen(io::Error),
+}
+
+/// A running broker. Dropping it without [`Broker::stop`] leaves its tasks running until their Env ends them.
+#[derive(Debug)]
+pub struct Broker {
+    env: Arc<dyn Env>,
+    config: Arc<BrokerConfig>,
+    directories: Vec<Arc<LogDirectory>>,
+    controller: Arc<Controller>,
+    listeners: Vec<(Endpoint, SocketAddr)>,
+    _metadata_lock: Option<FileLock>,
+}
+
+/// What the simulator's checkers look at, taken from snapshots that the broker publishes anyway.
+#[derive(Debug, Clone)]
+pub struct BrokerProbe {
+    /// By topic id and partition.
+    pub partitions: Vec<PartitionProbe>,
+    /// Log directories that are offline.
+    pub offline: Vec<PathBuf>,
+}
+
+impl Broker {
+    /// Starts a broker; it serves when this returns. On an error nothing of it is left running.
+    pub async fn start(env: Arc<dyn Env>, config: BrokerConfig) -> Result<Broker, StartError> {
+        let config = Arc::new(config);
+        let metadata_lock = lock_metadata(&*env, &config).await?;
+        // The first directory holds the metadata in most installations, and with them the cluster's identity.
+        let mut directories = Vec::with_capacity(config.log_dirs.len());
+        directories.push(open_directory(&env, &config, &config.log_dirs[0], None).await?);
+        let controller = start_controller(&env, &config).await?;
+        for path in &config.log_dirs[1..] {
+            directories.push(open_directory(&env, &config, path, Some(controller.cluster_id())).await?);
+        }
+        watch_health(&env, &directories, &controller);
+        let broker = Broker {
+            env,
+            config,
+            directories,
+            controller,
+            listeners: Vec::new(),
+            _metadata_lock: metadata_lock,
+        };
+        broker.register().await.map_err(StartError::Registration)?;
+        Ok(broker)
+    }
+
+    /// Each listener with the address that it is bound to.
+    pub fn addresses(&self) -> &[(Endpoint, SocketAddr)] {
+        &self.listeners
+    }
+
+    /// What it was started with.
+    pub fn config(&self) -> &Arc<BrokerConfig> {
+        &self.config
+    }
+
+    /// The cluster metadata.
+    pub fn controller(&self) -> &Arc<Controller> {
+        &self.controller
+    }
+
+    /// A view of its published state.
+    pub fn probe(&self) -> BrokerProbe {
+        let offline = self.directories.iter().filter(|directory| directory.offline().is_some());
+        BrokerProbe {
+            partitions: Vec::new(),
+            offline: offline.map(|directory| directory.path().to_owned()).collect(),
+        }
+    }
+
+    /// Stops in order: no new connections, requests under way answered, logs closed, controller, directories left
+    /// clean.
+    pub async fn stop(self) {
+        self.controller.stop().await;
+        for directory in &self.directories {
+            directory.close().await;
+        }
+    }
+
+    /// Tells the cluster that this broker is here and where; moves the leader epochs of what it leads.
+    async fn register(&self) -> Result<(), ControllerError> {
+        let command = Command::RegisterBroker {
+            id: self.config.node_id,
+            listeners: advertised(&self.config, &self.listeners),
+            directories: self.directories.iter().map(|directory| directory.directory_id()).collect(),
+            rack: self.config.rack.clone(),
+        };
+        let response = self.controller.submit(command).await?;
+        assert!(matches!(response, Response::Registered { .. }), "RegisterBroker answered {response:?}");
+        Ok(())
+    }
+}
+
+/// A metadata directory of its own is locked here; one among the log directories is locked with it.
+async fn lock_metadata(env: &dyn Env, config: &BrokerConfig) -> Result<Option<FileLock>, StartError> {
+    let path = &config.metadata_log_dir;
+    if config.log_dirs.contains(path) {
+        return Ok(None);
+    }
+    let locked = async {
+        env.disk().submit(vec![gracchus_env::Op::CreateDir { path: path.clone() }]).await?;
+        env.disk().lock(&path.join(".lock")).await
+    };
+    let lock = locked.await.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(error.kind(), "another process uses it"),
+        _ => error,
+    });
+    lock.map(Some).map_err(|error| StartError::MetadataDirectory { path: path.clone(), error })
+}
+
+async fn open_directory(
+    env: &Arc<dyn Env>,
+    config: &BrokerConfig,
+    path: &Path,
+    cluster_id: Option<String>,
+) -> Result<Arc<LogDirectory>, StartError> {
+    let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
+    let open = LogDirectory::open(env.clone(), path.to_owned(), options);
+    let opened = announced(env, format_args!("opening log directory {}", path.display()), open).await;
+    opened.map_err(|error| StartError::Directory { path: path.to_owned(), error })
+}
+
+async fn start_controller(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Arc<Controller>, StartError> {
+    let options = ControllerOptions {
+        node: config.node_id,
+        log_dir: config.metadata_log_dir.clone(),
+        snapshot_interval: config.metadata_snapshot_interval,
+    };
+    let start = Controller::start(env.clone(), options);
+    Ok(announced(env, "loading the cluster metadata", start).await?)
+}
+
+/// Says every few seconds what a start waits for.
+async fn announced<T>(env: &Arc<dyn Env>, what: impl Display, work: impl Future<Output = T>) -> T {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let began = env.now();
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            output = &mut work => return output,
+            () = env.sleep(PATIENCE) => tracing::info!("still {what}, {} s so far", env.now().since(began).as_secs()),
+        }
+    }
+}
+
+/// Puts into the log what ends a part of the broker for good. The rest serves on: data that can be read is of use.
+fn watch_health(env: &Arc<dyn Env>, directories: &[Arc<LogDirectory>], controller: &Arc<Controller>) {
+    for directory in directories {
+        let (path, mut offline) = (directory.path().to_owned(), directory.watch_offline());
+        spawn(&**env, "directory-health", async move {
+            if let Ok(reason) = offline.wait_for(Option::is_some).await {
+                let reason = reason.clone().unwrap_or_default();
+                tracing::error!("log directory {} is offline: {reason}", path.display());
+            }
+        });
+    }
+    let controller = controller.clone();
+    spawn(&**env, "controller-health", async move {
+        if let failed @ ControllerError::Failed(_) = controller.failed().await {
+            tracing::error!("{failed}; no topic can be created until this node is started again");
+        }
+    });
+}
+
+/// What clients are told: port 0 becomes the port that the listener of that name got.
+fn advertised(config: &BrokerConfig, bound: &[(Endpoint, SocketAddr)]) -> Vec<BrokerListener> {
+    let advertise = |endpoint: &Endpoint| {
+        let own = bound.iter().find(|(listener, _)| listener.name == endpoint.name);
+        let port =
+            if endpoint.port == 0 { own.map_or(0, |(_, address)| address.port()) } else { endpoint.port };
+        BrokerListener { name: endpoint.name.clone(), host: endpoint.host.clone(), port }
+    };
+    config.advertised_listeners.iter().map(advertise).collect()
+}

@@ -13,7 +13,7 @@ pub mod session;
 pub mod topic;
 pub mod types;
 
-pub use error::ErrorCode;
+pub use error::{ResponseError, code_of};
 pub use types::{
     BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TopicId, TopicPartition,
 };

@@ -9,13 +9,11 @@ mod properties;
 mod settings;
 mod topic_defaults;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use gracchus_core::BrokerId;
+use gracchus_core::{BrokerId, topic::TopicConfig};
+
+use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
 
 pub use listeners::Endpoint;
 pub use properties::{Property, SyntaxError, parse as parse_properties};
@@ -33,7 +31,7 @@ pub const DEFAULT_LOG_DIR: &str = "./gracchus-data";
 pub const DEFAULT_QUEUED_MAX_REQUEST_BYTES: u64 = 256 << 20;
 
 /// A broker's resolved configuration. Names are those of the Kafka keys; units are in the types or the comments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct BrokerConfig {
     /// `node.id`, or `broker.id` of old files.
     pub node_id: BrokerId,
@@ -71,16 +69,19 @@ pub struct BrokerConfig {
     pub producer_id_expiration: Duration,
     /// `producer.id.expiration.check.interval.ms`.
     pub producer_id_expiration_check_interval: Duration,
-    /// `log.flush.offset.checkpoint.interval.ms`.
-    pub log_flush_offset_checkpoint_interval: Duration,
+    /// How log directories are opened and flushed. `node_id` and the checkpoint interval come from the file
+    /// (`log.flush.offset.checkpoint.interval.ms`); the rest is for programs that draw unusual knobs.
+    pub directory: DirectoryOptions,
+    /// Commands between two snapshots of the cluster metadata; for programs as well.
+    pub metadata_snapshot_interval: u64,
     /// `num.io.threads`: threads for calls that may block on a disk.
     pub num_io_threads: usize,
     /// `num.network.threads`: runtime workers; `None`: one per core.
     pub num_network_threads: Option<usize>,
     /// `num.recovery.threads.per.data.dir`; `None`: one per core.
     pub num_recovery_threads_per_data_dir: Option<usize>,
-    /// Defaults of the topic configurations, by their topic names (`segment.bytes`, …), as far as configured.
-    pub topic_defaults: BTreeMap<String, String>,
+    /// Defaults of the topic configurations (`log.segment.bytes`, …).
+    pub topic_defaults: TopicConfig,
 }
 
 impl Default for BrokerConfig {
@@ -95,7 +96,9 @@ impl BrokerConfig {
     /// `host_name` is advertised for listeners on every interface.
     pub fn load(settings: &Settings, host_name: &str) -> Result<(BrokerConfig, Vec<String>), ConfigError> {
         let mut reader = Reader::new(settings);
-        let config = read(&mut reader, host_name);
+        let (topic_defaults, without_effect) = topic_defaults::read(&mut reader);
+        let config = read(&mut reader, host_name, topic_defaults);
+        reader.forget(&without_effect);
         let unasked = reader.finish()?;
         let kafka_keys: BTreeSet<&str> = KAFKA_KEYS.lines().collect();
         let warning = |(key, origin): (&str, &Origin)| {
@@ -109,17 +112,18 @@ impl BrokerConfig {
     }
 }
 
-fn read(reader: &mut Reader<'_>, host_name: &str) -> BrokerConfig {
+fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -> BrokerConfig {
     check_roles(reader);
     let node_id = reader.number("node.id", 0..=i32::MAX);
     let broker_id = reader.number("broker.id", -1..=i32::MAX).filter(|id| *id >= 0);
+    let node_id = BrokerId(node_id.or(broker_id).unwrap_or(1));
     let listeners::Listeners { listeners, advertised, controller } = listeners::read(reader, host_name);
     let log_dirs = log_dirs(reader);
     let metadata_log_dir = reader.text("metadata.log.dir").map(PathBuf::from);
     let socket_request_max_bytes = reader.number("socket.request.max.bytes", 1024..=i32::MAX as u32);
     let socket_request_max_bytes = socket_request_max_bytes.unwrap_or(100 << 20);
     BrokerConfig {
-        node_id: BrokerId(node_id.or(broker_id).unwrap_or(1)),
+        node_id,
         rack: reader.text("broker.rack").map(str::to_owned),
         listeners,
         advertised_listeners: advertised,
@@ -143,15 +147,16 @@ fn read(reader: &mut Reader<'_>, host_name: &str) -> BrokerConfig {
             "producer.id.expiration.check.interval.ms",
             600_000,
         ),
-        log_flush_offset_checkpoint_interval: milliseconds(
-            reader,
-            "log.flush.offset.checkpoint.interval.ms",
-            60_000,
-        ),
+        directory: DirectoryOptions {
+            node_id,
+            checkpoint_interval: milliseconds(reader, "log.flush.offset.checkpoint.interval.ms", 60_000),
+            ..DirectoryOptions::default()
+        },
+        metadata_snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
         num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
         num_network_threads: reader.number("num.network.threads", 1..=1024),
         num_recovery_threads_per_data_dir: reader.number("num.recovery.threads.per.data.dir", 1..=1024),
-        topic_defaults: topic_defaults::read(reader),
+        topic_defaults,
     }
 }
 

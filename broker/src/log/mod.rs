@@ -3,16 +3,41 @@
 //! A `Log` has one owner task that appends; everybody else reads through immutable `LogView`s.
 //! Durability belongs to the directory (its flusher and journal), not to the single log.
 
+mod active;
 pub mod checkpoint;
+mod cut;
 pub mod directory;
 pub mod error;
 pub mod files;
 pub mod flusher;
 pub mod id;
+mod index;
+pub mod inventory;
 pub mod journal;
+#[allow(clippy::module_inception, reason = "the type `Log` has a file of its own")]
+mod log;
+mod names;
+mod partition_metadata;
+mod plan;
+mod producer_snapshot;
+mod recovery;
+mod resume;
+mod scan;
+mod segment;
+mod segment_view;
+mod time_index;
+mod timestamps;
+mod view;
+mod walk;
+
+pub use cut::delete;
 
 pub use directory::{CleanLog, DirectoryOptions, LogDirectory, OpenError};
 pub use error::{ReadError, StorageError};
 pub use files::FileCache;
 pub use flusher::{Acknowledgement, Flusher, Forget, Roll, Round};
 pub use id::LogId;
+pub use log::{AppendBatch, Log};
+pub use recovery::Recovered;
+pub use timestamps::Found;
+pub use view::{LogView, ReadResult};

@@ -1,1 +1,14 @@
-//! placeholder
+//! Pure judgement: histories and cluster views in, verdicts out.
+//!
+//! The checker knows Kafka's promises and nothing of the broker that is judged: it sees what clients saw and the
+//! numbers that replicas publish. Every law stands in a file of its own under `laws/`. Never: a clock, entropy,
+//! a type of the broker, or mercy that a client could not be told of.
+
+mod checker;
+mod event;
+
+pub use checker::Checker;
+pub use event::{
+    CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Partition, PartitionView,
+    Seen, Summary, Violation, Written,
+};

@@ -1,1 +1,220 @@
-//! The cluster metadata state machine: `apply(&mut Image, Command) -> Response`.
+//! The cluster metadata state machine: `apply(&mut Image, &Command) -> Response`.
+//!
+//! Every node applies the same committed commands in the same order and holds the same [`Image`]. So nothing here looks
+//! at anything but its arguments: ids, assignments and choices that need chance or a clock are part of the command.
+//! Images share structure: a clone costs nothing, and a change costs what it changes.
+//!
+//! Never: a leader epoch of a topic that goes back; a producer id allocated twice.
+
+mod apply;
+mod assignment;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use apply::apply;
+pub use assignment::assign_replicas;
+
+use crate::{
+    BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition, error::ResponseError,
+};
+
+/// The cluster metadata at one position of the metadata log.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub struct Image {
+    /// Identity of the cluster; `None` until the first [`Command::NameCluster`].
+    pub cluster_id: Option<Uuid>,
+    /// Registered brokers.
+    pub brokers: OrdMap<BrokerId, Arc<Broker>>,
+    /// Topics by name.
+    pub topics: OrdMap<Arc<str>, Arc<Topic>>,
+    /// The same topics by id.
+    pub topics_by_id: OrdMap<TopicId, Arc<Topic>>,
+    /// The first producer id that no block holds yet.
+    pub next_producer_id: ProducerId,
+    /// The epoch of the next registration of a broker.
+    pub next_broker_epoch: i64,
+}
+
+/// A broker as it registered last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Broker {
+    /// `node.id`.
+    pub id: BrokerId,
+    /// Number of this registration, unique in the cluster (KIP-631's broker epoch).
+    pub epoch: i64,
+    /// What clients and brokers can connect to.
+    pub listeners: Vec<BrokerListener>,
+    /// Identities of its log directories, sorted.
+    pub directories: Vec<Uuid>,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+}
+
+/// An advertised listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerListener {
+    /// Listener name, upper case.
+    pub name: String,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// A topic with its partitions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Topic name.
+    pub name: Arc<str>,
+    /// Its identity.
+    pub id: TopicId,
+    /// By partition index.
+    pub partitions: Vec<Partition>,
+    /// Configuration overrides, by topic key.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// The state of one partition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Partition {
+    /// −1: none.
+    pub leader: BrokerId,
+    /// Grows with every leadership, also when the same broker takes it again.
+    pub leader_epoch: LeaderEpoch,
+    /// Grows with every change of this partition's state.
+    pub partition_epoch: i32,
+    /// The first is the preferred leader.
+    pub replicas: Vec<BrokerId>,
+    /// In-sync replicas.
+    pub isr: Vec<BrokerId>,
+}
+
+/// A change of the cluster metadata. One event is one command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Gives the cluster its identity, once: the first wins. → [`Response::Cluster`]
+    NameCluster { id: Uuid },
+    /// A broker has started. Takes every partition that it leads to a new leader epoch. → [`Response::Registered`]
+    RegisterBroker {
+        id: BrokerId,
+        listeners: Vec<BrokerListener>,
+        directories: Vec<Uuid>,
+        rack: Option<String>,
+    },
+    /// A new topic; `assignment` has the replicas of each partition, see [`assign_replicas`]. The name and the configs
+    /// are checked by who submits; existence and collision are decided here. → [`Response::Topic`]
+    CreateTopic {
+        name: Arc<str>,
+        id: TopicId,
+        assignment: Vec<Vec<BrokerId>>,
+        configs: BTreeMap<String, String>,
+    },
+    /// Removes a topic. → [`Response::Topic`], as it was
+    DeleteTopic { id: TopicId },
+    /// A block of producer ids for one broker. → [`Response::ProducerIds`]
+    AllocateProducerIds { broker: BrokerId, count: i32 },
+}
+
+/// What applying a command gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    /// The cluster's identity.
+    Cluster { id: Uuid },
+    /// The broker's new epoch.
+    Registered { epoch: i64 },
+    /// The topic that was created or deleted.
+    Topic(Arc<Topic>),
+    /// The block `first .. first + count`.
+    ProducerIds { first: ProducerId, count: i32 },
+    /// Nothing was changed.
+    Rejected(Rejection),
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Kafka's error code.
+    pub code: i16,
+    /// For the client.
+    pub message: String,
+}
+
+impl Rejection {
+    fn new(error: ResponseError, message: impl Into<String>) -> Self {
+        Self { code: error.code(), message: message.into() }
+    }
+
+    /// Kafka's error.
+    pub fn error(&self) -> ResponseError {
+        ResponseError::try_from_code(self.code).unwrap_or(ResponseError::UnknownServerError)
+    }
+}
+
+impl Image {
+    /// The topic of this name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    /// The topic with this id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics_by_id.get(&id)
+    }
+
+    /// The state of one partition.
+    pub fn partition(&self, tp: &TopicPartition) -> Option<&Partition> {
+        self.topic(&tp.topic)?.partition(tp.partition)
+    }
+
+    fn put(&mut self, topic: Arc<Topic>) {
+        self.topics_by_id.insert(topic.id, topic.clone());
+        self.topics.insert(topic.name.clone(), topic);
+    }
+}
+
+impl Topic {
+    /// The state of one partition.
+    pub fn partition(&self, index: PartitionIndex) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(index.0).ok()?)
+    }
+}
+
+/// An image as it is written: plain lists, so that its text form has no keys that are not text.
+#[derive(Clone, Serialize, Deserialize)]
+struct Stored {
+    cluster_id: Option<Uuid>,
+    brokers: Vec<Arc<Broker>>,
+    topics: Vec<Arc<Topic>>,
+    next_producer_id: ProducerId,
+    next_broker_epoch: i64,
+}
+
+impl From<Image> for Stored {
+    fn from(image: Image) -> Self {
+        Self {
+            cluster_id: image.cluster_id,
+            brokers: image.brokers.values().cloned().collect(),
+            topics: image.topics.values().cloned().collect(),
+            next_producer_id: image.next_producer_id,
+            next_broker_epoch: image.next_broker_epoch,
+        }
+    }
+}
+
+impl From<Stored> for Image {
+    fn from(stored: Stored) -> Self {
+        Self {
+            cluster_id: stored.cluster_id,
+            brokers: stored.brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
+            topics: stored.topics.iter().map(|topic| (topic.name.clone(), topic.clone())).collect(),
+            topics_by_id: stored.topics.into_iter().map(|topic| (topic.id, topic)).collect(),
+            next_producer_id: stored.next_producer_id,
+            next_broker_epoch: stored.next_broker_epoch,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What each command does to the image. Never: half of a command; a command is rejected before it changes anything.
+
+use std::sync::Arc;
+
+use super::{Broker, Command, Image, Partition, Rejection, Response, Topic};
+use crate::{BrokerId, LeaderEpoch, TopicId, error::ResponseError};
+
+/// Applies a committed command.
+pub fn apply(image: &mut Image, command: &Command) -> Response {
+    let outcome = match command {
+        Command::NameCluster { id } => Ok(Response::Cluster { id: *image.cluster_id.get_or_insert(*id) }),
+        Command::RegisterBroker { id, listeners, directories, rack } => {
+            let epoch = image.next_broker_epoch;
+            image.next_broker_epoch += 1;
+            let (listeners, rack) = (listeners.clone(), rack.clone());
+            let mut directories = directories.clone();
+            directories.sort_unstable();
+            image.brokers.insert(*id, Arc::new(Broker { id: *id, epoch, listeners, directories, rack }));
+            take_leadership_again(image, *id);
+            Ok(Response::Registered { epoch })
+        }
+        Command::CreateTopic { name, id, assignment, configs } => {
+            let (name, configs) = (name.clone(), configs.clone());
+            let partitions = assignment.iter().map(|replicas| new_partition(replicas)).collect();
+            create_topic(image, Topic { name, id: *id, partitions, configs })
+        }
+        Command::DeleteTopic { id } => delete_topic(image, *id),
+        Command::AllocateProducerIds { count, .. } => {
+            assert!(*count > 0, "a block holds ids");
+            let first = image.next_producer_id;
+            image.next_producer_id.0 += i64::from(*count);
+            Ok(Response::ProducerIds { first, count: *count })
+        }
+    };
+    outcome.unwrap_or_else(Response::Rejected)
+}
+
+/// A leader that was away may have lost what it had not synced and what nobody else counted; a new epoch tells its
+/// records from those of before.
+fn take_leadership_again(image: &mut Image, broker: BrokerId) {
+    let leads = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| partition.leader == broker);
+    let led: Vec<Arc<Topic>> = image.topics.values().filter(leads).cloned().collect();
+    for topic in led {
+        let mut topic = Topic::clone(&topic);
+        for partition in topic.partitions.iter_mut().filter(|partition| partition.leader == broker) {
+            partition.leader_epoch.0 += 1;
+            partition.partition_epoch += 1;
+        }
+        image.put(Arc::new(topic));
+    }
+}
+
+fn new_partition(replicas: &[BrokerId]) -> Partition {
+    Partition {
+        leader: *replicas.first().expect("a partition has a replica"),
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: 0,
+        replicas: replicas.to_vec(),
+        isr: replicas.to_vec(),
+    }
+}
+
+fn create_topic(image: &mut Image, topic: Topic) -> Result<Response, Rejection> {
+    if image.topics.contains_key(&topic.name) {
+        let message = format!("Topic '{}' already exists.", topic.name);
+        return Err(Rejection::new(ResponseError::TopicAlreadyExists, message));
+    }
+    assert!(!image.topics_by_id.contains_key(&topic.id), "topic ids are drawn at random: {}", topic.id);
+    if let Some(other) = image.topics.keys().find(|other| collide(other, &topic.name)) {
+        let message = format!("Topic '{}' collides with existing topic: {other}", topic.name);
+        return Err(Rejection::new(ResponseError::InvalidTopicException, message));
+    }
+    let topic = Arc::new(topic);
+    image.put(topic.clone());
+    Ok(Response::Topic(topic))
+}
+
+/// Metrics write `.` as `_`, so two names may differ in more than that only.
+fn collide(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    one.len() == other.len() && one.bytes().map(plain).eq(other.bytes().map(plain))
+}
+
+fn delete_topic(image: &mut Image, id: TopicId) -> Result<Response, Rejection> {
+    let Some(topic) = image.topics_by_id.remove(&id) else {
+        return Err(Rejection::new(
+            ResponseError::UnknownTopicId,
+            format!("There is no topic with id {id}."),
+        ));
+    };
+    image.topics.remove(&topic.name);
+    Ok(Response::Topic(topic))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ProducerId;
+
+    fn create(image: &mut Image, name: &str, id: u128, leaders: &[i32]) -> Response {
+        let assignment = leaders.iter().map(|leader| vec![BrokerId(*leader)]).collect();
+        let id = TopicId(Uuid::from_u128(id));
+        apply(image, &Command::CreateTopic { name: name.into(), id, assignment, configs: BTreeMap::new() })
+    }
+
+    fn register(image: &mut Image, id: i32) -> Response {
+        let id = BrokerId(id);
+        apply(image, &Command::RegisterBroker { id, listeners: vec![], directories: vec![], rack: None })
+    }
+
+    fn rejected(response: Response) -> ResponseError {
+        match response {
+            Response::Rejected(rejection) => rejection.error(),
+            other => panic!("not rejected: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_registration_bumps_the_epochs_of_what_the_broker_leads_and_nothing_else() {
+        let mut image = Image::default();
+        assert_eq!(register(&mut image, 1), Response::Registered { epoch: 0 });
+        create(&mut image, "a", 1, &[1, 2, 1]);
+        let before = image.clone();
+        assert_eq!(register(&mut image, 1), Response::Registered { epoch: 1 });
+        let epochs = |image: &Image| -> Vec<(i32, i32)> {
+            let of = |partition: &Partition| (partition.leader_epoch.0, partition.partition_epoch);
+            image.topic("a").unwrap().partitions.iter().map(of).collect()
+        };
+        assert_eq!(epochs(&image), [(1, 1), (0, 0), (1, 1)]);
+        assert_eq!(epochs(&before), [(0, 0); 3], "an older image does not change");
+        assert_eq!(image.topic_by_id(TopicId(Uuid::from_u128(1))), image.topic("a"));
+    }
+
+    #[test]
+    fn names_are_unique_and_do_not_collide() {
+        let mut image = Image::default();
+        assert!(matches!(create(&mut image, "a.b", 1, &[1]), Response::Topic(_)));
+        let before = image.clone();
+        assert_eq!(rejected(create(&mut image, "a.b", 2, &[1])), ResponseError::TopicAlreadyExists);
+        assert_eq!(rejected(create(&mut image, "a_b", 3, &[1])), ResponseError::InvalidTopicException);
+        assert_eq!(image, before);
+        assert!(matches!(create(&mut image, "a-b", 4, &[1]), Response::Topic(_)));
+    }
+
+    #[test]
+    fn a_deleted_topic_is_gone_by_name_and_by_id() {
+        let mut image = Image::default();
+        create(&mut image, "a", 1, &[1]);
+        let id = TopicId(Uuid::from_u128(1));
+        assert!(matches!(apply(&mut image, &Command::DeleteTopic { id }), Response::Topic(_)));
+        assert_eq!(image, Image::default());
+        assert_eq!(rejected(apply(&mut image, &Command::DeleteTopic { id })), ResponseError::UnknownTopicId);
+    }
+
+    #[test]
+    fn blocks_of_producer_ids_do_not_overlap_and_the_cluster_is_named_once() {
+        let mut image = Image::default();
+        let allocate = Command::AllocateProducerIds { broker: BrokerId(1), count: 10 };
+        assert_eq!(apply(&mut image, &allocate), Response::ProducerIds { first: ProducerId(0), count: 10 });
+        assert_eq!(apply(&mut image, &allocate), Response::ProducerIds { first: ProducerId(10), count: 10 });
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert_eq!(apply(&mut image, &Command::NameCluster { id: one }), Response::Cluster { id: one });
+        assert_eq!(apply(&mut image, &Command::NameCluster { id: other }), Response::Cluster { id: one });
+    }
+}

@@ -1,0 +1,150 @@
+//! The topic configurations of Apache Kafka 4.3 (without tiering), as data: name, broker key that sets the default,
+//! type, default, legal values, meaning. Where our default is safer than Kafka's, the text says so.
+
+use std::ops::RangeInclusive;
+
+/// Kafka's `ConfigDef.Type` with the values that are legal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConfigType {
+    Boolean,
+    Int(RangeInclusive<i64>),
+    Long(RangeInclusive<i64>),
+    Double(RangeInclusive<f64>),
+    /// One of these words.
+    String(&'static [&'static str]),
+    /// A comma-separated list; of these words, or of anything when empty.
+    List(&'static [&'static str]),
+}
+
+/// One configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigKey {
+    pub name: &'static str,
+    /// The broker configuration that gives the default, empty where there is none.
+    pub broker_key: &'static str,
+    pub kind: ConfigType,
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+impl ConfigKey {
+    /// Says why `value` is not legal.
+    pub fn validate(&self, value: &str) -> Result<(), String> {
+        let wrong = |expected: String| {
+            Err(format!("Invalid value {value} for configuration {}: {expected}", self.name))
+        };
+        match &self.kind {
+            ConfigType::Boolean
+                if value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false") =>
+            {
+                Ok(())
+            }
+            ConfigType::Boolean => wrong("expected true or false".into()),
+            ConfigType::Int(range) | ConfigType::Long(range) => match value.trim().parse::<i64>() {
+                Ok(number) if range.contains(&number) => Ok(()),
+                Ok(_) => wrong(format!("must be between {} and {}", range.start(), range.end())),
+                Err(_) => wrong("not a number".into()),
+            },
+            ConfigType::Double(range) => match value.trim().parse::<f64>() {
+                Ok(number) if range.contains(&number) => Ok(()),
+                Ok(_) => wrong(format!("must be between {} and {}", range.start(), range.end())),
+                Err(_) => wrong("not a number".into()),
+            },
+            ConfigType::String(words) if words.contains(&value) => Ok(()),
+            ConfigType::String(words) => wrong(format!("must be one of {}", words.join(", "))),
+            ConfigType::List(words) => {
+                let unknown =
+                    value.split(',').map(str::trim).find(|word| !words.is_empty() && !words.contains(word));
+                unknown.map_or(Ok(()), |word| wrong(format!("{word} is not one of {}", words.join(", "))))
+            }
+        }
+    }
+}
+
+/// The key called `name`.
+pub fn key(name: &str) -> Option<&'static ConfigKey> {
+    KEYS.binary_search_by(|key| key.name.cmp(name)).ok().map(|index| &KEYS[index])
+}
+
+const INT: i64 = i32::MAX as i64;
+const LONG: i64 = i64::MAX;
+
+macro_rules! keys {
+    ($($name:literal, $broker_key:literal, $kind:expr, $default:literal, $doc:literal;)*) => {
+        &[$(ConfigKey { name: $name, broker_key: $broker_key, kind: $kind, default: $default, doc: $doc }),*]
+    };
+}
+
+/// All of them, sorted by name.
+pub const KEYS: &[ConfigKey] = keys! {
+    "cleanup.policy", "log.cleanup.policy", ConfigType::List(&["compact", "delete"]), "delete",
+        "What happens to old segments: `delete` drops them when they are past retention, `compact` keeps the last record of each key.";
+    "compression.gzip.level", "compression.gzip.level", ConfigType::Int(-1..=9), "-1",
+        "Level used when compression.type is gzip.";
+    "compression.lz4.level", "compression.lz4.level", ConfigType::Int(1..=17), "9",
+        "Level used when compression.type is lz4.";
+    "compression.type", "compression.type",
+        ConfigType::String(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), "producer",
+        "How batches are stored; `producer` stores them as they were sent.";
+    "compression.zstd.level", "compression.zstd.level", ConfigType::Int(-131_072..=22), "3",
+        "Level used when compression.type is zstd.";
+    "delete.retention.ms", "log.cleaner.delete.retention.ms", ConfigType::Long(0..=LONG), "86400000",
+        "Milliseconds for which a tombstone of a compacted topic can still be read.";
+    "file.delete.delay.ms", "log.segment.delete.delay.ms", ConfigType::Long(0..=LONG), "60000",
+        "Milliseconds between taking a segment out of the log and removing its file.";
+    "flush.messages", "log.flush.interval.messages", ConfigType::Long(1..=LONG), "1",
+        "Records after which the log is synced. 1, our default, acknowledges only what is on disk; Kafka's default of 9223372036854775807 leaves syncing to the operating system.";
+    "flush.ms", "log.flush.interval.ms", ConfigType::Long(0..=LONG), "9223372036854775807",
+        "Milliseconds after which unsynced records are synced.";
+    "follower.replication.throttled.replicas", "", ConfigType::List(&[]), "",
+        "Replicas whose replication is throttled on the follower's side, as partition:broker pairs or *.";
+    "index.interval.bytes", "log.index.interval.bytes", ConfigType::Int(0..=INT), "4096",
+        "Bytes of log between two entries of the offset index.";
+    "leader.replication.throttled.replicas", "", ConfigType::List(&[]), "",
+        "Replicas whose replication is throttled on the leader's side, as partition:broker pairs or *.";
+    "max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", ConfigType::Long(1..=LONG), "9223372036854775807",
+        "Milliseconds after which a record must be eligible for compaction.";
+    "max.message.bytes", "message.max.bytes", ConfigType::Int(0..=INT), "1048588",
+        "The largest batch that is accepted, in bytes as stored.";
+    "message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", ConfigType::Long(0..=LONG), "3600000",
+        "Milliseconds by which a record's timestamp may be ahead of the broker's clock.";
+    "message.timestamp.before.max.ms", "log.message.timestamp.before.max.ms", ConfigType::Long(0..=LONG), "9223372036854775807",
+        "Milliseconds by which a record's timestamp may be behind the broker's clock.";
+    "message.timestamp.type", "log.message.timestamp.type", ConfigType::String(&["CreateTime", "LogAppendTime"]), "CreateTime",
+        "Whether a record carries the producer's time or the broker's.";
+    "min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", ConfigType::Double(0.0..=1.0), "0.5",
+        "Share of uncompacted bytes from which on a log is compacted.";
+    "min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", ConfigType::Long(0..=LONG), "0",
+        "Milliseconds for which a record stays uncompacted.";
+    "min.insync.replicas", "min.insync.replicas", ConfigType::Int(1..=INT), "1",
+        "In-sync replicas that a produce with acks=all needs.";
+    "preallocate", "log.preallocate", ConfigType::Boolean, "false",
+        "Whether a new segment's file is allocated at once.";
+    "retention.bytes", "log.retention.bytes", ConfigType::Long(-1..=LONG), "-1",
+        "Bytes of a partition above which its oldest segments are deleted; -1 is no limit.";
+    "retention.ms", "log.retention.ms", ConfigType::Long(-1..=LONG), "604800000",
+        "Milliseconds after which a segment is deleted; -1 is no limit.";
+    "segment.bytes", "log.segment.bytes", ConfigType::Int(14..=INT), "1073741824",
+        "Bytes at which a segment is closed and the next begun.";
+    "segment.index.bytes", "log.index.size.max.bytes", ConfigType::Int(4..=INT), "10485760",
+        "Bytes at which a segment's offset index is full, which closes the segment.";
+    "segment.jitter.ms", "log.roll.jitter.ms", ConfigType::Long(0..=LONG), "0",
+        "The most by which segment.ms is shortened at random, so that segments do not all roll at once.";
+    "segment.ms", "log.roll.ms", ConfigType::Long(1..=LONG), "604800000",
+        "Milliseconds after which a segment is closed although it is not full.";
+    "unclean.leader.election.enable", "unclean.leader.election.enable", ConfigType::Boolean, "false",
+        "Whether a replica that is not in sync may lead when no other can, at the cost of acknowledged records.";
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_and_their_defaults_legal() {
+        assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
+        for key in KEYS {
+            assert_eq!(key.validate(key.default), Ok(()), "{}", key.name);
+        }
+    }
+}

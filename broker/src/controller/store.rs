@@ -1,0 +1,264 @@
+//! The raft log and vote on Env's disk.
+//!
+//! `log` is a file of frames: the first says up to where the log was purged, each further one holds the entries of one
+//! append, synced before the append is answered. So at most one frame is ever unsynced: a bad frame at the end is a
+//! torn tail that nobody was promised and is cut; a bad frame with a good one behind it is damage, and the node refuses
+//! to start rather than forget committed metadata. `vote` is replaced atomically and durably before it counts.
+//! Purging and truncating rewrite `log` as a whole, which snapshots keep short.
+//!
+//! Never: an answer before the sync it depends on; a write over a range that a failed write or sync has touched (the
+//! first error ends the raft node).
+
+use std::{
+    fmt::Debug,
+    io,
+    ops::RangeBounds,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use gracchus_env::{Env, File, Op, Open};
+use imbl::OrdMap;
+use openraft::{
+    LogState, OptionalSend, RaftLogReader, StorageIOError,
+    storage::{LogFlushed, RaftLogStorage},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    OpenError,
+    frame::{self, BadFrame},
+    raft_types::{Entry, LogId, StorageError, TypeConfig, Vote},
+};
+
+/// The first frame of `log`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Start {
+    purged: Option<LogId>,
+}
+
+/// All entries behind the purged part, by index. Shared with readers as immutable snapshots.
+type Entries = OrdMap<u64, Entry>;
+
+/// The log and the vote of this node.
+pub(super) struct LogStore {
+    env: Arc<dyn Env>,
+    log_path: PathBuf,
+    vote_path: PathBuf,
+    file: Arc<dyn File>,
+    length: u64,
+    purged: Option<LogId>,
+    vote: Option<Vote>,
+    entries: Arc<ArcSwap<Entries>>,
+}
+
+/// What [`LogStore::open`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opened {
+    /// Bytes of an unfinished append that were cut off.
+    pub(super) cut_bytes: u64,
+}
+
+impl LogStore {
+    /// Opens or creates the log in `directory`, which exists, and cuts a torn tail durably. `snapshot` is where the
+    /// snapshot reaches: the log must begin no later.
+    pub(super) async fn open(
+        env: Arc<dyn Env>,
+        directory: &Path,
+        snapshot: Option<LogId>,
+    ) -> Result<(LogStore, Opened), OpenError> {
+        let log_path = directory.join("log");
+        let vote_path = directory.join("vote");
+        let vote = match env.disk().read_all(&vote_path).await? {
+            Some(bytes) => {
+                Some(frame::decode(&bytes).map_err(|problem| OpenError::damaged(&vote_path, problem))?)
+            }
+            None => None,
+        };
+        let bytes = match env.disk().read_all(&log_path).await? {
+            Some(bytes) => bytes,
+            // It is the first file that is ever written here.
+            None if vote.is_some() || snapshot.is_some() => {
+                return Err(OpenError::damaged(
+                    &log_path,
+                    "it is missing, other files of the same node are not",
+                ));
+            }
+            None => {
+                let empty = encode_log(None, &Entries::new())?;
+                env.disk().replace(&log_path, empty.clone()).await?;
+                empty
+            }
+        };
+        let log = parse(&bytes).map_err(|problem| OpenError::damaged(&log_path, problem))?;
+        if log.purged > snapshot {
+            return Err(OpenError::damaged(&log_path, "it begins behind the end of the snapshot"));
+        }
+        let cut_bytes = (bytes.len() - log.length) as u64;
+        let file = env.disk().open(&log_path, Open::Existing).await?;
+        let length = log.length as u64;
+        if cut_bytes > 0 {
+            // Before anything is written behind it: stale bytes must not look like a continuation later.
+            let cut = Op::Truncate { file: file.clone(), length };
+            env.disk().submit(vec![cut, Op::Sync { file: file.clone() }]).await?;
+        }
+        let entries = Arc::new(ArcSwap::from_pointee(log.entries));
+        let store = LogStore { env, log_path, vote_path, file, length, purged: log.purged, vote, entries };
+        Ok((store, Opened { cut_bytes }))
+    }
+
+    fn last_log_id(&self) -> Option<LogId> {
+        self.entries.load().get_max().map(|(_, entry)| entry.log_id).or(self.purged)
+    }
+
+    async fn write_entries(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let bytes = frame::encode(&entries)?;
+        let length = bytes.len() as u64;
+        let write = Op::WriteAt { file: self.file.clone(), offset: self.length, buffers: vec![bytes] };
+        self.env.disk().submit(vec![write, Op::Sync { file: self.file.clone() }]).await?;
+        self.length += length;
+        Ok(())
+    }
+
+    /// Replaces the whole log durably, on disk first.
+    async fn rewrite(&mut self, purged: Option<LogId>, entries: Entries) -> io::Result<()> {
+        let bytes = encode_log(purged, &entries)?;
+        let length = bytes.len() as u64;
+        self.env.disk().replace(&self.log_path, bytes).await?;
+        self.file = self.env.disk().open(&self.log_path, Open::Existing).await?;
+        self.length = length;
+        self.purged = purged;
+        self.entries.store(Arc::new(entries));
+        Ok(())
+    }
+}
+
+fn encode_log(purged: Option<LogId>, entries: &Entries) -> io::Result<Bytes> {
+    let mut bytes = frame::encode(&Start { purged })?.to_vec();
+    if !entries.is_empty() {
+        bytes.extend(frame::encode(&entries.values().collect::<Vec<_>>())?);
+    }
+    Ok(bytes.into())
+}
+
+/// The good part of a log file.
+struct Parsed {
+    purged: Option<LogId>,
+    entries: Entries,
+    length: usize,
+}
+
+fn parse(bytes: &[u8]) -> Result<Parsed, String> {
+    let (start, mut length) = frame::split(bytes).map_err(|bad| bad.to_string())?;
+    let Start { purged } = serde_json::from_slice(start).map_err(|error| error.to_string())?;
+    let mut entries = Entries::new();
+    let mut next_index = purged.map(|id| id.index + 1);
+    while length < bytes.len() {
+        let rest = &bytes[length..];
+        let (payload, frame_length) = match frame::split(rest) {
+            Ok(frame) => frame,
+            Err(bad @ BadFrame::Newer(_)) => return Err(bad.to_string()),
+            Err(bad) => match frame::find_behind(rest) {
+                None => break,
+                Some(_) => return Err(format!("{bad} at byte {length}, but good entries follow")),
+            },
+        };
+        let appended: Vec<Entry> =
+            serde_json::from_slice(payload).map_err(|error| format!("{error} at byte {length}"))?;
+        for entry in appended {
+            let index = entry.log_id.index;
+            if index != next_index.unwrap_or(index) {
+                return Err(format!(
+                    "entry {index} follows entry {} at byte {length}",
+                    next_index.unwrap_or(0) - 1
+                ));
+            }
+            next_index = Some(index + 1);
+            entries.insert(index, entry);
+        }
+        length += frame_length;
+    }
+    Ok(Parsed { purged, entries, length })
+}
+
+/// Reads entries from memory.
+#[derive(Clone)]
+pub(super) struct LogReader {
+    entries: Arc<ArcSwap<Entries>>,
+}
+
+fn read<R: RangeBounds<u64>>(entries: &ArcSwap<Entries>, range: R) -> Vec<Entry> {
+    entries.load().range(range).map(|(_, entry)| entry.clone()).collect()
+}
+
+impl RaftLogReader<TypeConfig> for LogReader {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> Result<Vec<Entry>, StorageError> {
+        Ok(read(&self.entries, range))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> Result<Vec<Entry>, StorageError> {
+        Ok(read(&self.entries, range))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogReader;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        Ok(LogState { last_purged_log_id: self.purged, last_log_id: self.last_log_id() })
+    }
+
+    async fn get_log_reader(&mut self) -> LogReader {
+        LogReader { entries: self.entries.clone() }
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let saved = async {
+            let bytes = frame::encode(vote)?;
+            self.env.disk().replace(&self.vote_path, bytes).await
+        };
+        saved.await.map_err(|error| StorageIOError::write_vote(&error))?;
+        self.vote = Some(*vote);
+        Ok(())
+    }
+
+    /// The vote without the leadership that it may have won: who was leader starts as a follower and is elected again
+    /// for a new term, so that (term, index) names one entry for ever even if a tail was lost.
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        Ok(self.vote.map(|vote| Vote { committed: false, ..vote }))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let appended: Vec<Entry> = entries.into_iter().collect();
+        self.write_entries(&appended).await.map_err(|error| StorageIOError::write_logs(&error))?;
+        let mut entries = Entries::clone(&self.entries.load());
+        entries.extend(appended.into_iter().map(|entry| (entry.log_id.index, entry)));
+        self.entries.store(Arc::new(entries));
+        callback.log_io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let (kept, _) = Entries::clone(&self.entries.load()).split(&log_id.index);
+        self.rewrite(self.purged, kept).await.map_err(|error| StorageIOError::write_logs(&error).into())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let (_, kept) = Entries::clone(&self.entries.load()).split(&log_id.index);
+        self.rewrite(Some(log_id), kept).await.map_err(|error| StorageIOError::write_logs(&error).into())
+    }
+}

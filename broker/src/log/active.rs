@@ -1,0 +1,189 @@
+//! The segment that is appended to: its open files, and what the next view shows of it.
+//!
+//! Index entries go to their files together with the batches but unsynced: what a power loss takes from them, recovery
+//! builds again. Never: an entry in a view before the batch it points to is written.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use gracchus_core::{Offset, record::HEADER_LENGTH};
+use gracchus_env::{Disk, File, Op, Open};
+use imbl::Vector;
+
+use super::{
+    directory::LogDirectory,
+    index::{self, IndexEntry},
+    log::AppendBatch,
+    names,
+    plan::{Ended, Placed, Plan},
+    segment::{Persisted, Segment},
+    segment_view::{BatchPosition, SegmentView, TAIL_BATCHES},
+    time_index::{self, TimeEntry},
+};
+
+/// The three files of a segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) log: Arc<dyn File>,
+    pub(crate) offsets: Arc<dyn File>,
+    pub(crate) times: Arc<dyn File>,
+}
+
+impl Files {
+    /// Opens them, creating what is missing.
+    pub(crate) async fn open(disk: &dyn Disk, directory: &Path, base: Offset) -> std::io::Result<Self> {
+        let open = |kind| disk.open(&names::file(directory, base, kind), Open::OrCreate);
+        let (log, offsets, times) =
+            futures_util::try_join!(open(names::LOG), open(names::INDEX), open(names::TIME_INDEX))?;
+        Ok(Self { log, offsets, times })
+    }
+
+    /// Empties those that are not empty.
+    pub(crate) fn clear(&self) -> std::io::Result<Vec<Op>> {
+        let mut ops = Vec::new();
+        for file in [&self.log, &self.offsets, &self.times] {
+            if file.length()? > 0 {
+                ops.push(Op::Truncate { file: file.clone(), length: 0 });
+            }
+        }
+        Ok(ops)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) files: Files,
+    segment: Arc<Segment>,
+    persisted: (usize, usize),
+    position: u64,
+    next_offset: Offset,
+    max: Option<TimeEntry>,
+    recent_offsets: Vector<IndexEntry>,
+    recent_times: Vector<TimeEntry>,
+    tail: Vector<BatchPosition>,
+}
+
+/// Batches on their way into one segment, to become one round.
+#[derive(Debug, Default)]
+pub(crate) struct Writing {
+    pub(crate) buffers: Vec<Bytes>,
+    pub(crate) length: u64,
+    pub(crate) records: i64,
+    offsets: BytesMut,
+    times: BytesMut,
+}
+
+impl Active {
+    /// Goes on where `plan` says: so many bytes, and index entries that are in the files by now.
+    pub(crate) fn new(
+        directory: &Arc<LogDirectory>,
+        path: &Arc<Path>,
+        files: Files,
+        plan: &Plan,
+        tail: Vector<BatchPosition>,
+        interval: u64,
+    ) -> Self {
+        let persisted = Persisted::Entries { offsets: plan.offset_entries, times: plan.time_entries };
+        let log = Some(files.log.clone());
+        let segment = Segment::new(directory.clone(), path.clone(), plan.base, interval, persisted, log);
+        Self {
+            files,
+            segment: Arc::new(segment),
+            persisted: (plan.offset_entries, plan.time_entries),
+            position: plan.position,
+            next_offset: plan.next_offset,
+            max: plan.builder.max(),
+            recent_offsets: Vector::new(),
+            recent_times: Vector::new(),
+            tail,
+        }
+    }
+
+    /// The segment as readers share it.
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// Bytes so far.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The offset after the last record.
+    pub(crate) fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    /// Adds a batch to what is to be written and to the next view.
+    pub(crate) fn add(&mut self, batch: AppendBatch, placed: Placed, writing: &mut Writing) {
+        let AppendBatch { header, bytes } = batch;
+        assert_eq!(
+            placed.position, self.position,
+            "batches come in the order in which they got their places"
+        );
+        writing.buffers.push(Bytes::copy_from_slice(&header.encode()));
+        writing.buffers.push(bytes.slice(HEADER_LENGTH..));
+        writing.length += bytes.len() as u64;
+        writing.records += header.next_offset().0 - header.base_offset.0;
+        if let Some(entry) = placed.offset_entry {
+            entry.encode(self.segment.base(), &mut writing.offsets);
+            self.recent_offsets.push_back(entry);
+        }
+        if let Some(entry) = placed.time_entry {
+            entry.encode(self.segment.base(), &mut writing.times);
+            self.recent_times.push_back(entry);
+        }
+        if header.max_timestamp > self.max.map_or(-1, |max| max.timestamp) {
+            self.max = Some(TimeEntry { timestamp: header.max_timestamp, last_offset: header.last_offset() });
+        }
+        self.tail.push_back(BatchPosition::new(&header, placed.position));
+        if self.tail.len() > TAIL_BATCHES {
+            self.tail.pop_front();
+        }
+        self.position = placed.position + bytes.len() as u64;
+        self.next_offset = header.next_offset();
+    }
+
+    /// The writes that bring the index files up to date with `writing`.
+    pub(crate) fn index_writes(&self, writing: Writing) -> Vec<Op> {
+        let Writing { offsets, times, .. } = writing;
+        let offset_entries = self.persisted.0 + self.recent_offsets.len() - offsets.len() / index::ENTRY;
+        let time_entries = self.persisted.1 + self.recent_times.len() - times.len() / time_index::ENTRY;
+        [
+            (&self.files.offsets, offset_entries * index::ENTRY, offsets),
+            (&self.files.times, time_entries * time_index::ENTRY, times),
+        ]
+        .into_iter()
+        .filter(|(_, _, bytes)| !bytes.is_empty())
+        .map(|(file, at, bytes)| Op::WriteAt {
+            file: file.clone(),
+            offset: at as u64,
+            buffers: vec![bytes.freeze()],
+        })
+        .collect()
+    }
+
+    /// The write of the time index entry that is due at the end of the segment.
+    pub(crate) fn end(&mut self, ended: &Ended) -> Option<Op> {
+        let mut bytes = BytesMut::new();
+        let entry = ended.time_entry?;
+        entry.encode(self.segment.base(), &mut bytes);
+        let at = (self.persisted.1 + self.recent_times.len()) * time_index::ENTRY;
+        self.recent_times.push_back(entry);
+        Some(Op::WriteAt { file: self.files.times.clone(), offset: at as u64, buffers: vec![bytes.freeze()] })
+    }
+
+    /// What readers may see from now on.
+    pub(crate) fn view(&self) -> SegmentView {
+        SegmentView {
+            segment: self.segment.clone(),
+            size: self.position,
+            next_offset: self.next_offset,
+            max: self.max,
+            recent_offsets: self.recent_offsets.clone(),
+            recent_times: self.recent_times.clone(),
+            tail: self.tail.clone(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Taking things away from a log: its end, when a replica learns that others committed something else; or all of it.
+//!
+//! A reader that holds a range keeps its bytes: a segment that is cut is replaced by a shorter copy under the same name,
+//! a log that is deleted is renamed first. Never: a cut that a replay of the journal could undo.
+
+use std::{path::Path, sync::Arc};
+
+use gracchus_core::Offset;
+use gracchus_env::{File, Op, Open};
+
+use super::{
+    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, recovery::Opening,
+    view::LogView,
+};
+
+/// Bytes copied at a time.
+const COPY_BLOCK: usize = 1 << 20;
+
+impl Log {
+    /// Cuts the log so that it ends at `offset`, or where the batch begins that holds `offset`; does nothing if it ends
+    /// there already. Indexes, leader epochs and producers are cut with it. Durable when this returns.
+    ///
+    /// # Panics
+    /// If batches are staged.
+    pub async fn truncate_to(&mut self, offset: Offset) -> Result<Arc<LogView>, StorageError> {
+        self.begin_cut()?;
+        let view = self.view();
+        if offset < view.log_end {
+            self.cut_at(&view, offset.max(view.log_start)).await?;
+        }
+        self.end_cut();
+        Ok(self.view())
+    }
+
+    async fn cut_at(&mut self, view: &LogView, offset: Offset) -> Result<(), StorageError> {
+        let number = view.sealed.partition_point(|segment| segment.next_offset <= offset);
+        let segment = view.sealed.get(number).unwrap_or(&view.active);
+        let (position, end) = match segment.locate(offset).await? {
+            Some(batch) => (batch.position, batch.base.min(offset)),
+            None => (segment.size, offset),
+        };
+        let path = segment.segment.file_path(names::LOG);
+        let copy = names::temporary(&path);
+        self.copy_start(&segment.segment.file().await?, &copy, position).await?;
+        let mut ops = Vec::new();
+        for later in
+            view.sealed.iter().skip(number + 1).chain((number < view.sealed.len()).then_some(&view.active))
+        {
+            for kind in [names::INDEX, names::TIME_INDEX, names::LOG] {
+                ops.push(Op::RemoveFile { path: later.segment.file_path(kind) });
+            }
+            self.directory.files().forget(&later.segment.file_path(names::LOG));
+        }
+        // From the last to the first: what a crash leaves has no hole.
+        ops.reverse();
+        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
+        ops.push(Op::Rename { from: copy, to: path.clone() });
+        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
+        let base = segment.base();
+        let id = self.id.clone();
+        let forget = Forget { id, segment_base: base, position, end_offset: Some(end), ops };
+        self.directory.flusher().forget(forget).await?;
+        self.directory.files().forget(&path);
+        self.reopen(end).await
+    }
+
+    /// Copies the first `length` bytes of a segment into a new, synced file.
+    async fn copy_start(&self, from: &Arc<dyn File>, to: &Path, length: u64) -> Result<(), StorageError> {
+        let failed = |error: std::io::Error| self.fail(&error, "copying a segment");
+        let disk = self.directory.env().disk();
+        let file = disk.open(to, Open::OrCreate).await.map_err(failed)?;
+        disk.submit(vec![Op::Truncate { file: file.clone(), length: 0 }]).await.map_err(failed)?;
+        let mut position = 0;
+        while position < length {
+            let block = usize::try_from(length - position).unwrap_or(usize::MAX).min(COPY_BLOCK);
+            let bytes = from.read_at(position, block).await.map_err(failed)?;
+            if bytes.is_empty() {
+                return Err(StorageError::corrupt(format!("{} ends at {position}", to.display())));
+            }
+            let write = Op::WriteAt { file: file.clone(), offset: position, buffers: vec![bytes.clone()] };
+            disk.submit(vec![write]).await.map_err(failed)?;
+            position += bytes.len() as u64;
+        }
+        disk.submit(vec![Op::Sync { file }]).await.map_err(failed)
+    }
+
+    /// Takes up the log again after its files have been changed, trusting what is left of it.
+    async fn reopen(&mut self, end: Offset) -> Result<(), StorageError> {
+        let (directory, id, config, path) =
+            (self.directory.clone(), self.id.clone(), self.config.clone(), self.path.clone());
+        let opening = Opening { directory: &directory, id: &id, config: &config, path: &path };
+        let found = opening
+            .list()
+            .await?
+            .ok_or_else(|| StorageError::corrupt(format!("{} is gone", path.display())))?;
+        let (parts, _) = opening.repair(found, Some(end)).await?;
+        *self = Self::assemble(directory, id, config, path, parts);
+        Ok(())
+    }
+
+    /// Removes the log. Views and ranges that somebody holds can still be read.
+    pub async fn delete(self) -> Result<(), StorageError> {
+        delete(&self.directory, &self.id).await
+    }
+}
+
+/// Removes a log that nobody has open: first, durably, its name, then its files.
+pub async fn delete(directory: &LogDirectory, id: &LogId) -> Result<(), StorageError> {
+    let env = directory.env();
+    let failed = |error: std::io::Error| directory.fail(&error, &format!("deleting {}", id.tp));
+    let path = directory.path().join(id.tp.to_string());
+    let unique = u128::from(env.random()) << 64 | u128::from(env.random());
+    let doomed = directory.path().join(names::deleted(&id.tp, unique));
+    let sync = Op::SyncDir { path: directory.path().to_path_buf() };
+    let ops = vec![Op::Rename { from: path.clone(), to: doomed.clone() }, sync.clone()];
+    drop(directory.take_clean(id));
+    directory.flusher().forget(Forget::log(id.clone(), ops)).await?;
+    directory.files().forget_directory(&path);
+    env.disk().submit(vec![Op::RemoveDir { path: doomed }, sync]).await.map_err(failed)
+}

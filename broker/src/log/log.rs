@@ -1,0 +1,434 @@
+//! A partition's log, as its one owner sees it: stage batches, commit them, roll, cut, close.
+//!
+//! Offsets and positions are given when a batch is staged, at once and without I/O; a commit writes what is staged as
+//! one round per segment and publishes the next [`LogView`] when that round is as durable as the topic asks.
+//!
+//! Never: a view of anything that is not written; a record's bytes copied; another write after the first error, or
+//! after a commit that was dropped half-way (then nobody knows what the file holds: the next start finds out).
+
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use gracchus_core::{
+    LeaderEpoch, Offset, producer::ProducerStates, record::BatchHeader, replication::epochs::EpochCache,
+    topic::TopicConfig,
+};
+use gracchus_env::Op;
+
+use super::{
+    LogId,
+    active::{Active, Files, Writing},
+    directory::{CleanLog, LogDirectory},
+    error::StorageError,
+    flusher::{Roll, Round},
+    names,
+    plan::{self, Ended, Placed, Plan},
+    producer_snapshot,
+    recovery::{self, Recovered},
+    segment::{Persisted, Segment},
+    segment_view::SegmentView,
+    view::LogView,
+};
+
+/// A batch on its way into the log.
+#[derive(Debug, Clone)]
+pub struct AppendBatch {
+    /// With the offset and the leader epoch that it gets.
+    pub header: BatchHeader,
+    /// As received. The header's bytes are replaced, the records behind them are written as they are.
+    pub bytes: Bytes,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Log {
+    pub(crate) id: LogId,
+    pub(crate) directory: Arc<LogDirectory>,
+    pub(crate) config: Arc<TopicConfig>,
+    /// The directory of this log.
+    pub(crate) path: Arc<Path>,
+    pub(crate) view: Arc<LogView>,
+    pub(crate) sealed: Arc<Vec<SegmentView>>,
+    pub(crate) active: Active,
+    pub(crate) plan: Plan,
+    pub(crate) producers: ProducerStates,
+    pub(crate) epochs: Arc<EpochCache>,
+    /// The epochs in memory are ahead of the file.
+    pub(crate) epochs_changed: bool,
+    /// At which offsets there are producer snapshots.
+    pub(crate) snapshots: BTreeSet<Offset>,
+    /// The files differ from what the last clean stop left.
+    pub(crate) changed: bool,
+    staged: Vec<Staged>,
+    /// Records written since the last round that was synced.
+    unflushed: i64,
+    /// A commit is under way; still set when the next one begins if that one failed or was dropped.
+    uncertain: bool,
+}
+
+#[derive(Debug)]
+enum Staged {
+    Batch(AppendBatch, Placed),
+    Roll(StagedRoll),
+}
+
+#[derive(Debug)]
+struct StagedRoll {
+    ended: Ended,
+    /// The producers as they are at this very offset.
+    producers: Bytes,
+}
+
+/// What opening found, put together by [`recovery`].
+pub(crate) struct Parts {
+    pub(crate) log_start: Offset,
+    pub(crate) sealed: Vec<SegmentView>,
+    pub(crate) active: Active,
+    pub(crate) plan: Plan,
+    pub(crate) producers: ProducerStates,
+    pub(crate) epochs: EpochCache,
+    pub(crate) snapshots: BTreeSet<Offset>,
+    pub(crate) changed: bool,
+}
+
+impl Log {
+    /// Opens the log, creating it if it is new and repairing it if it was not left in order.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] if the directory holds another topic's log.
+    pub async fn open(
+        directory: Arc<LogDirectory>,
+        id: LogId,
+        config: Arc<TopicConfig>,
+    ) -> Result<(Log, Recovered), StorageError> {
+        let path: Arc<Path> = directory.path().join(id.tp.to_string()).into();
+        let (parts, recovered) = recovery::open(&directory, &id, &config, &path).await?;
+        Ok((Self::assemble(directory, id, config, path, parts), recovered))
+    }
+
+    pub(crate) fn assemble(
+        directory: Arc<LogDirectory>,
+        id: LogId,
+        config: Arc<TopicConfig>,
+        path: Arc<Path>,
+        parts: Parts,
+    ) -> Self {
+        let sealed = Arc::new(parts.sealed);
+        let epochs = Arc::new(parts.epochs);
+        let log_end = parts.plan.next_offset;
+        let view = LogView {
+            log_start: parts.log_start,
+            log_end,
+            flushed_end: log_end,
+            epochs: epochs.clone(),
+            sealed: sealed.clone(),
+            active: parts.active.view(),
+        };
+        Self {
+            id,
+            directory,
+            config,
+            path,
+            view: Arc::new(view),
+            sealed,
+            active: parts.active,
+            plan: parts.plan,
+            producers: parts.producers,
+            epochs,
+            epochs_changed: false,
+            snapshots: parts.snapshots,
+            changed: parts.changed,
+            staged: Vec::new(),
+            unflushed: 0,
+            uncertain: false,
+        }
+    }
+
+    /// Which log this is.
+    pub fn id(&self) -> &LogId {
+        &self.id
+    }
+
+    /// The log as of the last commit.
+    pub fn view(&self) -> Arc<LogView> {
+        self.view.clone()
+    }
+
+    /// The offset that the next batch to be staged gets.
+    pub fn next_offset(&self) -> Offset {
+        self.plan.next_offset
+    }
+
+    /// The producers after everything that was staged so far.
+    pub fn producers(&self) -> &ProducerStates {
+        &self.producers
+    }
+
+    /// Forgets producers that wrote nothing for `expiration_ms`; returns how many.
+    pub fn expire_producers(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
+        self.producers.expire(now_ms, expiration_ms)
+    }
+
+    /// The leader epochs after everything that was staged so far.
+    pub fn epochs(&self) -> &EpochCache {
+        &self.epochs
+    }
+
+    /// Another configuration from now on.
+    pub fn set_config(&mut self, config: Arc<TopicConfig>) {
+        self.plan.builder.set_interval(plan::interval(&config));
+        self.config = config;
+    }
+
+    /// This replica leads in `epoch` from now on: the epoch begins at the log end, whether or not a record follows.
+    /// Durable when this returns. Does nothing for an epoch that is known already.
+    pub async fn assign_epoch(&mut self, epoch: LeaderEpoch) -> Result<(), StorageError> {
+        self.learn_epoch(epoch, self.plan.next_offset);
+        self.write_epochs().await?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Stages all `batches` and commits them.
+    pub async fn append(&mut self, batches: Vec<AppendBatch>) -> Result<Arc<LogView>, StorageError> {
+        for batch in batches {
+            self.stage(batch);
+        }
+        self.commit().await
+    }
+
+    /// Gives the batch its place, behind everything staged before. It is not in the log before [`Log::commit`].
+    ///
+    /// # Panics
+    /// If its base offset is below [`Log::next_offset`].
+    pub fn stage(&mut self, batch: AppendBatch) {
+        let header = &batch.header;
+        let now_ms = self.directory.env().wall_clock_ms();
+        if let Some(why) = self.plan.roll_due(header, &self.config, now_ms) {
+            self.stage_roll(why, now_ms);
+        }
+        let placed = self.plan.place(header);
+        self.learn_epoch(header.leader_epoch, header.base_offset);
+        if header.has_producer() {
+            self.producers.record(header);
+        }
+        self.staged.push(Staged::Batch(batch, placed));
+    }
+
+    fn stage_roll(&mut self, why: &'static str, now_ms: i64) {
+        let ended = self.plan.end();
+        tracing::debug!(log = %self.id.tp, segment = %self.plan.base, next = %ended.next_offset, why, "rolling");
+        let random = self.directory.env().random();
+        self.plan = Plan::new(ended.next_offset, &self.config, now_ms, random);
+        let producers = self.producers.encode_snapshot();
+        self.staged.push(Staged::Roll(StagedRoll { ended, producers }));
+    }
+
+    /// Writes what is staged, rolling where a segment ends. When this returns, the records are as durable as the
+    /// topic's configuration asks, and in the view. Must be awaited to its end.
+    pub async fn commit(&mut self) -> Result<Arc<LogView>, StorageError> {
+        self.check_certain()?;
+        if self.staged.is_empty() {
+            return Ok(self.view());
+        }
+        self.uncertain = true;
+        self.changed = true;
+        self.write_epochs().await?;
+        let mut writing = Writing::default();
+        for staged in std::mem::take(&mut self.staged) {
+            match staged {
+                Staged::Batch(batch, placed) => self.active.add(batch, placed, &mut writing),
+                Staged::Roll(roll) => {
+                    self.write(std::mem::take(&mut writing)).await?;
+                    self.roll(roll).await?;
+                }
+            }
+        }
+        self.write(writing).await?;
+        self.uncertain = false;
+        self.publish();
+        Ok(self.view())
+    }
+
+    /// One round: the batches of one segment.
+    async fn write(&mut self, mut writing: Writing) -> Result<(), StorageError> {
+        if writing.length == 0 {
+            return Ok(());
+        }
+        self.unflushed += writing.records;
+        let durable = self.unflushed >= self.config.flush_messages;
+        if durable {
+            self.unflushed = 0;
+        }
+        let round = Round {
+            id: self.id.clone(),
+            segment_base: self.active.segment().base(),
+            file: self.active.files.log.clone(),
+            position: self.active.position() - writing.length,
+            buffers: std::mem::take(&mut writing.buffers),
+            length: writing.length,
+            end_offset: self.active.next_offset(),
+            durable,
+            also: self.active.index_writes(writing),
+        };
+        self.directory.flusher().submit(round).await
+    }
+
+    /// Ends the active segment and begins the next. Nothing in the new one is acknowledged before both its name and
+    /// the old one's contents are on disk.
+    async fn roll(&mut self, roll: StagedRoll) -> Result<(), StorageError> {
+        let StagedRoll { ended, producers } = roll;
+        let base = ended.next_offset;
+        self.end_indexes(&ended).await?;
+        let disk = self.directory.env().disk();
+        let files = Files::open(disk, &self.path, base)
+            .await
+            .map_err(|error| self.fail(&error, "creating a segment"))?;
+        let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
+        disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
+        self.write_snapshot(base, producers).await?;
+        let old = self.active.files.clone();
+        let sync = vec![old.log.clone(), old.offsets, old.times];
+        let roll = Roll { id: self.id.clone(), sync, directory: self.path.to_path_buf(), end_offset: base };
+        self.directory.flusher().roll(roll).await?;
+        self.unflushed = 0;
+
+        let old_path = self.active.segment().file_path(names::LOG);
+        self.directory.files().insert(old_path, old.log);
+        let old = self.active.segment();
+        let segment = self.segment(old.base(), old.interval());
+        let sealed =
+            SegmentView { max: ended.max, ..SegmentView::sealed(Arc::new(segment), ended.size, base) };
+        Arc::make_mut(&mut self.sealed).push(sealed);
+        // The plan may be further on already; the new segment begins empty.
+        let empty = Plan::new(base, &self.config, 0, 0);
+        let interval = plan::interval(&self.config);
+        self.active = Active::new(&self.directory, &self.path, files, &empty, imbl::Vector::new(), interval);
+        Ok(())
+    }
+
+    /// Completes the index files of the active segment.
+    async fn end_indexes(&mut self, ended: &Ended) -> Result<(), StorageError> {
+        let last = self.active.end(ended);
+        let segment = self.active.segment().clone();
+        if !segment.is_damaged() {
+            let written = self.directory.env().disk().submit(last.into_iter().collect()).await;
+            return written.map_err(|error| self.fail(&error, "ending a time index"));
+        }
+        let (offsets, times) = segment.build_indexes(ended.size).await?;
+        segment.replace_index_files(&offsets, &times).await?;
+        // The handles are those of the files that were just replaced.
+        let files = Files::open(self.directory.env().disk(), &self.path, segment.base()).await;
+        self.active.files = files.map_err(|error| self.fail(&error, "opening an index"))?;
+        Ok(())
+    }
+
+    /// A segment that nobody appends to.
+    fn segment(&self, base: Offset, interval: u64) -> Segment {
+        Segment::new(self.directory.clone(), self.path.clone(), base, interval, Persisted::Whole, None)
+    }
+
+    async fn write_snapshot(&mut self, offset: Offset, contents: Bytes) -> Result<(), StorageError> {
+        let written =
+            producer_snapshot::write(self.directory.env().disk(), &self.path, offset, contents).await;
+        written.map_err(|error| self.fail(&error, "writing a producer snapshot"))?;
+        self.snapshots.insert(offset);
+        Ok(())
+    }
+
+    /// An epoch above all known ones begins at `start`.
+    fn learn_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
+        if epoch >= LeaderEpoch(0) && self.epochs.latest().is_none_or(|(latest, _)| epoch > latest) {
+            Arc::make_mut(&mut self.epochs).assign(epoch, start);
+            self.epochs_changed = true;
+        }
+    }
+
+    async fn write_epochs(&mut self) -> Result<(), StorageError> {
+        if !self.epochs_changed {
+            return Ok(());
+        }
+        self.changed = true;
+        let path = self.path.join(names::LEADER_EPOCHS);
+        let replaced = self.directory.env().disk().replace(&path, self.epochs.encode()).await;
+        replaced.map_err(|error| self.fail(&error, "writing the leader epochs"))?;
+        self.epochs_changed = false;
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let active = self.active.view();
+        // Also where flushing is left to the operating system: no flush is promised there that could come later.
+        let log_end = active.next_offset;
+        self.view = Arc::new(LogView {
+            log_start: self.view.log_start,
+            log_end,
+            flushed_end: log_end,
+            epochs: self.epochs.clone(),
+            sealed: self.sealed.clone(),
+            active,
+        });
+    }
+
+    /// Leaves the log so that the next start need not read it: everything synced, indexes complete, producers saved.
+    /// After an error, or a commit that was dropped, it is left as it is, for recovery.
+    pub async fn close(mut self) -> Result<(), StorageError> {
+        self.commit().await?;
+        if self.changed {
+            self.write_epochs().await?;
+            let ended = self.plan.end();
+            self.end_indexes(&ended).await?;
+            self.write_snapshot(ended.next_offset, self.producers.encode_snapshot()).await?;
+            let Files { log, offsets, times } = self.active.files.clone();
+            let mut ops: Vec<Op> = [log, offsets, times].map(|file| Op::Sync { file }).into();
+            ops.extend(self.useless_snapshots());
+            ops.push(Op::SyncDir { path: self.path.to_path_buf() });
+            let synced = self.directory.env().disk().submit(ops).await;
+            synced.map_err(|error| self.fail(&error, "closing a log"))?;
+        }
+        let clean = CleanLog {
+            log_start: self.view.log_start,
+            log_end: self.view.log_end,
+            active_segment: self.plan.base,
+            active_bytes: self.plan.position,
+        };
+        self.directory.closed(&self.id, clean);
+        Ok(())
+    }
+
+    /// Snapshots are kept where segments begin (a cut there needs them) and at the log end.
+    fn useless_snapshots(&self) -> Vec<Op> {
+        let mut bases = self.sealed.iter().map(SegmentView::base).chain([self.plan.base]);
+        let useful = |offset: &Offset| *offset == self.plan.next_offset || bases.any(|base| base == *offset);
+        let mut useful = useful;
+        let useless = self.snapshots.iter().filter(|offset| !useful(offset));
+        useless
+            .map(|offset| Op::RemoveFile { path: names::file(&self.path, *offset, names::SNAPSHOT) })
+            .collect()
+    }
+
+    /// Nothing may be written behind this before [`Log::end_cut`].
+    pub(crate) fn begin_cut(&mut self) -> Result<(), StorageError> {
+        assert!(self.staged.is_empty(), "a log is cut between two commits");
+        self.check_certain()?;
+        self.uncertain = true;
+        Ok(())
+    }
+
+    /// The cut succeeded.
+    pub(crate) fn end_cut(&mut self) {
+        self.uncertain = false;
+    }
+
+    fn check_certain(&self) -> Result<(), StorageError> {
+        match self.directory.offline() {
+            Some(reason) => Err(StorageError::Offline(reason)),
+            None if self.uncertain => Err(StorageError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn fail(&self, error: &io::Error, what: &str) -> StorageError {
+        self.directory.fail(error, &format!("{what} of {}", self.id.tp))
+    }
+}

@@ -1,0 +1,105 @@
+//! The file names of a log, as Kafka writes them: `00000000000000000042.log` and its companions.
+//!
+//! Never: a name that another file of the log could have; anything here that looks at a disk.
+
+use std::path::{Path, PathBuf};
+
+use gracchus_core::{Offset, TopicPartition};
+
+/// Batches, nothing else.
+pub(crate) const LOG: &str = "log";
+/// Offset index.
+pub(crate) const INDEX: &str = "index";
+/// Time index.
+pub(crate) const TIME_INDEX: &str = "timeindex";
+/// Producer state up to the offset in the name.
+pub(crate) const SNAPSHOT: &str = "snapshot";
+/// The topic's id.
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
+/// Which leader epoch began where.
+pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+/// What the suffix of a directory says that is being deleted.
+pub(crate) const DELETED: &str = "-delete";
+/// A file that was being replaced when something stopped us.
+pub(crate) const TEMPORARY: &str = ".tmp";
+
+/// Kafka's limit, and most file systems'.
+const LONGEST_NAME: usize = 255;
+
+/// `<directory>/<offset, 20 digits>.<kind>`.
+pub(crate) fn file(directory: &Path, offset: Offset, kind: &str) -> PathBuf {
+    directory.join(format!("{:020}.{kind}", offset.0))
+}
+
+/// Where the successor of `path` is written before it takes its place.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(TEMPORARY);
+    name.into()
+}
+
+/// The offset in `name` if it is a file of this `kind`.
+pub(crate) fn parse(name: &str, kind: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(kind)?.strip_suffix('.')?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().map(Offset)
+}
+
+/// The partition whose log `name` is; `None` for anything else, a directory that is being deleted included.
+pub(crate) fn partition(name: &str) -> Option<TopicPartition> {
+    let (topic, index) = name.rsplit_once('-')?;
+    let index: i32 = index.parse().ok().filter(|index| *index >= 0)?;
+    // "+1" and "01" parse as numbers, but no log was ever called that.
+    let partition = TopicPartition::new(topic, index);
+    (!topic.is_empty() && partition.to_string() == name).then_some(partition)
+}
+
+/// Under which name the directory of a log waits for its removal: `<topic>-<partition>.<unique>-delete`, the topic
+/// shortened where the name would be too long.
+pub(crate) fn deleted(partition: &TopicPartition, unique: u128) -> String {
+    let suffix = format!("-{}.{unique:032x}{DELETED}", partition.partition);
+    let mut topic: &str = &partition.topic;
+    while topic.len() + suffix.len() > LONGEST_NAME {
+        topic = &topic[..topic.len() - 1];
+    }
+    format!("{topic}{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kafkas_and_read_back() {
+        let path = file(Path::new("/data/orders-3"), Offset(42), LOG);
+        assert_eq!(path, Path::new("/data/orders-3/00000000000000000042.log"));
+        assert_eq!(parse("00000000000000000042.log", LOG), Some(Offset(42)));
+        for strange in [
+            "00000000000000000042.index",
+            "42.log",
+            "0000000000000000004x.log",
+            "+0000000000000000042.log",
+            ".log",
+        ] {
+            assert_eq!(parse(strange, LOG), None, "{strange}");
+        }
+    }
+
+    #[test]
+    fn only_directories_of_logs_are_taken_for_logs() {
+        assert_eq!(partition("orders-3"), Some(TopicPartition::new("orders", 3)));
+        assert_eq!(partition("with-dashes-10"), Some(TopicPartition::new("with-dashes", 10)));
+        for strange in
+            ["orders", "orders-", "-3", "orders-03", "orders-+3", "orders-3.00ff-delete", "orders--3x"]
+        {
+            assert_eq!(partition(strange), None, "{strange}");
+        }
+        let long = TopicPartition::new("t".repeat(249), 7);
+        let name = deleted(&long, 0xabc);
+        assert_eq!(name.len(), 255);
+        assert!(name.ends_with("-7.00000000000000000000000000000abc-delete"));
+        assert_eq!(partition(&name), None);
+    }
+}

@@ -1,0 +1,524 @@
+//! Opening a log: a new one is made, one that was left in order is taken as it is, any other is repaired.
+//!
+//! Repair believes the log alone. From the recovery point on every header and CRC is checked and the log is cut at the
+//! first bad batch; indexes, leader epochs and producer state are made to fit what is left. Each step can be repeated
+//! after a crash in the middle of it: later segments go before the torn one is cut, everything is synced before the
+//! log is served (what a reader saw once must survive a power loss), and a step that finds its work done does nothing.
+//!
+//! Never: a byte below the recovery point given up silently, state newer than the log, another topic's log.
+
+use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use gracchus_core::{
+    LeaderEpoch, Offset, producer::ProducerStates, replication::epochs::EpochCache, topic::TopicConfig,
+};
+use gracchus_env::{DirEntry, Disk, File, Op, Open};
+
+use super::{
+    LogId,
+    active::{Active, Files},
+    directory::LogDirectory,
+    error::StorageError,
+    flusher::Forget,
+    log::Parts,
+    names, partition_metadata,
+    plan::{self, Plan},
+    producer_snapshot, resume,
+    scan::{BatchScan, Step, WALK_BLOCK},
+    segment::{Persisted, Segment},
+    segment_view::SegmentView,
+    walk::{self, Expect, Resumed, Walked},
+};
+
+/// What opening a log took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// It was left in order (or is new): nothing was scanned.
+    pub clean: bool,
+    /// Bytes whose CRC was computed.
+    pub scanned_bytes: u64,
+    /// Bytes that were cut off, those of removed segments included.
+    pub cut_bytes: u64,
+    /// Segments that were removed because something before them was bad.
+    pub removed_segments: usize,
+    /// Something that had once been synced is gone: a cut below the recovery point, or good batches behind a bad one.
+    pub damaged: bool,
+}
+
+/// A log being opened.
+pub(crate) struct Opening<'a> {
+    pub(crate) directory: &'a Arc<LogDirectory>,
+    pub(crate) id: &'a LogId,
+    pub(crate) config: &'a Arc<TopicConfig>,
+    pub(crate) path: &'a Arc<Path>,
+}
+
+/// The files of a log that matter, as the directory lists them.
+pub(crate) struct Found {
+    /// Base offset and length of each segment, in order.
+    pub(crate) segments: Vec<(Offset, u64)>,
+    pub(crate) snapshots: BTreeSet<Offset>,
+    /// Files that a crash left half-way.
+    temporary: Vec<String>,
+    names: BTreeSet<String>,
+}
+
+impl Found {
+    fn new(entries: &[DirEntry]) -> Self {
+        let files = || entries.iter().filter(|entry| !entry.is_dir);
+        let offset = |kind| {
+            move |entry: &DirEntry| names::parse(&entry.name, kind).map(|offset| (offset, entry.length))
+        };
+        Self {
+            segments: files().filter_map(offset(names::LOG)).collect(),
+            snapshots: files().filter_map(offset(names::SNAPSHOT)).map(|(offset, _)| offset).collect(),
+            temporary: files()
+                .map(|entry| entry.name.clone())
+                .filter(|name| name.ends_with(names::TEMPORARY))
+                .collect(),
+            names: files().map(|entry| entry.name.clone()).collect(),
+        }
+    }
+}
+
+/// See [`super::Log::open`].
+pub(crate) async fn open(
+    directory: &Arc<LogDirectory>,
+    id: &LogId,
+    config: &Arc<TopicConfig>,
+    path: &Arc<Path>,
+) -> Result<(Parts, Recovered), StorageError> {
+    let opening = Opening { directory, id, config, path };
+    let clean = directory.take_clean(id);
+    let Some(found) = opening.list().await? else { return opening.create().await };
+    if !opening.is_ours(&found).await? {
+        return opening.create().await;
+    }
+    if let Some(clean) = clean {
+        if let Some(parts) = resume::open_clean(&opening, &found, &clean).await? {
+            return Ok((parts, Recovered { clean: true, ..Recovered::default() }));
+        }
+        tracing::warn!(log = %id.tp, "the log is not as its clean stop left it; checking it");
+    }
+    let point = directory.recovery_point(id);
+    opening.repair(found, point).await
+}
+
+impl Opening<'_> {
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.directory.env().disk()
+    }
+
+    pub(crate) fn fail(&self, what: &str) -> impl Fn(io::Error) -> StorageError {
+        let what = format!("{what} of {}", self.id.tp);
+        let directory = self.directory.clone();
+        move |error| directory.fail(&error, &what)
+    }
+
+    /// What there is; `None` if not even the directory.
+    pub(crate) async fn list(&self) -> Result<Option<Found>, StorageError> {
+        match self.disk().list(self.path).await {
+            Ok(entries) => Ok(Some(Found::new(&entries))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.fail("listing the directory")(error)),
+        }
+    }
+
+    /// Whether the directory holds this very log; `false` if it holds nothing yet.
+    async fn is_ours(&self, found: &Found) -> Result<bool, StorageError> {
+        let path = partition_metadata::path(self.path);
+        let Some(contents) = self.disk().read_all(&path).await.map_err(self.fail("reading the topic id"))?
+        else {
+            // It is durable before the first record: either there is none, or this is no directory of ours.
+            if found.segments.iter().all(|(_, length)| *length == 0) {
+                return Ok(false);
+            }
+            return Err(StorageError::corrupt(format!(
+                "{} has records but no partition.metadata",
+                self.path.display()
+            )));
+        };
+        let theirs = partition_metadata::decode(&contents)
+            .map_err(|why| StorageError::corrupt(format!("{}: {why}", path.display())))?;
+        if theirs != self.id.topic_id {
+            let why =
+                format!("{} belongs to topic id {theirs}, not to {}", self.path.display(), self.id.topic_id);
+            return Err(StorageError::corrupt(why));
+        }
+        Ok(!found.segments.is_empty())
+    }
+
+    /// An empty log, every name of it durable.
+    async fn create(&self) -> Result<(Parts, Recovered), StorageError> {
+        let base = self.directory.log_start(self.id).unwrap_or(Offset(0));
+        let parent = self.directory.path().to_path_buf();
+        let made = vec![Op::CreateDir { path: self.path.to_path_buf() }, Op::SyncDir { path: parent }];
+        self.disk().submit(made).await.map_err(self.fail("creating the directory"))?;
+        let metadata = partition_metadata::encode(self.id.topic_id);
+        let written = self.disk().replace(&partition_metadata::path(self.path), metadata).await;
+        written.map_err(self.fail("writing the topic id"))?;
+        let parts = self.begin(base, EpochCache::new(), BTreeSet::new()).await?;
+        Ok((parts, Recovered { clean: true, ..Recovered::default() }))
+    }
+
+    /// A log without a record, from `base` on.
+    async fn begin(
+        &self,
+        base: Offset,
+        epochs: EpochCache,
+        snapshots: BTreeSet<Offset>,
+    ) -> Result<Parts, StorageError> {
+        let plan = self.plan(base);
+        let files =
+            Files::open(self.disk(), self.path, base).await.map_err(self.fail("creating a segment"))?;
+        let mut ops = files.clear().map_err(self.fail("creating a segment"))?;
+        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
+        self.disk().submit(ops).await.map_err(self.fail("creating a segment"))?;
+        Ok(Parts {
+            log_start: base,
+            sealed: Vec::new(),
+            active: self.active(files, &plan, imbl::Vector::new()),
+            plan,
+            producers: ProducerStates::new(),
+            epochs,
+            snapshots,
+            changed: true,
+        })
+    }
+
+    /// An empty segment.
+    pub(crate) fn plan(&self, base: Offset) -> Plan {
+        let env = self.directory.env();
+        Plan::new(base, self.config, env.wall_clock_ms(), env.random())
+    }
+
+    pub(crate) fn active(
+        &self,
+        files: Files,
+        plan: &Plan,
+        tail: imbl::Vector<super::segment_view::BatchPosition>,
+    ) -> Active {
+        Active::new(self.directory, self.path, files, plan, tail, plan::interval(self.config))
+    }
+
+    /// Sealed segments, whose files are opened when needed; each ends where the next begins.
+    pub(crate) fn sealed(&self, segments: &[(Offset, u64)]) -> Vec<SegmentView> {
+        let view = |pair: &[(Offset, u64)]| {
+            let ((base, size), (next, _)) = (pair[0], pair[1]);
+            let interval = plan::interval(self.config);
+            let segment = Segment::new(
+                self.directory.clone(),
+                self.path.clone(),
+                base,
+                interval,
+                Persisted::Whole,
+                None,
+            );
+            SegmentView::sealed(Arc::new(segment), size, next)
+        };
+        segments.windows(2).map(view).collect()
+    }
+
+    /// Makes a log out of what a crash left.
+    pub(crate) async fn repair(
+        &self,
+        found: Found,
+        point: Option<Offset>,
+    ) -> Result<(Parts, Recovered), StorageError> {
+        let first = found.segments[0].0;
+        let epochs = self.read_epochs().await?;
+        let mut checked = self.check(&found, point.unwrap_or(first).max(first)).await?;
+        if point.is_some_and(|point| checked.log_end() < point) {
+            // Then the recovery point speaks of files that are gone, and nothing it says can be believed.
+            tracing::warn!(log = %self.id.tp, ?point, log_end = %checked.log_end(), "log ends below its recovery point");
+            let scanned = checked.recovered.scanned_bytes;
+            checked = self.check(&found, first).await?;
+            checked.recovered.scanned_bytes += scanned;
+            checked.recovered.damaged = true;
+        }
+        self.cut(&found, &mut checked).await?;
+        self.restore(found, checked, epochs).await
+    }
+
+    /// Walks the segments from the one that holds `point` on.
+    async fn check(&self, found: &Found, point: Offset) -> Result<Checked, StorageError> {
+        let from = found.segments.partition_point(|(base, _)| *base <= point) - 1;
+        let mut checked = Checked { from, walked: Vec::new(), cut: None, recovered: Recovered::default() };
+        let mut next_offset = found.segments[from].0;
+        let mut epoch = LeaderEpoch::NONE;
+        for (number, (base, length)) in found.segments.iter().copied().enumerate().skip(from) {
+            // A compacted log may have holes, any other ends where its records do.
+            let hole = base > next_offset && next_offset >= point && !self.config.cleanup_policy.compact;
+            if base < next_offset || hole {
+                let why = format!("segment {base} does not follow offset {next_offset}");
+                checked.cut = Some(Cut { segments: number, why, good_behind: true });
+                break;
+            }
+            let interval = plan::interval(self.config);
+            let expect = Expect { base, length, interval, trusted: point, next_offset, epoch };
+            let file = self.open_log(base).await?;
+            let walked = walk::walk(file.clone(), &expect).await.map_err(self.fail("reading a segment"))?;
+            checked.recovered.scanned_bytes += walked.checked_bytes;
+            (next_offset, epoch) = (walked.next_offset, walked.epoch);
+            let bad = walked.bad.clone().map(|why| format!("byte {} of segment {base}: {why}", walked.size));
+            let good_behind = walked.good_behind;
+            checked.walked.push((file, walked));
+            if let Some(why) = bad {
+                checked.cut = Some(Cut { segments: number + 1, why, good_behind });
+                break;
+            }
+        }
+        let below_point = checked.cut.is_some() && next_offset < point;
+        checked.recovered.damaged = below_point || checked.cut.as_ref().is_some_and(|cut| cut.good_behind);
+        Ok(checked)
+    }
+
+    async fn open_log(&self, base: Offset) -> Result<Arc<dyn File>, StorageError> {
+        let path = names::file(self.path, base, names::LOG);
+        self.disk().open(&path, Open::Existing).await.map_err(self.fail("opening a segment"))
+    }
+
+    /// Takes away what is behind the first bad batch. Later segments first, so that a crash in between leaves the bad
+    /// batch in place and this is done again.
+    async fn cut(&self, found: &Found, checked: &mut Checked) -> Result<(), StorageError> {
+        let Some(cut) = &checked.cut else { return Ok(()) };
+        let (file, last) = checked.walked.last().expect("the segment of the recovery point was walked");
+        let length = found.segments[checked.from + checked.walked.len() - 1].1;
+        let removed = &found.segments[cut.segments..];
+        let recovered = &mut checked.recovered;
+        recovered.removed_segments = removed.len();
+        recovered.cut_bytes = length - last.size + removed.iter().map(|(_, length)| length).sum::<u64>();
+        tracing::warn!(
+            log = %self.id.tp,
+            log_end = %last.next_offset,
+            cut_bytes = recovered.cut_bytes,
+            removed_segments = recovered.removed_segments,
+            damaged = recovered.damaged,
+            why = cut.why,
+            "cutting the log at its first bad batch"
+        );
+        let mut ops = Vec::new();
+        for (base, _) in removed.iter().rev() {
+            for kind in [names::INDEX, names::TIME_INDEX, names::LOG] {
+                let path = names::file(self.path, *base, kind);
+                let name = path.file_name().expect("a file has a name").to_string_lossy();
+                if found.names.contains(&*name) {
+                    ops.push(Op::RemoveFile { path });
+                }
+            }
+        }
+        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
+        ops.push(Op::Truncate { file: file.clone(), length: last.size });
+        ops.push(Op::Sync { file: file.clone() });
+        for (base, _) in removed {
+            self.directory.files().forget(&names::file(self.path, *base, names::LOG));
+        }
+        let forget = Forget {
+            id: self.id.clone(),
+            segment_base: last.base,
+            position: last.size,
+            end_offset: Some(last.next_offset),
+            ops,
+        };
+        self.directory.flusher().forget(forget).await
+    }
+
+    /// Makes everything else fit the segments that were checked.
+    async fn restore(
+        &self,
+        found: Found,
+        checked: Checked,
+        epochs: Option<EpochCache>,
+    ) -> Result<(Parts, Recovered), StorageError> {
+        let log_end = checked.log_end();
+        let Checked { from, walked, recovered, .. } = checked;
+        let mut kept = found.segments[..from].to_vec();
+        kept.extend(walked.iter().map(|(_, walked)| (walked.base, walked.size)));
+        let seen: Vec<_> = walked.iter().flat_map(|(_, walked)| walked.epochs.iter().copied()).collect();
+        let mut last = None;
+        for (log, walked) in walked {
+            last = Some(self.restore_segment(log, walked).await?);
+        }
+        let (files, resumed) = last.expect("the segment of the recovery point was walked");
+        let sealed = self.sealed(&kept);
+        let active = self.active(files, &resumed.plan, resumed.tail);
+        let log_start = self.log_start(kept[0].0, log_end);
+
+        let epochs = self.restore_epochs(epochs, &sealed[..from], &seen, log_end).await?;
+        let snapshots = self.tidy(&found, log_end).await?;
+        let (taken_at, producers) =
+            producer_snapshot::newest(self.disk(), self.path, &snapshots, log_start, log_end)
+                .await
+                .map_err(self.fail("reading a producer snapshot"))?;
+        let views = sealed.iter().cloned().chain([active.view()]);
+        let producers = self.replay_producers(producers, taken_at, views).await?;
+        tracing::info!(
+            log = %self.id.tp,
+            log_start = %log_start,
+            log_end = %log_end,
+            scanned_bytes = recovered.scanned_bytes,
+            cut_bytes = recovered.cut_bytes,
+            producers = producers.len(),
+            "log recovered"
+        );
+        let plan = resumed.plan;
+        let parts = Parts { log_start, sealed, active, plan, producers, epochs, snapshots, changed: true };
+        Ok((parts, recovered))
+    }
+
+    /// Syncs a segment that was walked, and makes its indexes fit.
+    async fn restore_segment(
+        &self,
+        log: Arc<dyn File>,
+        walked: Walked,
+    ) -> Result<(Files, Resumed), StorageError> {
+        let base = walked.base;
+        let Plan { opened_ms, jitter_ms, .. } = self.plan(base);
+        let resumed = walked.resume(opened_ms, jitter_ms);
+        let mut files =
+            Files::open(self.disk(), self.path, base).await.map_err(self.fail("opening an index"))?;
+        files.log = log;
+        let mut ops = vec![Op::Sync { file: files.log.clone() }];
+        for (file, wanted) in
+            [(&files.offsets, resumed.offsets.bytes()), (&files.times, resumed.times.bytes())]
+        {
+            let correct = self.holds(file, wanted).await.map_err(self.fail("reading an index"))?;
+            if !correct {
+                ops.push(Op::Truncate { file: file.clone(), length: 0 });
+                ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![wanted.clone()] });
+            }
+            ops.push(Op::Sync { file: file.clone() });
+        }
+        self.disk().submit(ops).await.map_err(self.fail("syncing a segment"))?;
+        Ok((files, resumed))
+    }
+
+    async fn holds(&self, file: &Arc<dyn File>, wanted: &Bytes) -> io::Result<bool> {
+        let length = file.length()?;
+        Ok(length == wanted.len() as u64 && file.read_at(0, wanted.len()).await? == *wanted)
+    }
+
+    /// The first offset that can be read, if the log holds `first .. log_end`.
+    pub(crate) fn log_start(&self, first: Offset, log_end: Offset) -> Offset {
+        self.directory.log_start(self.id).unwrap_or(first).clamp(first, log_end.max(first))
+    }
+
+    /// The epochs as the checkpoint has them; `None` if it cannot be read.
+    pub(crate) async fn read_epochs(&self) -> Result<Option<EpochCache>, StorageError> {
+        let path = self.path.join(names::LEADER_EPOCHS);
+        let contents = self.disk().read_all(&path).await.map_err(self.fail("reading the leader epochs"))?;
+        let Some(contents) = contents else { return Ok(None) };
+        let decoded = EpochCache::decode(&contents);
+        Ok(decoded
+            .inspect_err(|why| tracing::warn!(log = %self.id.tp, %why, "leader epochs are damaged"))
+            .ok())
+    }
+
+    /// The checkpoint, or what the older segments say where there is none; plus what was seen in the newer ones; up to
+    /// the log end.
+    pub(crate) async fn restore_epochs(
+        &self,
+        known: Option<EpochCache>,
+        older: &[SegmentView],
+        seen: &[(LeaderEpoch, Offset)],
+        log_end: Offset,
+    ) -> Result<EpochCache, StorageError> {
+        let mut epochs = match &known {
+            Some(epochs) => epochs.clone(),
+            None => self.epochs_in(older).await?,
+        };
+        for (epoch, start) in seen {
+            if epochs.latest().is_none_or(|(latest, _)| *epoch > latest) {
+                epochs.assign(*epoch, *start);
+            }
+        }
+        epochs.truncate_from_end(log_end);
+        if known.as_ref() != Some(&epochs) {
+            let path = self.path.join(names::LEADER_EPOCHS);
+            let replaced = self.disk().replace(&path, epochs.encode()).await;
+            replaced.map_err(self.fail("writing the leader epochs"))?;
+        }
+        Ok(epochs)
+    }
+
+    /// Where leader epochs begin, by a walk over all headers.
+    async fn epochs_in(&self, segments: &[SegmentView]) -> Result<EpochCache, StorageError> {
+        let mut epochs = EpochCache::new();
+        for segment in segments {
+            let mut scan = self.scan(segment, 0).await?;
+            while let Step::Batch(batch) = scan.next().await.map_err(self.fail("reading a segment"))? {
+                let epoch = batch.header.leader_epoch;
+                if epochs.latest().is_none_or(|(latest, _)| epoch > latest) {
+                    epochs.assign(epoch, batch.header.base_offset);
+                }
+            }
+        }
+        Ok(epochs)
+    }
+
+    async fn scan(&self, segment: &SegmentView, position: u64) -> Result<BatchScan, StorageError> {
+        Ok(BatchScan::new(segment.segment.file().await?, position, segment.size, WALK_BLOCK))
+    }
+
+    /// Removes snapshots of a future that did not happen and files that were never finished, and makes all names
+    /// durable: a name that a killed process created may not be. Returns the snapshots that are left.
+    async fn tidy(&self, found: &Found, log_end: Offset) -> Result<BTreeSet<Offset>, StorageError> {
+        let mut snapshots = found.snapshots.clone();
+        let future = snapshots.split_off(&log_end.plus(1));
+        let snapshots_of_future =
+            future.iter().map(|offset| names::file(self.path, *offset, names::SNAPSHOT));
+        let unfinished = found.temporary.iter().map(|name| self.path.join(name));
+        let mut ops: Vec<Op> =
+            snapshots_of_future.chain(unfinished).map(|path| Op::RemoveFile { path }).collect();
+        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
+        ops.push(Op::SyncDir { path: self.directory.path().to_path_buf() });
+        self.disk().submit(ops).await.map_err(self.fail("tidying the directory"))?;
+        Ok(snapshots)
+    }
+
+    /// Adds what the batches from `from` on say about their producers.
+    pub(crate) async fn replay_producers(
+        &self,
+        mut producers: ProducerStates,
+        from: Offset,
+        segments: impl IntoIterator<Item = SegmentView>,
+    ) -> Result<ProducerStates, StorageError> {
+        for segment in segments {
+            let Some(first) = segment.locate(from.max(segment.base())).await? else { continue };
+            let mut scan = self.scan(&segment, first.position).await?;
+            loop {
+                match scan.next().await.map_err(self.fail("reading a segment"))? {
+                    Step::Batch(batch) if batch.header.has_producer() => producers.record(&batch.header),
+                    Step::Batch(_) => {}
+                    Step::End => break,
+                    Step::Bad(error) => return Err(segment.segment.corrupt(scan.position(), &error)),
+                }
+            }
+        }
+        Ok(producers)
+    }
+}
+
+/// What the walks found.
+struct Checked {
+    /// Number of the first segment that was walked.
+    from: usize,
+    walked: Vec<(Arc<dyn File>, Walked)>,
+    cut: Option<Cut>,
+    recovered: Recovered,
+}
+
+/// The log ends behind the last good batch.
+struct Cut {
+    /// How many segments stay, the last one perhaps shorter.
+    segments: usize,
+    why: String,
+    good_behind: bool,
+}
+
+impl Checked {
+    fn log_end(&self) -> Offset {
+        self.walked.last().expect("the segment of the recovery point was walked").1.next_offset
+    }
+}

@@ -1,0 +1,270 @@
+//! One segment: a `.log` file, the name it is under, and what has been learnt of its indexes so far.
+//!
+//! Shared by the log's owner and by every view that can see the segment. Files and indexes are opened when somebody
+//! first needs them. An index that is torn, unsorted or contradicted by the log is built anew from the log, and a line
+//! in our own log says so. Never: a write to a file that the owner still appends to; an answer that rests on an index
+//! alone.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use gracchus_core::Offset;
+use gracchus_env::File;
+
+use super::{
+    directory::LogDirectory,
+    error::StorageError,
+    index::{self, BuiltIndexes, OffsetIndex},
+    names,
+    scan::{BatchScan, Step, WALK_BLOCK},
+    time_index::{self, TimeEntry, TimeIndex},
+};
+
+/// How much of the index files belongs to the past: entries that were there when the segment was opened. Those that
+/// the owner appends later are in its views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Persisted {
+    /// A sealed segment: all of it.
+    Whole,
+    /// The active segment: so many entries of the offset index and of the time index.
+    Entries { offsets: usize, times: usize },
+}
+
+/// See the module.
+pub(crate) struct Segment {
+    directory: Arc<LogDirectory>,
+    /// The directory of the log.
+    path: Arc<Path>,
+    base: Offset,
+    /// `index.interval.bytes` for a rebuild.
+    interval: u64,
+    persisted: Persisted,
+    /// The active segment's handle. Those of sealed segments live in the directory's bounded cache.
+    file: Option<Arc<dyn File>>,
+    offsets: ArcSwapOption<Loaded<OffsetIndex>>,
+    times: ArcSwapOption<Loaded<TimeIndex>>,
+    /// The index files are known to be wrong. The owner writes them anew when it seals or closes the segment.
+    damaged: AtomicBool,
+    /// Somebody is replacing the index files of a sealed segment.
+    repairing: AtomicBool,
+}
+
+/// An index in memory.
+#[derive(Debug)]
+pub(crate) struct Loaded<I> {
+    pub(crate) index: I,
+    /// Built from the log in this life: if it contradicts the log, then the log has changed.
+    pub(crate) rebuilt: bool,
+}
+
+impl Segment {
+    /// A segment whose files are opened when needed.
+    pub(crate) fn new(
+        directory: Arc<LogDirectory>,
+        path: Arc<Path>,
+        base: Offset,
+        interval: u64,
+        persisted: Persisted,
+        file: Option<Arc<dyn File>>,
+    ) -> Self {
+        Self {
+            directory,
+            path,
+            base,
+            interval,
+            persisted,
+            file,
+            offsets: ArcSwapOption::empty(),
+            times: ArcSwapOption::empty(),
+            damaged: AtomicBool::new(false),
+            repairing: AtomicBool::new(false),
+        }
+    }
+
+    /// The first offset that it can hold, which names its files.
+    pub(crate) fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// Bytes between two index entries.
+    pub(crate) fn interval(&self) -> u64 {
+        self.interval
+    }
+
+    /// Whether the index files must be written anew.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    /// The path of one of its files.
+    pub(crate) fn file_path(&self, kind: &str) -> PathBuf {
+        names::file(&self.path, self.base, kind)
+    }
+
+    /// The `.log` file.
+    pub(crate) async fn file(&self) -> Result<Arc<dyn File>, StorageError> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let opened = self.directory.files().open(&self.file_path(names::LOG)).await;
+        opened.map_err(|error| self.fail(&error, "opening a segment"))
+    }
+
+    /// Takes the directory offline over `error`.
+    pub(crate) fn fail(&self, error: &io::Error, what: &str) -> StorageError {
+        self.directory.fail(error, &format!("{what} of {} at {}", self.path.display(), self.base))
+    }
+
+    /// The log contradicts itself within bytes that had been checked.
+    pub(crate) fn corrupt(&self, position: u64, what: &dyn std::fmt::Display) -> StorageError {
+        StorageError::corrupt(format!("{} at byte {position}: {what}", self.file_path(names::LOG).display()))
+    }
+
+    /// The persisted part of the offset index, for a segment of `size` bytes that ends before `next_offset`.
+    pub(crate) async fn offsets(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<Arc<Loaded<OffsetIndex>>, StorageError> {
+        if let Some(loaded) = self.offsets.load_full() {
+            return Ok(loaded);
+        }
+        let length = match self.persisted {
+            Persisted::Whole => None,
+            Persisted::Entries { offsets, .. } => Some(offsets * index::ENTRY),
+        };
+        let read = self.read_index(names::INDEX, length).await?;
+        match read.and_then(|bytes| OffsetIndex::check(self.base, bytes, size)) {
+            Ok(index) => {
+                let loaded = Arc::new(Loaded { index, rebuilt: false });
+                self.offsets.store(Some(loaded.clone()));
+                Ok(loaded)
+            }
+            Err(why) => Ok(self.rebuild(size, next_offset, &why).await?.0),
+        }
+    }
+
+    /// The persisted part of the time index.
+    pub(crate) async fn times(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<Arc<Loaded<TimeIndex>>, StorageError> {
+        if let Some(loaded) = self.times.load_full() {
+            return Ok(loaded);
+        }
+        let length = match self.persisted {
+            Persisted::Whole => None,
+            Persisted::Entries { times, .. } => Some(times * time_index::ENTRY),
+        };
+        let read = self.read_index(names::TIME_INDEX, length).await?;
+        match read.and_then(|bytes| TimeIndex::check(self.base, bytes, next_offset)) {
+            Ok(index) => {
+                let loaded = Arc::new(Loaded { index, rebuilt: false });
+                self.times.store(Some(loaded.clone()));
+                Ok(loaded)
+            }
+            Err(why) => Ok(self.rebuild(size, next_offset, &why).await?.1),
+        }
+    }
+
+    /// The first `length` bytes of an index file, or all of it; the inner error says why they cannot be used.
+    async fn read_index(
+        &self,
+        kind: &str,
+        length: Option<usize>,
+    ) -> Result<Result<Bytes, String>, StorageError> {
+        if length == Some(0) {
+            return Ok(Ok(Bytes::new()));
+        }
+        let path = self.file_path(kind);
+        let whole = self.directory.env().disk().read_all(&path).await;
+        let bytes = match whole.map_err(|error| self.fail(&error, "reading an index"))? {
+            Some(bytes) => bytes,
+            None => return Ok(Err(format!("there is no {kind} file"))),
+        };
+        Ok(match length {
+            Some(length) if bytes.len() < length => {
+                Err(format!("{} bytes where {length} were written", bytes.len()))
+            }
+            Some(length) => Ok(bytes.slice(..length)),
+            None => Ok(bytes),
+        })
+    }
+
+    /// Builds both indexes from the log and keeps them; the files of a sealed segment are replaced too.
+    pub(crate) async fn rebuild(
+        &self,
+        size: u64,
+        next_offset: Offset,
+        why: &str,
+    ) -> Result<(Arc<Loaded<OffsetIndex>>, Arc<Loaded<TimeIndex>>), StorageError> {
+        tracing::warn!(log = %self.path.display(), segment = %self.base, why, "index does not fit its log; rebuilding it");
+        self.damaged.store(true, Ordering::Release);
+        let (offsets, times) = self.build_indexes(size).await?;
+        debug_assert!(times.last().is_none_or(|last| last.last_offset < next_offset));
+        if self.persisted == Persisted::Whole && !self.repairing.swap(true, Ordering::AcqRel) {
+            self.replace_index_files(&offsets, &times).await?;
+            self.repairing.store(false, Ordering::Release);
+        }
+        let offsets = Arc::new(Loaded { index: offsets, rebuilt: true });
+        let times = Arc::new(Loaded { index: times, rebuilt: true });
+        self.offsets.store(Some(offsets.clone()));
+        self.times.store(Some(times.clone()));
+        Ok((offsets, times))
+    }
+
+    /// Both indexes of the first `size` bytes, by a walk over the headers.
+    pub(crate) async fn build_indexes(&self, size: u64) -> Result<(OffsetIndex, TimeIndex), StorageError> {
+        let mut built = BuiltIndexes::new(self.base, self.interval);
+        let mut scan = BatchScan::new(self.file().await?, 0, size, WALK_BLOCK);
+        loop {
+            match scan.next().await.map_err(|error| self.fail(&error, "reading a segment"))? {
+                Step::Batch(batch) => built.add(&batch.header, batch.position),
+                Step::End => break,
+                Step::Bad(error) => return Err(self.corrupt(scan.position(), &error)),
+            }
+        }
+        let (offsets, times, _) = built.finish();
+        Ok((offsets, times))
+    }
+
+    /// Replaces both index files durably. Only for segments that nobody appends to.
+    pub(crate) async fn replace_index_files(
+        &self,
+        offsets: &OffsetIndex,
+        times: &TimeIndex,
+    ) -> Result<(), StorageError> {
+        let disk = self.directory.env().disk();
+        for (kind, bytes) in [(names::INDEX, offsets.bytes()), (names::TIME_INDEX, times.bytes())] {
+            let replaced = disk.replace(&self.file_path(kind), bytes.clone()).await;
+            replaced.map_err(|error| self.fail(&error, "replacing an index"))?;
+        }
+        self.damaged.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// What the time index of a sealed segment says is its greatest timestamp; not verified.
+    pub(crate) async fn indexed_max(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<(Option<TimeEntry>, bool), StorageError> {
+        let loaded = self.times(size, next_offset).await?;
+        Ok((loaded.index.last(), loaded.rebuilt))
+    }
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment").field("path", &self.file_path(names::LOG)).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! Which record was there at a time (ListOffsets): the time index finds the batch, a look inside finds the record.
+//!
+//! Search is by the timestamps of records, not of batches. Never: an offset at or above the bound that the caller may
+//! show, an unbounded decompression.
+
+use gracchus_core::{
+    LeaderEpoch, Offset,
+    record::{self, Batch, TimestampType},
+};
+
+use super::{
+    error::StorageError,
+    scan::{BatchScan, Located, Step, WALK_BLOCK},
+    segment_view::{SegmentView, partition_point},
+    time_index::TimeEntry,
+};
+
+/// What may come out of one batch when it is unpacked. A batch that holds more is answered for as a whole.
+const UNPACK_LIMIT: usize = 64 << 20;
+
+/// A record found by time: its timestamp, its offset and the leader epoch that it was written in.
+pub type Found = (i64, Offset, LeaderEpoch);
+
+impl SegmentView {
+    /// The greatest timestamp in the segment and the last offset of the first batch that has it.
+    pub(crate) async fn max_timestamp(&self) -> Result<Option<TimeEntry>, StorageError> {
+        if self.max.is_some() || self.size == 0 {
+            return Ok(self.max);
+        }
+        let (max, rebuilt) = self.segment.indexed_max(self.size, self.next_offset).await?;
+        if rebuilt {
+            return Ok(max);
+        }
+        let why = match max {
+            Some(max) => match self.confirmed(max).await? {
+                Some(_) => return Ok(Some(max)),
+                None => format!("no batch at {} has timestamp {}", max.last_offset, max.timestamp),
+            },
+            // Possible, if no record has a timestamp, but it must be seen to be believed.
+            None => "the time index is empty".to_owned(),
+        };
+        let (_, times) = self.segment.rebuild(self.size, self.next_offset, &why).await?;
+        Ok(times.index.last())
+    }
+
+    /// The greatest timestamp of a batch that lies wholly below `upper`.
+    pub(crate) async fn max_timestamp_below(&self, upper: Offset) -> Result<Option<TimeEntry>, StorageError> {
+        if upper >= self.next_offset {
+            return self.max_timestamp().await;
+        }
+        let indexed = self.time_entry(|entry| entry.last_offset < upper).await?;
+        let (mut max, start) = match indexed {
+            Some((entry, end)) => (Some(entry), end),
+            None => (None, 0),
+        };
+        let mut scan = self.walk(start).await?;
+        while let Some(batch) = self.next(&mut scan).await? {
+            let (timestamp, last_offset) = (batch.header.max_timestamp, batch.header.last_offset());
+            if last_offset >= upper {
+                break;
+            }
+            if timestamp > max.map_or(-1, |max| max.timestamp) {
+                max = Some(TimeEntry { timestamp, last_offset });
+            }
+        }
+        Ok(max)
+    }
+
+    /// The first record in `from .. upper` whose timestamp is `target` or greater.
+    pub(crate) async fn record_since(
+        &self,
+        target: i64,
+        from: Offset,
+        upper: Offset,
+    ) -> Result<Option<Found>, StorageError> {
+        if self.max_timestamp().await?.is_none_or(|max| max.timestamp < target) {
+            return Ok(None);
+        }
+        // Up to the batch of the last entry below the target, nothing is as young.
+        let start = self.time_entry(|entry| entry.timestamp < target).await?.map_or(0, |(_, end)| end);
+        let mut scan = self.walk(start).await?;
+        while let Some(batch) = self.next(&mut scan).await? {
+            if batch.header.base_offset >= upper {
+                return Ok(None);
+            }
+            if batch.header.max_timestamp < target || batch.header.last_offset() < from {
+                continue;
+            }
+            if let Some(found) = self.first_record(&mut scan, &batch, target, from).await? {
+                return Ok(Some(found).filter(|(_, offset, _)| *offset < upper));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record that has the timestamp of `max`, which its batch is known to hold.
+    pub(crate) async fn record_with(&self, max: TimeEntry) -> Result<Option<Found>, StorageError> {
+        let Some(batch) = self.locate(max.last_offset).await? else { return Ok(None) };
+        let mut scan = self.walk(batch.position).await?;
+        match self.next(&mut scan).await? {
+            Some(batch) => {
+                self.first_record(&mut scan, &batch, max.timestamp, batch.header.base_offset).await
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The last time index entry for which `fits` holds (it holds for a prefix), confirmed by the batch it names, and
+    /// the byte behind that batch.
+    async fn time_entry(
+        &self,
+        fits: impl Fn(&TimeEntry) -> bool,
+    ) -> Result<Option<(TimeEntry, u64)>, StorageError> {
+        if self.recent_times.front().is_some_and(&fits) {
+            let entry = self.recent_times[partition_point(&self.recent_times, fits) - 1];
+            let batch = self.locate(entry.last_offset).await?;
+            return Ok(batch.map(|batch| (entry, batch.end())));
+        }
+        let fits = |entry: &TimeEntry| fits(entry) && entry.last_offset < self.next_offset;
+        let loaded = self.segment.times(self.size, self.next_offset).await?;
+        let Some(entry) = loaded.index.last_where(fits) else { return Ok(None) };
+        if let Some(end) = self.confirmed(entry).await? {
+            return Ok(Some((entry, end)));
+        }
+        let why = format!("no batch at {} has timestamp {}", entry.last_offset, entry.timestamp);
+        let (_, times) = self.segment.rebuild(self.size, self.next_offset, &why).await?;
+        let Some(entry) = times.index.last_where(fits) else { return Ok(None) };
+        Ok(self.confirmed(entry).await?.map(|end| (entry, end)))
+    }
+
+    /// The byte behind the batch that `entry` speaks of, if there is such a batch.
+    pub(crate) async fn confirmed(&self, entry: TimeEntry) -> Result<Option<u64>, StorageError> {
+        let Some(batch) = self.locate(entry.last_offset).await? else { return Ok(None) };
+        let mut scan = self.scan(batch.position).await?;
+        let found = self.next(&mut scan).await?.filter(|batch| {
+            batch.header.max_timestamp == entry.timestamp && batch.header.last_offset() == entry.last_offset
+        });
+        Ok(found.map(|batch| batch.end()))
+    }
+
+    async fn walk(&self, position: u64) -> Result<BatchScan, StorageError> {
+        Ok(BatchScan::new(self.segment.file().await?, position, self.size, WALK_BLOCK))
+    }
+
+    async fn next(&self, scan: &mut BatchScan) -> Result<Option<Located>, StorageError> {
+        let at = scan.position();
+        match scan.next().await.map_err(|error| self.segment.fail(&error, "reading a segment"))? {
+            Step::Batch(batch) => Ok(Some(batch)),
+            Step::End => Ok(None),
+            Step::Bad(error) => Err(self.segment.corrupt(at, &error)),
+        }
+    }
+
+    /// The first record of the batch from offset `from` on whose timestamp is `target` or greater.
+    async fn first_record(
+        &self,
+        scan: &mut BatchScan,
+        located: &Located,
+        target: i64,
+        from: Offset,
+    ) -> Result<Option<Found>, StorageError> {
+        let header = &located.header;
+        let whole = (header.max_timestamp, header.base_offset.max(from), header.leader_epoch);
+        if header.timestamp_type() == TimestampType::LogAppendTime {
+            return Ok(Some(whole));
+        }
+        let bytes =
+            scan.bytes(located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
+        let batch = Batch::check(bytes).map_err(|error| self.segment.corrupt(located.position, &error))?;
+        let records = match record::records(&batch, UNPACK_LIMIT) {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::debug!(log = ?self.segment, offset = %header.base_offset, %error, "cannot look into a batch");
+                return Ok(Some(whole));
+            }
+        };
+        let found = records.iter().find(|record| record.timestamp >= target && record.offset >= from);
+        Ok(found.map(|record| (record.timestamp, record.offset, header.leader_epoch)))
+    }
+}

@@ -1,0 +1,135 @@
+//! The log as it is at one moment. All reads go through here; the owner publishes a new one after each round.
+//!
+//! Holding a view costs nothing and blocks nobody. What it shows was complete (and durable, where the topic asks for
+//! that) when it was published. Never: part of a batch, a byte that is still on its way to the disk.
+
+use std::sync::Arc;
+
+use gracchus_core::{Offset, replication::epochs::EpochCache};
+use gracchus_env::FileRange;
+
+use super::{
+    error::{ReadError, StorageError},
+    segment_view::{SegmentRead, SegmentView},
+    time_index::TimeEntry,
+    timestamps::Found,
+};
+
+/// An immutable snapshot of a log.
+#[derive(Debug, Clone)]
+pub struct LogView {
+    /// First offset that can be read.
+    pub log_start: Offset,
+    /// The offset that the next record gets.
+    pub log_end: Offset,
+    /// Everything below is as durable as the topic's configuration asks.
+    pub flushed_end: Offset,
+    /// Which leader epoch began where.
+    pub epochs: Arc<EpochCache>,
+    pub(crate) sealed: Arc<Vec<SegmentView>>,
+    pub(crate) active: SegmentView,
+}
+
+/// Whole batches, in order.
+#[derive(Debug, Clone)]
+pub struct ReadResult {
+    /// Where they are.
+    pub ranges: Vec<FileRange>,
+    /// How many bytes that is.
+    pub bytes: usize,
+    /// Behind the last batch; what was asked for, if there is none.
+    pub next_offset: Offset,
+}
+
+impl LogView {
+    /// Batches from the one that holds `from` on, all below `upper`: at most `max_bytes`, but with `min_one` the first
+    /// one whatever its size. Reading at the log end is in range and gives nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] unless `log_start ≤ from ≤ log_end`.
+    pub async fn read(
+        &self,
+        from: Offset,
+        upper: Offset,
+        max_bytes: usize,
+        min_one: bool,
+    ) -> Result<ReadResult, ReadError> {
+        let (log_start, log_end) = (self.log_start, self.log_end);
+        if from < log_start || from > log_end {
+            return Err(ReadError::OutOfRange { wanted: from, log_start, log_end });
+        }
+        let upper = upper.min(log_end);
+        let mut result = ReadResult { ranges: Vec::new(), bytes: 0, next_offset: from };
+        for segment in self.segments_from(from) {
+            let left = max_bytes.saturating_sub(result.bytes);
+            let min_one = min_one && result.bytes == 0;
+            if segment.base().max(result.next_offset) >= upper || (left == 0 && !min_one) {
+                break;
+            }
+            match segment.read(result.next_offset, upper, left, min_one).await? {
+                SegmentRead::Batches { range, next_offset } => {
+                    result.bytes += usize::try_from(range.length).expect("fits in memory");
+                    result.ranges.push(range);
+                    result.next_offset = next_offset;
+                    if next_offset < segment.next_offset {
+                        break;
+                    }
+                }
+                SegmentRead::Withheld => break,
+                SegmentRead::Exhausted => {}
+            }
+        }
+        Ok(result)
+    }
+
+    /// The first record below `upper` whose timestamp is `timestamp` or greater.
+    pub async fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+        upper: Offset,
+    ) -> Result<Option<Found>, StorageError> {
+        for segment in self.segments_below(upper) {
+            if let Some(found) = segment.record_since(timestamp, self.log_start, upper).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record with the greatest timestamp below `upper`, the first if there are several; `None` if no record there
+    /// has a timestamp.
+    pub async fn max_timestamp(&self, upper: Offset) -> Result<Option<Found>, StorageError> {
+        let mut greatest = None;
+        for segment in self.segments_below(upper) {
+            if let Some(max) = segment.max_timestamp_below(upper).await?
+                && greatest.as_ref().is_none_or(|(_, other): &(_, TimeEntry)| max.timestamp > other.timestamp)
+            {
+                greatest = Some((segment, max));
+            }
+        }
+        match greatest {
+            Some((segment, max)) => segment.record_with(max).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Bytes of all its segments.
+    pub fn size(&self) -> u64 {
+        self.segments().map(|segment| segment.size).sum()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &SegmentView> {
+        self.sealed.iter().chain([&self.active])
+    }
+
+    /// The segment that holds `from`, and those after it.
+    fn segments_from(&self, from: Offset) -> impl Iterator<Item = &SegmentView> {
+        let before = self.sealed.partition_point(|segment| segment.next_offset <= from);
+        self.segments().skip(before)
+    }
+
+    /// From the log start on.
+    fn segments_below(&self, upper: Offset) -> impl Iterator<Item = &SegmentView> {
+        self.segments_from(self.log_start).take_while(move |segment| segment.base() < upper)
+    }
+}

@@ -1,0 +1,152 @@
+//! Fetch: reads published snapshots, and waits in purgatory until there is enough.
+//!
+//! A fetch loads each partition's view once per look. It ends at once when it has `min_bytes`, an error, a diverging
+//! epoch, or may not wait. Never: bytes at or above the high watermark to a consumer, a second load of a view within
+//! one look.
+
+use std::sync::Arc;
+
+use gracchus_core::{LeaderEpoch, Offset, error::ResponseError};
+use gracchus_env::BoxFuture;
+
+use super::{
+    FetchOutcome, FetchPartition, FetchRequest, ReplicaManager,
+    manager::{Led, storage_error},
+    purgatory::Waiter,
+    view::ReplicaView,
+};
+use crate::log::ReadError;
+
+impl ReplicaManager {
+    /// Reads, or waits up to `max_wait` for something to read. One outcome per partition, in request order.
+    pub fn fetch(self: &Arc<Self>, request: FetchRequest) -> BoxFuture<'static, Vec<FetchOutcome>> {
+        let manager = self.clone();
+        Box::pin(async move { manager.fetch_until_enough(request).await })
+    }
+
+    async fn fetch_until_enough(self: &Arc<Self>, request: FetchRequest) -> Vec<FetchOutcome> {
+        let deadline = self.env.now() + request.max_wait;
+        let first = self.look(&request).await;
+        if is_enough(&request, &first) || request.max_wait.is_zero() {
+            return first;
+        }
+        let waiter = Arc::new(Waiter::default());
+        self.purgatory.at(deadline, &waiter);
+        loop {
+            self.watch(&request, &waiter);
+            // Looked at again behind the registration: what came in between would wake nobody.
+            let outcomes = self.look(&request).await;
+            if is_enough(&request, &outcomes) || self.env.now() >= deadline {
+                return outcomes;
+            }
+            self.purgatory.wait(&waiter).await;
+        }
+    }
+
+    fn watch(self: &Arc<Self>, request: &FetchRequest, waiter: &Arc<Waiter>) {
+        let image = self.image();
+        for partition in &request.partitions {
+            if let Ok(led) = self.led(&image, &partition.tp, partition.topic_id) {
+                led.replica.watchers.register(waiter);
+            }
+        }
+    }
+
+    /// One look at every partition, in order, within the byte limits.
+    async fn look(self: &Arc<Self>, request: &FetchRequest) -> Vec<FetchOutcome> {
+        let image = self.image();
+        let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
+        let mut nothing_yet = true;
+        let mut outcomes = Vec::with_capacity(request.partitions.len());
+        for wanted in &request.partitions {
+            let outcome = match self.led(&image, &wanted.tp, wanted.topic_id) {
+                Ok(led) => {
+                    read(request, wanted, &led, left, nothing_yet).await.unwrap_or_else(FetchOutcome::failed)
+                }
+                Err(not_led) => {
+                    let current_leader = not_led.current_leader;
+                    FetchOutcome { current_leader, ..FetchOutcome::failed(not_led.error) }
+                }
+            };
+            nothing_yet &= outcome.bytes == 0;
+            left = left.saturating_sub(usize::try_from(outcome.bytes).unwrap_or(usize::MAX));
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+}
+
+/// Whether the answer may leave before the deadline.
+fn is_enough(request: &FetchRequest, outcomes: &[FetchOutcome]) -> bool {
+    let min_bytes = u64::try_from(request.min_bytes.min(request.max_bytes)).unwrap_or(0);
+    outcomes.is_empty()
+        || outcomes.iter().map(|outcome| outcome.bytes).sum::<u64>() >= min_bytes
+        || outcomes.iter().any(|outcome| outcome.error.is_some() || outcome.diverging.is_some())
+}
+
+async fn read(
+    request: &FetchRequest,
+    wanted: &FetchPartition,
+    led: &Led,
+    left: usize,
+    nothing_yet: bool,
+) -> Result<FetchOutcome, ResponseError> {
+    let from_follower = request.replica_id >= 0;
+    if from_follower && !led.partition.replicas.iter().any(|replica| replica.0 == request.replica_id) {
+        return Err(ResponseError::NotLeaderOrFollower);
+    }
+    let view = led.replica.view().await?;
+    check_epoch(&view, wanted.current_leader_epoch)?;
+    let mut outcome = FetchOutcome {
+        error: None,
+        high_watermark: view.high_watermark.0,
+        last_stable_offset: view.last_stable_offset().0,
+        log_start_offset: view.log.log_start.0,
+        diverging: None,
+        current_leader: None,
+        ranges: Vec::new(),
+        bytes: 0,
+    };
+    let from = Offset(wanted.fetch_offset);
+    if from < view.log.log_start || from > view.log.log_end {
+        return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
+    }
+    if wanted.last_fetched_epoch >= 0 {
+        let asked = LeaderEpoch(wanted.last_fetched_epoch);
+        let (epoch, end) = view.log.epochs.end_offset_for(asked, view.log.log_end);
+        if epoch == LeaderEpoch::NONE {
+            return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
+        }
+        if epoch < asked || end < from {
+            outcome.diverging = Some((epoch, end));
+            return Ok(outcome);
+        }
+    }
+    let upper = if from_follower { view.log.log_end } else { view.consumer_end(request.read_committed) };
+    let limit = left.min(usize::try_from(wanted.max_bytes).unwrap_or(0));
+    // A consumer ahead of the high watermark waits; it is not out of range.
+    if from >= upper || (limit == 0 && !nothing_yet) {
+        return Ok(outcome);
+    }
+    match view.log.read(from, upper, limit, nothing_yet).await {
+        Ok(read) => {
+            outcome.bytes = read.bytes as u64;
+            outcome.ranges = read.ranges;
+            Ok(outcome)
+        }
+        Err(ReadError::OutOfRange { .. }) => {
+            Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome })
+        }
+        Err(ReadError::Storage(error)) => Err(storage_error(&wanted.tp, &error)),
+    }
+}
+
+/// The epoch the client believes in against ours (KIP-320); −1 is not checked.
+pub(crate) fn check_epoch(view: &ReplicaView, current_leader_epoch: i32) -> Result<(), ResponseError> {
+    match LeaderEpoch(current_leader_epoch) {
+        LeaderEpoch::NONE => Ok(()),
+        asked if asked < view.leader_epoch => Err(ResponseError::FencedLeaderEpoch),
+        asked if asked > view.leader_epoch => Err(ResponseError::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,294 @@
+//! All replicas of this broker: finds them, opens them when first needed, and lets them go.
+//!
+//! A replica exists from the first request for a partition that the metadata assigns to this broker. What it may do
+//! comes from the metadata image; what it holds, from its log directory.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use gracchus_core::{
+    BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition,
+    controller::{Image, Partition, Topic},
+    error::ResponseError,
+    topic::TopicConfig,
+};
+use gracchus_env::{Env, Open, Task, spawn};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    PartitionProbe,
+    owner::{Assignment, Owner},
+    purgatory::{Purgatory, Watchers},
+    replica::{Message, Replica},
+    view::Status,
+};
+use crate::{
+    controller::Controller,
+    log::{LogDirectory, StorageError},
+};
+
+/// A partition by identity: a deleted topic's namesake is another key.
+type Key = (TopicId, PartitionIndex);
+
+/// The replicas of one broker.
+pub struct ReplicaManager {
+    pub(crate) env: Arc<dyn Env>,
+    node: BrokerId,
+    directories: Vec<Arc<LogDirectory>>,
+    controller: Arc<Controller>,
+    /// Topic configuration as the broker's own configuration sets it.
+    defaults: TopicConfig,
+    /// Handles only; the state of a replica belongs to its owner task.
+    replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
+    pub(crate) purgatory: Purgatory,
+    /// Follow metadata and the health of the directories.
+    followers: Mutex<Vec<Task>>,
+}
+
+impl std::fmt::Debug for ReplicaManager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplicaManager").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// A partition that this broker leads: the handle and the topic it belongs to.
+pub(crate) struct Led {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) partition: Partition,
+}
+
+/// Why a partition cannot be served here.
+pub(crate) struct NotLed {
+    pub(crate) error: ResponseError,
+    /// Who does lead it, for clients that can use the hint (KIP-951).
+    pub(crate) current_leader: Option<(BrokerId, LeaderEpoch)>,
+}
+
+impl From<ResponseError> for NotLed {
+    fn from(error: ResponseError) -> Self {
+        Self { error, current_leader: None }
+    }
+}
+
+impl ReplicaManager {
+    /// Begins to serve what `controller` assigns to `node`, with data in `directories`.
+    pub fn start(
+        env: Arc<dyn Env>,
+        node: BrokerId,
+        directories: Vec<Arc<LogDirectory>>,
+        controller: Arc<Controller>,
+        defaults: TopicConfig,
+    ) -> Arc<Self> {
+        assert!(!directories.is_empty(), "a broker needs a log directory");
+        let manager = Arc::new(Self {
+            purgatory: Purgatory::start(&env),
+            env,
+            node,
+            directories,
+            controller,
+            defaults,
+            replicas: Mutex::default(),
+            followers: Mutex::default(),
+        });
+        manager.follow();
+        manager
+    }
+
+    /// Leadership in newer epochs and failures of directories reach the replicas as messages.
+    fn follow(self: &Arc<Self>) {
+        let mut tasks = vec![
+            spawn(
+                &*self.env,
+                "replicas-metadata",
+                follow_metadata(Arc::downgrade(self), self.controller.watch()),
+            )
+            .detach(),
+        ];
+        for directory in &self.directories {
+            let watch = directory.watch_offline();
+            tasks.push(
+                spawn(&*self.env, "replicas-directory", follow_directory(Arc::downgrade(self), watch))
+                    .detach(),
+            );
+        }
+        *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+    }
+
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Replica>>> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn snapshot(&self) -> Vec<Arc<Replica>> {
+        self.handles().values().cloned().collect()
+    }
+
+    /// The metadata as now known; load it once per request.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.controller.image()
+    }
+
+    /// `topic`'s configuration over the broker's defaults.
+    pub(crate) fn topic_config(&self, topic: &Topic) -> Arc<TopicConfig> {
+        // Overrides were checked when they were set; an override that no longer parses leaves the broker's default.
+        Arc::new(TopicConfig::resolve(&self.defaults, &topic.configs).unwrap_or_else(|error| {
+            tracing::warn!(topic = %topic.name, %error, "topic configuration not understood; broker defaults are used");
+            self.defaults.clone()
+        }))
+    }
+
+    /// The topic that a request means: by id when it gave one, else by name.
+    pub(crate) fn topic<'i>(
+        &self,
+        image: &'i Image,
+        tp: &TopicPartition,
+        topic_id: TopicId,
+    ) -> Result<&'i Arc<Topic>, ResponseError> {
+        if topic_id == TopicId::ZERO {
+            image.topic(&tp.topic).ok_or(ResponseError::UnknownTopicOrPartition)
+        } else {
+            image.topic_by_id(topic_id).ok_or(ResponseError::UnknownTopicId)
+        }
+    }
+
+    /// The replica of a partition, if this broker leads it.
+    pub(crate) fn led(
+        self: &Arc<Self>,
+        image: &Image,
+        tp: &TopicPartition,
+        topic_id: TopicId,
+    ) -> Result<Led, NotLed> {
+        let topic = self.topic(image, tp, topic_id)?;
+        let index = usize::try_from(tp.partition.0).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
+        let partition = topic.partitions.get(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        if partition.leader != self.node {
+            let current_leader = Some((partition.leader, partition.leader_epoch));
+            return Err(NotLed { error: ResponseError::NotLeaderOrFollower, current_leader });
+        }
+        let replica = self.replica(topic, tp.partition, partition);
+        Ok(Led { replica, partition: partition.clone() })
+    }
+
+    /// The handle, made (and its owner started) by the first request that needs it.
+    fn replica(
+        self: &Arc<Self>,
+        topic: &Topic,
+        index: PartitionIndex,
+        partition: &Partition,
+    ) -> Arc<Replica> {
+        let mut handles = self.handles();
+        let known = handles.get(&(topic.id, index));
+        if let Some(replica) = known {
+            return replica.clone();
+        }
+        let tp = TopicPartition { topic: topic.name.clone(), partition: index };
+        let (queue, incoming) = mpsc::unbounded_channel();
+        let (status, published) = watch::channel(Status::Opening);
+        let watchers = Arc::new(Watchers::default());
+        let config = self.topic_config(topic);
+        let replica = Arc::new(Replica {
+            tp: tp.clone(),
+            topic_id: topic.id,
+            config: config.clone(),
+            queue,
+            status: published,
+            watchers: watchers.clone(),
+        });
+        handles.insert((topic.id, index), replica.clone());
+        let assignment = Assignment {
+            leader_epoch: partition.leader_epoch,
+            replicas: partition.replicas.clone(),
+            in_sync: partition.isr.clone(),
+        };
+        let (env, directories, topic_id) = (self.env.clone(), self.directories.clone(), topic.id);
+        spawn(&*self.env, "replica", async move {
+            let directory = place(&*env, &directories, &tp).await;
+            let owner =
+                Owner { tp, topic_id, directory, config, assignment, queue: incoming, status, watchers };
+            owner.run().await;
+        });
+        replica
+    }
+
+    /// Closes all logs cleanly. Requests that still wait are answered.
+    pub async fn stop(&self) {
+        for task in std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner)) {
+            task.abort();
+        }
+        let replicas = self.snapshot();
+        let mut closing = Vec::with_capacity(replicas.len());
+        for replica in &replicas {
+            let (closed, wait) = oneshot::channel();
+            replica.send(Message::Close(closed));
+            closing.push(wait);
+        }
+        for wait in closing {
+            // An owner that ended earlier dropped its queue, and the sender with it.
+            let _ = wait.await;
+        }
+        self.purgatory.stop();
+    }
+
+    /// What every open replica publishes, ordered by topic id and partition.
+    pub fn probe(&self) -> Vec<PartitionProbe> {
+        self.handles().values().filter_map(|replica| replica.probe()).collect()
+    }
+}
+
+/// The directory that already holds the partition, else the one with the fewest partitions.
+async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicPartition) -> Arc<LogDirectory> {
+    let mut emptiest: Option<(usize, &Arc<LogDirectory>)> = None;
+    if directories.len() > 1 {
+        for directory in directories.iter().filter(|directory| directory.offline().is_none()) {
+            let metadata = directory.path().join(tp.to_string()).join("partition.metadata");
+            if env.disk().open(Path::new(&metadata), Open::Existing).await.is_ok() {
+                return directory.clone();
+            }
+            let held = env.disk().list(directory.path()).await.map_or(usize::MAX, |names| names.len());
+            if emptiest.is_none_or(|(fewest, _)| held < fewest) {
+                emptiest = Some((held, directory));
+            }
+        }
+    }
+    emptiest.map_or(&directories[0], |(_, directory)| directory).clone()
+}
+
+async fn follow_metadata(manager: std::sync::Weak<ReplicaManager>, mut version: watch::Receiver<u64>) {
+    while version.changed().await.is_ok() {
+        let Some(manager) = manager.upgrade() else { return };
+        let image = manager.image();
+        for replica in manager.snapshot() {
+            let partition = image
+                .topic_by_id(replica.topic_id)
+                .and_then(|topic| topic.partitions.get(usize::try_from(replica.tp.partition.0).ok()?));
+            if let Some(partition) = partition
+                && partition.leader == manager.node
+                // One that is still opening takes it from its queue.
+                && replica.leader_epoch().is_none_or(|epoch| epoch < partition.leader_epoch)
+            {
+                replica.send(Message::Lead(partition.leader_epoch));
+            }
+        }
+    }
+}
+
+async fn follow_directory(
+    manager: std::sync::Weak<ReplicaManager>,
+    mut offline: watch::Receiver<Option<Arc<str>>>,
+) {
+    if offline.wait_for(Option::is_some).await.is_err() {
+        return;
+    }
+    let Some(manager) = manager.upgrade() else { return };
+    for replica in manager.snapshot() {
+        replica.send(Message::DirectoryFailed);
+    }
+}
+
+/// The error a client sees when storage fails under a read.
+pub(crate) fn storage_error(partition: &TopicPartition, error: &StorageError) -> ResponseError {
+    tracing::warn!(%partition, %error, "read failed");
+    ResponseError::KafkaStorageError
+}

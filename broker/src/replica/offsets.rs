@@ -1,0 +1,94 @@
+//! ListOffsets: the ends of a log, and where a time begins.
+//!
+//! Nothing at or above what the asker may read is ever named. A leader that does not know yet how far its
+//! predecessors committed says so (KIP-207) instead of naming an offset that goes back.
+
+use std::sync::Arc;
+
+use gracchus_core::{LeaderEpoch, Offset, error::ResponseError};
+use gracchus_env::BoxFuture;
+
+use super::{
+    ListOffsetsPartition, ListedOffset, ReplicaManager, fetch::check_epoch, manager::storage_error,
+    view::ReplicaView,
+};
+use crate::log::StorageError;
+
+/// What a `timestamp` below zero asks for.
+mod special {
+    pub(super) const LATEST: i64 = -1;
+    pub(super) const EARLIEST: i64 = -2;
+    pub(super) const MAX_TIMESTAMP: i64 = -3;
+    pub(super) const EARLIEST_LOCAL: i64 = -4;
+    pub(super) const LATEST_TIERED: i64 = -5;
+    pub(super) const EARLIEST_PENDING_UPLOAD: i64 = -6;
+}
+
+impl ReplicaManager {
+    /// One answer per partition, in request order.
+    pub fn list_offsets(
+        self: &Arc<Self>,
+        request: Vec<ListOffsetsPartition>,
+        read_committed: bool,
+    ) -> BoxFuture<'static, Vec<ListedOffset>> {
+        let manager = self.clone();
+        Box::pin(async move {
+            let mut listed = Vec::with_capacity(request.len());
+            for wanted in &request {
+                let answer = manager.list_offset(wanted, read_committed).await;
+                listed.push(answer.unwrap_or_else(|error| ListedOffset::none(Some(error))));
+            }
+            listed
+        })
+    }
+
+    async fn list_offset(
+        self: &Arc<Self>,
+        wanted: &ListOffsetsPartition,
+        read_committed: bool,
+    ) -> Result<ListedOffset, ResponseError> {
+        let image = self.image();
+        let led =
+            self.led(&image, &wanted.tp, gracchus_core::TopicId::ZERO).map_err(|not_led| not_led.error)?;
+        let view = led.replica.view().await?;
+        check_epoch(&view, wanted.current_leader_epoch)?;
+        let end = view.consumer_end(read_committed);
+        let at_log_start = || found(view.log.log_start, epoch_at(&view, view.log.log_start));
+        match wanted.timestamp {
+            special::EARLIEST | special::EARLIEST_LOCAL => Ok(at_log_start()),
+            // Nothing is tiered and nothing waits for it.
+            special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(ListedOffset::none(None)),
+            // What depends on how far records are committed waits until that is known.
+            _ if view.high_watermark < view.epoch_start => Err(ResponseError::OffsetNotAvailable),
+            special::LATEST => Ok(found(end, view.leader_epoch)),
+            special::MAX_TIMESTAMP => record(wanted, view.log.max_timestamp(end).await),
+            timestamp if timestamp >= 0 => {
+                record(wanted, view.log.offset_for_timestamp(timestamp, end).await)
+            }
+            _ => Err(ResponseError::UnsupportedVersion),
+        }
+    }
+}
+
+fn found(offset: Offset, leader_epoch: LeaderEpoch) -> ListedOffset {
+    ListedOffset { error: None, timestamp: -1, offset: offset.0, leader_epoch: leader_epoch.0 }
+}
+
+/// The epoch of the record at `offset`, or of the next one when there is none.
+fn epoch_at(view: &ReplicaView, offset: Offset) -> LeaderEpoch {
+    let begun = view.log.epochs.entries().iter().rev().find(|(_, start)| *start <= offset);
+    begun.map_or(view.leader_epoch, |(epoch, _)| *epoch)
+}
+
+fn record(
+    wanted: &ListOffsetsPartition,
+    result: Result<Option<(i64, Offset, LeaderEpoch)>, StorageError>,
+) -> Result<ListedOffset, ResponseError> {
+    match result {
+        Ok(Some((timestamp, offset, epoch))) => {
+            Ok(ListedOffset { error: None, timestamp, offset: offset.0, leader_epoch: epoch.0 })
+        }
+        Ok(None) => Ok(ListedOffset::none(None)),
+        Err(error) => Err(storage_error(&wanted.tp, &error)),
+    }
+}

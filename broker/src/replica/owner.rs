@@ -1,0 +1,252 @@
+//! The owner of a replica: one task that alone changes the replica's state.
+//!
+//! It drains its queue into one round, decides for each batch in order (duplicate, out of order, next offset), hands
+//! the round to the log, and only when the log says it is kept publishes the new view and acknowledges. Batches reach
+//! the log in the order in which they were queued.
+//!
+//! Never: an acknowledgement before the round is kept, a duplicate answered before the original is, a retry over a
+//! failed write.
+
+use std::sync::Arc;
+
+use gracchus_core::{
+    BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition,
+    error::ResponseError,
+    producer::Verdict,
+    record::{Batch, TimestampType},
+    replication::high_watermark,
+    topic::TopicConfig,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    ProduceOutcome,
+    purgatory::Watchers,
+    replica::{Append, Message},
+    view::{ReplicaView, Status},
+};
+use crate::log::{AppendBatch, Log, LogDirectory, LogId, StorageError};
+
+/// A round takes no more batches than this, so that the first in the queue does not wait for the last.
+const ROUND_BATCHES: usize = 1024;
+/// Nor more bytes.
+const ROUND_BYTES: usize = 16 << 20;
+
+/// The replica set as the metadata has it, as far as appends depend on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Assignment {
+    pub(crate) leader_epoch: LeaderEpoch,
+    pub(crate) replicas: Vec<BrokerId>,
+    pub(crate) in_sync: Vec<BrokerId>,
+}
+
+/// Everything an owner begins with.
+pub(crate) struct Owner {
+    pub(crate) tp: TopicPartition,
+    pub(crate) topic_id: TopicId,
+    pub(crate) directory: Arc<LogDirectory>,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) assignment: Assignment,
+    pub(crate) queue: mpsc::UnboundedReceiver<Message>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) watchers: Arc<Watchers>,
+}
+
+/// An answer that waits for its round.
+struct Pending {
+    reply: oneshot::Sender<ProduceOutcome>,
+    outcome: ProduceOutcome,
+}
+
+impl Owner {
+    /// Opens the log and serves until told to close, or until the directory fails.
+    pub(crate) async fn run(mut self) {
+        match self.open().await {
+            Ok((log, view)) => self.serve(log, view).await,
+            Err(error) => self.refuse(error).await,
+        }
+    }
+
+    async fn open(&mut self) -> Result<(Log, Arc<ReplicaView>), StorageError> {
+        let id = LogId { tp: self.tp.clone(), topic_id: self.topic_id };
+        let (mut log, _) = Log::open(self.directory.clone(), id, self.config.clone()).await?;
+        log.assign_epoch(self.assignment.leader_epoch).await?;
+        let view = self.publish(&log, Offset(0));
+        Ok((log, view))
+    }
+
+    async fn serve(mut self, mut log: Log, mut view: Arc<ReplicaView>) {
+        // What a round found behind its last batch.
+        let mut found = None;
+        loop {
+            let message = match found.take() {
+                Some(message) => Some(message),
+                None => self.queue.recv().await,
+            };
+            let done = match message {
+                Some(Message::Append(first)) => {
+                    self.append_round(&mut log, first, view.high_watermark, &mut found).await
+                }
+                Some(Message::Lead(epoch)) => self.lead(&mut log, epoch, view.high_watermark).await,
+                Some(Message::DirectoryFailed) => Err(self.directory_error()),
+                Some(Message::Close(closed)) => {
+                    self.close(log).await;
+                    // The manager may have given up waiting.
+                    let _ = closed.send(());
+                    return;
+                }
+                None => return,
+            };
+            match done {
+                Ok(published) => view = published,
+                Err(error) => return self.refuse(error).await,
+            }
+        }
+    }
+
+    /// Takes what is queued, up to the bounds of a round, and makes it one.
+    async fn append_round(
+        &mut self,
+        log: &mut Log,
+        first: Append,
+        high_watermark: Offset,
+        found: &mut Option<Message>,
+    ) -> Result<Arc<ReplicaView>, StorageError> {
+        let mut pending = Vec::new();
+        let mut charges = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(append) = next.take() {
+            bytes += append.batch.bytes.len();
+            charges.extend(append.charge.clone());
+            pending.push(self.decide(log, append));
+            if pending.len() < ROUND_BATCHES && bytes < ROUND_BYTES {
+                match self.queue.try_recv() {
+                    Ok(Message::Append(append)) => next = Some(append),
+                    Ok(other) => *found = Some(other),
+                    Err(_) => {}
+                }
+            }
+        }
+        // Also a round of duplicates only waits here: the original may be in flight no longer, but it must be kept.
+        let kept = log.commit().await;
+        drop(charges);
+        if let Err(error) = kept {
+            for Pending { reply, .. } in pending {
+                let _ = reply.send(ProduceOutcome::failed(ResponseError::KafkaStorageError));
+            }
+            return Err(error);
+        }
+        let view = self.publish(log, high_watermark);
+        for Pending { reply, mut outcome } in pending {
+            outcome.log_start_offset = view.log.log_start.0;
+            // The asker may be gone; the record stays all the same.
+            let _ = reply.send(outcome);
+        }
+        Ok(view)
+    }
+
+    /// Decides one batch and stages it if it is new.
+    fn decide(&mut self, log: &mut Log, append: Append) -> Pending {
+        let Append { batch, acks, reply, .. } = append;
+        let outcome = self.stage(log, &batch, acks).unwrap_or_else(ProduceOutcome::failed);
+        Pending { reply, outcome }
+    }
+
+    fn stage(&self, log: &mut Log, batch: &Batch, acks: i16) -> Result<ProduceOutcome, ResponseError> {
+        let min_in_sync = high_watermark::effective_min_in_sync(
+            self.config.min_insync_replicas,
+            self.assignment.replicas.len(),
+        );
+        if acks == -1 && self.assignment.in_sync.len() < min_in_sync {
+            return Err(ResponseError::NotEnoughReplicas);
+        }
+        let (base_offset, timestamp) = match log.producers().check(&batch.header)? {
+            Verdict::Duplicate { base_offset, timestamp, .. } => (base_offset, timestamp),
+            Verdict::Append => {
+                let base_offset = log.next_offset();
+                let header = batch.header.stamp(base_offset, self.assignment.leader_epoch);
+                log.stage(AppendBatch { header, bytes: batch.bytes.clone() });
+                (base_offset, batch.header.max_timestamp)
+            }
+        };
+        let log_append_time = batch.header.timestamp_type() == TimestampType::LogAppendTime;
+        Ok(ProduceOutcome {
+            error: None,
+            base_offset: base_offset.0,
+            log_append_time_ms: if log_append_time { timestamp } else { -1 },
+            log_start_offset: -1,
+            message: None,
+            record_errors: Vec::new(),
+            current_leader: None,
+        })
+    }
+
+    /// Leads in a newer epoch: the epoch begins at the log end, also if no record ever follows.
+    async fn lead(
+        &mut self,
+        log: &mut Log,
+        epoch: LeaderEpoch,
+        high_watermark: Offset,
+    ) -> Result<Arc<ReplicaView>, StorageError> {
+        if epoch > self.assignment.leader_epoch {
+            self.assignment.leader_epoch = epoch;
+            log.assign_epoch(epoch).await?;
+        }
+        Ok(self.publish(log, high_watermark))
+    }
+
+    /// Publishes what the log now is and wakes who waits for it.
+    fn publish(&self, log: &Log, high_watermark: Offset) -> Arc<ReplicaView> {
+        let log_view = log.view();
+        // Where flushing is left to the operating system, written is all that an acknowledgement ever promised.
+        let kept_end = if self.config.flush_messages == 1 { log_view.flushed_end } else { log_view.log_end };
+        let min_in_sync = high_watermark::effective_min_in_sync(
+            self.config.min_insync_replicas,
+            self.assignment.replicas.len(),
+        );
+        // The in-sync set is this replica alone until followers exist.
+        let high_watermark =
+            high_watermark::advance(high_watermark.max(log_view.log_start), &[kept_end], min_in_sync);
+        let view = Arc::new(ReplicaView {
+            leader_epoch: self.assignment.leader_epoch,
+            epoch_start: log.epochs().latest().map_or(Offset(0), |(_, start)| start),
+            high_watermark,
+            log: log_view,
+        });
+        self.status.send_replace(Status::Open(view.clone()));
+        self.watchers.wake_all();
+        view
+    }
+
+    async fn close(&mut self, log: Log) {
+        self.status.send_replace(Status::Closed);
+        self.watchers.wake_all();
+        if let Err(error) = log.close().await {
+            tracing::warn!(partition = %self.tp, %error, "log not closed cleanly; it will be checked at the next start");
+        }
+    }
+
+    fn directory_error(&self) -> StorageError {
+        StorageError::Offline(self.directory.offline().unwrap_or_else(|| "offline".into()))
+    }
+
+    /// Answers everything with KAFKA_STORAGE_ERROR: what the file holds is not known any more.
+    async fn refuse(mut self, error: StorageError) {
+        tracing::error!(partition = %self.tp, %error, "replica is offline until the broker restarts");
+        self.status.send_replace(Status::Failed);
+        self.watchers.wake_all();
+        while let Some(message) = self.queue.recv().await {
+            match message {
+                Message::Append(append) => {
+                    let _ = append.reply.send(ProduceOutcome::failed(ResponseError::KafkaStorageError));
+                }
+                Message::Close(closed) => {
+                    let _ = closed.send(());
+                    return;
+                }
+                Message::Lead(_) | Message::DirectoryFailed => {}
+            }
+        }
+    }
+}

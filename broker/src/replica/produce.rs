@@ -1,0 +1,108 @@
+//! Produce: checks on the connection's task, order and offsets on the owner's.
+//!
+//! Batches are checked (length, CRC, codec, counts, timestamps) where they arrive, in parallel over connections, and
+//! queued before the call returns: that makes consecutive requests of a connection append in order.
+
+use std::sync::Arc;
+
+use gracchus_core::{
+    error::ResponseError,
+    record::{Batch, ProduceRules, TimestampType, validate_produce, with_log_append_time},
+    topic::TopicConfig,
+};
+use gracchus_env::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::{
+    ProduceOutcome, ProducePartition, ProduceRequest, ReplicaManager,
+    replica::{Append, Message},
+};
+
+/// One partition's answer, known at once or when its round is kept.
+enum Answer {
+    Now(ProduceOutcome),
+    Later(oneshot::Receiver<ProduceOutcome>),
+}
+
+impl ReplicaManager {
+    /// Checks and queues every batch now, in order; the future waits for the acknowledgements. One outcome per
+    /// partition, in request order.
+    pub fn produce(self: &Arc<Self>, request: ProduceRequest) -> BoxFuture<'static, Vec<ProduceOutcome>> {
+        let answers: Vec<Answer> = if matches!(request.acks, -1..=1) {
+            let now_ms = self.env.wall_clock_ms();
+            let ProduceRequest { api_version, acks, partitions, charge, .. } = request;
+            let image = self.image();
+            partitions
+                .into_iter()
+                .map(|partition| {
+                    let queued = self.enqueue(&image, partition, api_version, acks, now_ms, charge.clone());
+                    queued.map_or_else(|refused| Answer::Now(*refused), Answer::Later)
+                })
+                .collect()
+        } else {
+            let refused = || Answer::Now(ProduceOutcome::failed(ResponseError::InvalidRequiredAcks));
+            request.partitions.iter().map(|_| refused()).collect()
+        };
+        Box::pin(async move {
+            let mut outcomes = Vec::with_capacity(answers.len());
+            for answer in answers {
+                outcomes.push(match answer {
+                    Answer::Now(outcome) => outcome,
+                    // The owner ended without an answer: the broker is stopping.
+                    Answer::Later(reply) => reply
+                        .await
+                        .unwrap_or_else(|_| ProduceOutcome::failed(ResponseError::NotLeaderOrFollower)),
+                });
+            }
+            outcomes
+        })
+    }
+
+    fn enqueue(
+        self: &Arc<Self>,
+        image: &gracchus_core::controller::Image,
+        partition: ProducePartition,
+        api_version: i16,
+        acks: i16,
+        now_ms: i64,
+        charge: Option<super::Charge>,
+    ) -> Result<oneshot::Receiver<ProduceOutcome>, Box<ProduceOutcome>> {
+        let led = self.led(image, &partition.tp, partition.topic_id).map_err(|not_led| {
+            let current_leader = not_led.current_leader;
+            Box::new(ProduceOutcome { current_leader, ..ProduceOutcome::failed(not_led.error) })
+        })?;
+        let config = led.replica.config.clone();
+        let batch = check(partition.records, &config, api_version, now_ms)?;
+        let (reply, answer) = oneshot::channel();
+        led.replica.send(Message::Append(Append { batch, acks, reply, charge }));
+        Ok(answer)
+    }
+}
+
+fn check(
+    records: Option<bytes::Bytes>,
+    config: &TopicConfig,
+    api_version: i16,
+    now_ms: i64,
+) -> Result<Batch, Box<ProduceOutcome>> {
+    let rules = ProduceRules {
+        api_version,
+        max_message_bytes: config.max_message_bytes,
+        compacted: config.cleanup_policy.compact,
+        timestamp_type: config.message_timestamp_type,
+        timestamp_before_max_ms: config.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: config.message_timestamp_after_max_ms,
+        now_ms,
+    };
+    let batch = validate_produce(records, &rules).map_err(|rejected| {
+        Box::new(ProduceOutcome {
+            message: Some(rejected.message),
+            record_errors: rejected.records,
+            ..ProduceOutcome::failed(rejected.error)
+        })
+    })?;
+    Ok(match config.message_timestamp_type {
+        TimestampType::CreateTime => batch,
+        TimestampType::LogAppendTime => with_log_append_time(&batch, now_ms),
+    })
+}

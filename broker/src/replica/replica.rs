@@ -1,0 +1,108 @@
+//! The handle of a replica: its queue, its published status, and who waits for it to change.
+//!
+//! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
+
+use std::sync::Arc;
+
+use gracchus_core::{
+    LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Charge, PartitionProbe, ProduceOutcome,
+    purgatory::Watchers,
+    view::{ReplicaView, Status},
+};
+
+/// A batch on its way to the owner.
+pub(crate) struct Append {
+    /// Checked, not yet numbered.
+    pub(crate) batch: Batch,
+    pub(crate) acks: i16,
+    pub(crate) reply: oneshot::Sender<ProduceOutcome>,
+    /// Dropped with this, once the batch is written.
+    pub(crate) charge: Option<Charge>,
+}
+
+/// What the owner is asked to do.
+pub(crate) enum Message {
+    Append(Append),
+    /// Leadership in a newer epoch.
+    Lead(LeaderEpoch),
+    /// The log directory went offline.
+    DirectoryFailed,
+    /// Close the log cleanly and end.
+    Close(oneshot::Sender<()>),
+}
+
+/// A hosted replica.
+pub(crate) struct Replica {
+    pub(crate) tp: TopicPartition,
+    pub(crate) topic_id: TopicId,
+    /// What batches are checked against before they are queued.
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) queue: mpsc::UnboundedSender<Message>,
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) watchers: Arc<Watchers>,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Replica({})", self.tp)
+    }
+}
+
+impl Replica {
+    /// Queues a message; the queue's order is the order of the log. What it holds is bounded by the memory budget of
+    /// the requests it comes from.
+    pub(crate) fn send(&self, message: Message) {
+        // A closed queue drops the message and with it the reply channel, which the asker takes for "closed".
+        let _ = self.queue.send(message);
+    }
+
+    /// The view, or why there is none; waits while the log is being opened.
+    pub(crate) async fn view(&self) -> Result<Arc<ReplicaView>, ResponseError> {
+        if let Some(known) = served(&self.status.borrow()) {
+            return known;
+        }
+        let mut status = self.status.clone();
+        match status.wait_for(|status| !matches!(status, Status::Opening)).await {
+            Ok(status) => served(&status).unwrap_or(Err(ResponseError::NotLeaderOrFollower)),
+            Err(_) => Err(ResponseError::NotLeaderOrFollower),
+        }
+    }
+
+    /// The epoch it leads in, `None` while it does not serve.
+    pub(crate) fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        match &*self.status.borrow() {
+            Status::Open(view) => Some(view.leader_epoch),
+            _ => None,
+        }
+    }
+
+    /// The published state, `None` while there is none.
+    pub(crate) fn probe(&self) -> Option<PartitionProbe> {
+        let Status::Open(view) = &*self.status.borrow() else { return None };
+        Some(PartitionProbe {
+            tp: self.tp.clone(),
+            topic_id: self.topic_id,
+            leader_epoch: view.leader_epoch,
+            log_start: view.log.log_start,
+            log_end: view.log.log_end,
+            flushed_end: view.log.flushed_end,
+            high_watermark: view.high_watermark,
+            last_stable_offset: view.last_stable_offset(),
+        })
+    }
+}
+
+/// What `status` lets a request see; `None` while opening.
+fn served(status: &Status) -> Option<Result<Arc<ReplicaView>, ResponseError>> {
+    match status {
+        Status::Opening => None,
+        Status::Open(view) => Some(Ok(view.clone())),
+        Status::Failed => Some(Err(ResponseError::KafkaStorageError)),
+        Status::Closed => Some(Err(ResponseError::NotLeaderOrFollower)),
+    }
+}

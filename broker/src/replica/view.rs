@@ -1,0 +1,44 @@
+//! What a replica publishes: one immutable picture, loaded once per request.
+//!
+//! Never: two loads within one request, which could see a high watermark of one moment and a log end of another.
+
+use std::sync::Arc;
+
+use gracchus_core::{LeaderEpoch, Offset};
+
+use crate::log::LogView;
+
+/// A replica at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplicaView {
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// Where the current leader epoch began: until the high watermark is there, "latest" is not known (KIP-207).
+    pub(crate) epoch_start: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) log: Arc<LogView>,
+}
+
+impl ReplicaView {
+    /// End of what a read_committed consumer may see. Without transactions that is the high watermark.
+    pub(crate) fn last_stable_offset(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// End of what a consumer may see.
+    pub(crate) fn consumer_end(&self, read_committed: bool) -> Offset {
+        if read_committed { self.last_stable_offset() } else { self.high_watermark }
+    }
+}
+
+/// Where a replica is in its life.
+#[derive(Debug, Clone)]
+pub(crate) enum Status {
+    /// Its log is being opened, after a crash also checked.
+    Opening,
+    /// It serves.
+    Open(Arc<ReplicaView>),
+    /// Its log directory failed; it answers KAFKA_STORAGE_ERROR until the broker restarts.
+    Failed,
+    /// The broker is stopping.
+    Closed,
+}

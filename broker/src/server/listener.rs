@@ -1,0 +1,139 @@
+//! Accepting connections, and looking after them while they live.
+//!
+//! Each listener has a task that accepts; one sweeper per server looks at all connections about once a second and ends
+//! those that are idle, stalled or read nothing. Never: accept beyond `max.connections` (the rest waits in the
+//! kernel's queue), or die of a failed accept.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use gracchus_env::{Connection, Instant, Listener, Task};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::{
+    connection::{self, Shared},
+    watch::{Patience, Seen, Watch},
+};
+use crate::api::{ConnectionContext, Principal};
+
+/// Pause after a failed accept: with no file descriptors left, the next one fails as well.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A connection as the sweeper knows it.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) context: Arc<ConnectionContext>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) task: Task,
+}
+
+/// What an accepting task needs.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    pub(super) shared: Arc<Shared>,
+    /// Kafka's listener name.
+    pub(super) name: Arc<str>,
+    /// `max.connections`, for all listeners together.
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) registry: mpsc::UnboundedSender<Registered>,
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) next_id: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Acceptor {
+    /// Accepts until the server stops.
+    pub(super) async fn run(self, listener: Box<dyn Listener>) {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+            () = self.accept(listener) => {}
+        }
+    }
+
+    async fn accept(&self, mut listener: Box<dyn Listener>) {
+        loop {
+            let slot = self.slots.clone().acquire_owned().await.expect("slots are never closed");
+            let connection = match listener.accept().await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let name = &self.name;
+                    self.shared.complaints.say(format_args!("listener {name} cannot accept: {error}"));
+                    self.shared.env.sleep(ACCEPT_BACKOFF).await;
+                    continue;
+                }
+            };
+            let context = self.introduce(&connection);
+            tracing::debug!("{context}: accepted");
+            let watch = Arc::new(Watch::default());
+            let stopping = self.stopping.clone();
+            let task = connection::start(
+                self.shared.clone(),
+                context.clone(),
+                connection,
+                watch.clone(),
+                stopping,
+                slot,
+            );
+            let _ = self.registry.send(Registered { context, watch, task });
+        }
+    }
+
+    fn introduce(&self, connection: &Connection) -> Arc<ConnectionContext> {
+        let id = self.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let principal = Principal::anonymous();
+        Arc::new(ConnectionContext::new(id, connection.peer, self.name.clone(), principal))
+    }
+}
+
+/// Looks after connections until it is dropped, which ends all that are left.
+pub(super) async fn sweep(
+    shared: Arc<Shared>,
+    patience: Patience,
+    mut registry: mpsc::UnboundedReceiver<Registered>,
+) {
+    let interval =
+        (patience.idle.min(patience.stalled) / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let mut connections = Sweeping::default();
+    loop {
+        let wake = shared.env.sleep(interval);
+        tokio::pin!(wake);
+        loop {
+            tokio::select! {
+                biased;
+                Some(new) = registry.recv() => {
+                    connections.0.insert(new.context.id, (new, Seen::new(shared.env.now())));
+                }
+                () = &mut wake => break,
+            }
+        }
+        connections.look(shared.env.now(), &patience, shared.budget.waiting() > 0);
+    }
+}
+
+/// The live connections, by id.
+#[derive(Default)]
+struct Sweeping(BTreeMap<u64, (Registered, Seen)>);
+
+impl Sweeping {
+    fn look(&mut self, now: Instant, patience: &Patience, memory_is_short: bool) {
+        self.0.retain(|_, (connection, seen)| {
+            if connection.watch.has_ended() {
+                return false;
+            }
+            match seen.look(&connection.watch, now, patience, memory_is_short) {
+                Some(reason) => {
+                    tracing::info!("closing {}: {reason}", connection.context);
+                    connection.task.abort();
+                    false
+                }
+                None => true,
+            }
+        });
+    }
+}
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        self.0.values().for_each(|(connection, _)| connection.task.abort());
+    }
+}

@@ -1,0 +1,1 @@
+//! Connections over in-memory halves: framing, order, memory, and what happens to those who misbehave.

@@ -1,0 +1,158 @@
+//! What the server's sweeper sees of a connection: a few counters instead of timers per request.
+//!
+//! Reader and writer count their progress; once in a while the sweeper looks whether anything moved. No clock is read
+//! on the way of a request. Nothing here decides anything about a request: it is bookkeeping, read loosely.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use gracchus_env::Instant;
+
+/// Counters of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Grows with every read and write that moved bytes.
+    progress: AtomicU64,
+    /// Grows with every frame that was received whole.
+    frames: AtomicU64,
+    /// Bytes of the frame under way, 0 between frames.
+    receiving: AtomicUsize,
+    waits_for_memory: AtomicBool,
+    writing: AtomicBool,
+    in_flight: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Watch {
+    /// Bytes moved.
+    pub(super) fn progress(&self) {
+        self.progress.fetch_add(1, Relaxed);
+    }
+
+    /// The prefix of a frame of `total` bytes was read.
+    pub(super) fn frame_begins(&self, total: usize) {
+        self.receiving.store(total, Relaxed);
+    }
+
+    /// The frame is whole.
+    pub(super) fn frame_ends(&self) {
+        self.receiving.store(0, Relaxed);
+        self.frames.fetch_add(1, Relaxed);
+    }
+
+    /// Says so until the guard is dropped: a peer cannot be blamed for being slow then.
+    pub(super) fn waits_for_memory(&self) -> Flag<'_> {
+        Flag::raise(&self.waits_for_memory)
+    }
+
+    /// Says so until the guard is dropped.
+    pub(super) fn writing(&self) -> Flag<'_> {
+        Flag::raise(&self.writing)
+    }
+
+    /// A request was started.
+    pub(super) fn started(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// `count` requests were answered.
+    pub(super) fn answered(&self, count: usize) {
+        self.in_flight.fetch_sub(count, Relaxed);
+        self.progress();
+    }
+
+    /// The connection's task is over.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Relaxed);
+    }
+
+    /// See [`Watch::end`].
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Relaxed)
+    }
+}
+
+/// A raised flag.
+#[derive(Debug)]
+pub(super) struct Flag<'a>(&'a AtomicBool);
+
+impl<'a> Flag<'a> {
+    fn raise(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Flag<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+/// How long a connection may do nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// `connections.max.idle.ms`: nothing asked and nothing owed, or an answer that the peer does not read.
+    pub(super) idle: Duration,
+    /// In the middle of a request: no byte for this long.
+    pub(super) stalled: Duration,
+    /// In the middle of a request, when others wait for memory: this long in all, and a second more per MiB.
+    pub(super) slow: Duration,
+}
+
+/// What the sweeper remembers of a connection from one look to the next.
+#[derive(Debug)]
+pub(super) struct Seen {
+    progress: u64,
+    progress_at: Instant,
+    frames: u64,
+    frames_at: Instant,
+}
+
+impl Seen {
+    /// The connection is new.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { progress: 0, progress_at: now, frames: 0, frames_at: now }
+    }
+
+    /// Looks at the connection: a reason to close it, if there is one.
+    pub(super) fn look(
+        &mut self,
+        watch: &Watch,
+        now: Instant,
+        patience: &Patience,
+        memory_is_short: bool,
+    ) -> Option<&'static str> {
+        let receiving = watch.receiving.load(Relaxed);
+        let blameless = watch.waits_for_memory.load(Relaxed);
+        let frames = watch.frames.load(Relaxed);
+        if frames != self.frames || receiving == 0 || blameless {
+            (self.frames, self.frames_at) = (frames, now);
+        }
+        let progress = watch.progress.load(Relaxed);
+        if progress != self.progress || blameless {
+            (self.progress, self.progress_at) = (progress, now);
+        }
+        let quiet = now.since(self.progress_at);
+        let slow = patience.slow + Duration::from_secs((receiving >> 20) as u64);
+        if receiving > 0 && quiet >= patience.stalled {
+            return Some("it stalled in the middle of a request");
+        }
+        if receiving > 0 && memory_is_short && now.since(self.frames_at) >= slow {
+            return Some("it sends a request too slowly while others wait for memory");
+        }
+        if quiet < patience.idle {
+            return None;
+        }
+        if watch.writing.load(Relaxed) {
+            return Some("it does not read its responses");
+        }
+        if watch.in_flight.load(Relaxed) == 0 {
+            Some("it was idle for connections.max.idle.ms")
+        } else {
+            None
+        }
+    }
+}

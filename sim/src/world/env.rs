@@ -1,0 +1,129 @@
+//! [`Env`] as one process of the simulated world sees it: its machine's clocks, disk and address.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use gracchus_env::{BoxFuture, Connection, Disk, Env, Instant, Listener, Task, in_scope};
+
+use super::{
+    World,
+    chronicle::Mark,
+    disk::SimDisk,
+    lock,
+    process::{self, Process},
+    tcp,
+    timeline::{Event, EventKey},
+};
+
+/// One process's view of the world.
+#[derive(Clone)]
+pub struct SimEnv {
+    world: Arc<World>,
+    process: Arc<Process>,
+    disk: SimDisk,
+}
+
+impl SimEnv {
+    pub(crate) fn new(world: Arc<World>, process: Arc<Process>) -> Arc<Self> {
+        let disk = SimDisk::new(world.clone(), process.clone());
+        Arc::new(Self { world, process, disk })
+    }
+
+    /// The process whose view this is.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+}
+
+impl std::fmt::Debug for SimEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SimEnv({:?})", self.process)
+    }
+}
+
+impl Env for SimEnv {
+    fn now(&self) -> Instant {
+        self.world.monotonic(self.process.node)
+    }
+
+    fn wall_clock_ms(&self) -> i64 {
+        let now = self.world.now();
+        lock(&self.world.node(self.process.node).clock).wall_ms(now)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        Box::pin(Sleep { world: self.world.clone(), process: self.process.clone(), deadline, timer: None })
+    }
+
+    fn random(&self) -> u64 {
+        lock(&self.world.chronicle).draw()
+    }
+
+    fn spawn_boxed(&self, name: &'static str, task: BoxFuture<'static, ()>) -> Task {
+        let env: Arc<dyn Env> = Arc::new(self.clone());
+        process::spawn(&self.world, &self.process, name, Box::pin(in_scope(env, task)))
+    }
+
+    fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        tcp::listen(self.world.clone(), self.process.clone(), address.to_owned())
+    }
+
+    fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>> {
+        let sleep = self.sleep_until(deadline);
+        tcp::connect(self.world.clone(), self.process.clone(), address.to_owned(), sleep)
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        &self.disk
+    }
+}
+
+/// A timer on the clock of one machine. Leaves the timeline when dropped.
+struct Sleep {
+    world: Arc<World>,
+    process: Arc<Process>,
+    deadline: Instant,
+    timer: Option<EventKey>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let now = self.world.now();
+        let due = {
+            let clock = lock(&self.world.node(self.process.node).clock);
+            if clock.monotonic(now) >= self.deadline { None } else { Some(clock.virtual_time(self.deadline)) }
+        };
+        let Some(due) = due else {
+            if let Some(timer) = self.timer.take() {
+                self.world.timeline.cancel(timer);
+            }
+            return Poll::Ready(());
+        };
+        // The clock's rate may have changed since: then the old timer is in the wrong place.
+        if let Some(timer) = self.timer {
+            if timer.0 == due && self.world.timeline.rewake(timer, context.waker()) {
+                return Poll::Pending;
+            }
+            self.world.timeline.cancel(timer);
+        }
+        self.world.note(Mark::Timer, due, self.process.id);
+        let timer = self.world.timeline.schedule(due, Event::Wake(context.waker().clone()));
+        self.timer = Some(timer);
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.world.timeline.cancel(timer);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! A process on a simulated machine: its tasks, and whether it runs, is stopped or is dead.
+//!
+//! Every task is wrapped in a [`Step`]: one poll of one task is one step of the world. A dead process runs nothing
+//! more; its futures are dropped *after* its sockets and files have become useless, so that Drop code of the broker
+//! cannot repair anything that a real crash would not. A stopped process (SIGSTOP) polls nothing until it is resumed.
+//! A panic ends the process, as in the release build.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use gracchus_env::{BoxFuture, Task};
+use tokio::sync::Notify;
+
+use super::{NodeId, World, lock, timeline::Event};
+
+const RUNNING: u8 = 0;
+const STOPPED: u8 = 1;
+const DEAD: u8 = 2;
+
+/// One incarnation of the program on a node.
+pub struct Process {
+    /// Unique over the life of the world.
+    pub id: u64,
+    /// Where it runs.
+    pub node: NodeId,
+    state: AtomicU8,
+    tasks: Mutex<Tasks>,
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct Tasks {
+    next: u64,
+    /// A waker of each task that has been polled and has not ended.
+    alive: BTreeMap<u64, Waker>,
+    /// What came due while the process was stopped.
+    parked: Vec<Parked>,
+}
+
+pub(crate) enum Parked {
+    Wake(Waker),
+    Call(Box<dyn FnOnce() + Send>),
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Process({} on {:?})", self.id, self.node)
+    }
+}
+
+impl Process {
+    pub(crate) fn new(id: u64, node: NodeId) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            node,
+            state: AtomicU8::new(RUNNING),
+            tasks: Mutex::default(),
+            ended: Notify::new(),
+        })
+    }
+
+    /// Whether it has neither been killed nor ended.
+    pub fn alive(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != DEAD
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == STOPPED
+    }
+
+    /// Completes when the process is dead.
+    pub async fn ended(&self) {
+        let notified = self.ended.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if self.alive() {
+            notified.await;
+        }
+    }
+
+    /// How many tasks have been polled and have not ended.
+    pub fn tasks(&self) -> usize {
+        lock(&self.tasks).alive.len()
+    }
+
+    pub(crate) fn stop(&self) {
+        let _ = self.state.compare_exchange(RUNNING, STOPPED, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Lets a stopped process run again: all that came due in between does so now.
+    pub(crate) fn resume(&self, world: &World) {
+        if self.state.compare_exchange(STOPPED, RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let parked = std::mem::take(&mut lock(&self.tasks).parked);
+            for item in parked {
+                match item {
+                    Parked::Wake(waker) => waker.wake(),
+                    Parked::Call(call) => {
+                        world.timeline.schedule(world.now(), Event::Call(call));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps `item` until the process is resumed.
+    pub(crate) fn park(&self, item: Parked) {
+        lock(&self.tasks).parked.push(item);
+    }
+
+    /// Nothing of it runs any more; its futures are dropped at their next turn.
+    pub(crate) fn die(&self) {
+        self.state.store(DEAD, Ordering::Relaxed);
+        let (alive, parked) = {
+            let mut tasks = lock(&self.tasks);
+            (std::mem::take(&mut tasks.alive), std::mem::take(&mut tasks.parked))
+        };
+        drop(parked);
+        for waker in alive.into_values() {
+            waker.wake();
+        }
+        self.ended.notify_waiters();
+    }
+}
+
+/// Starts `future` as a task of `process`.
+pub(crate) fn spawn(
+    world: &Arc<World>,
+    process: &Arc<Process>,
+    name: &'static str,
+    future: BoxFuture<'static, ()>,
+) -> Task {
+    let id = {
+        let mut tasks = lock(&process.tasks);
+        tasks.next += 1;
+        tasks.next
+    };
+    let aborted = Arc::new(AtomicBool::new(false));
+    let step = Step {
+        world: world.clone(),
+        process: process.clone(),
+        id,
+        name,
+        future: Some(future),
+        registered: false,
+        aborted: aborted.clone(),
+    };
+    world.execute(step);
+    let process = process.clone();
+    Task::new(move || {
+        aborted.store(true, Ordering::Relaxed);
+        let waker = lock(&process.tasks).alive.get(&id).cloned();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    })
+}
+
+struct Step {
+    world: Arc<World>,
+    process: Arc<Process>,
+    id: u64,
+    name: &'static str,
+    future: Option<BoxFuture<'static, ()>>,
+    registered: bool,
+    aborted: Arc<AtomicBool>,
+}
+
+impl Future for Step {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let step = &mut *self;
+        if !step.process.alive() || step.aborted.load(Ordering::Relaxed) {
+            step.end();
+            return Poll::Ready(());
+        }
+        if step.process.stopped() {
+            step.process.park(Parked::Wake(context.waker().clone()));
+            return Poll::Pending;
+        }
+        if !step.registered {
+            step.registered = true;
+            lock(&step.process.tasks).alive.insert(step.id, context.waker().clone());
+        }
+        step.world.begin_step(&step.process, step.id);
+        let Some(future) = step.future.as_mut() else { return Poll::Ready(()) };
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        match polled {
+            Ok(Poll::Pending) => {
+                step.world.end_step(&step.process);
+                Poll::Pending
+            }
+            Ok(Poll::Ready(())) => {
+                step.end();
+                step.world.end_step(&step.process);
+                Poll::Ready(())
+            }
+            Err(panic) => {
+                step.world.panicked(&step.process, step.name, &message_of(&*panic));
+                step.end();
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl Step {
+    /// Drops the future; a panic in its Drop code counts like any other, unless the process is dead anyway.
+    fn end(&mut self) {
+        if self.registered {
+            lock(&self.process.tasks).alive.remove(&self.id);
+        }
+        let future = self.future.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+            if self.process.alive() {
+                self.world.panicked(&self.process, self.name, &message_of(&*panic));
+            }
+        }
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "a panic without a message".to_owned(),
+    }
+}

@@ -1,0 +1,303 @@
+//! Fetch, with sessions (KIP-227) and without, by topic name and by topic id (KIP-516).
+//!
+//! The model: the caller says where it stands in each partition, the fetcher sends what the session does not know yet
+//! and hands back what was answered, decoded and checked. Byte limits are checked here too: an answer may exceed them
+//! only with a single batch.
+//! Never: a position of its own.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kafka_protocol::{
+    messages::{
+        FetchRequest, FetchResponse, TopicName,
+        fetch_request::{FetchPartition, FetchTopic, ForgottenTopic},
+    },
+    protocol::StrBytes,
+};
+use uuid::Uuid;
+
+use super::{ClientError, Link, Topic};
+use crate::record::{ReadBatch, decode_batches};
+
+/// Where a consumer stands in a partition.
+#[derive(Debug, Clone)]
+pub struct Position {
+    /// The topic.
+    pub topic: Arc<Topic>,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+}
+
+/// One partition of an answer.
+#[derive(Debug)]
+pub struct FetchedPartition {
+    /// Index into the positions that were given.
+    pub position: usize,
+    /// Error code, 0 for none.
+    pub code: i16,
+    /// The answer's numbers.
+    pub high_watermark: i64,
+    /// −1 unless read_committed.
+    pub last_stable_offset: i64,
+    /// −1 below version 5.
+    pub log_start: i64,
+    /// Whole batches.
+    pub batches: Vec<ReadBatch>,
+    /// Bytes of records as they came.
+    pub bytes: usize,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The session's id, 0 for none.
+    pub session: i32,
+    /// Session epoch of the request, −1 for none.
+    pub session_epoch: i32,
+    /// Partitions in the answer; a session leaves out those with nothing new.
+    pub partitions: Vec<FetchedPartition>,
+}
+
+/// Limits and manners of a consumer's fetches.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchLimits {
+    /// Longest wait at the broker.
+    pub max_wait: Duration,
+    /// Bytes that end the wait.
+    pub min_bytes: i32,
+    /// Bytes of the whole answer.
+    pub max_bytes: i32,
+    /// Bytes of one partition.
+    pub partition_max_bytes: i32,
+    /// Isolation level.
+    pub read_committed: bool,
+}
+
+/// The fetching side of one consumer.
+#[derive(Debug)]
+pub struct Fetcher {
+    limits: FetchLimits,
+    wants_session: bool,
+    session: Session,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    id: i32,
+    epoch: i32,
+    by_id: bool,
+    /// Offset that the broker was last told, and the topic's id, by topic and partition.
+    told: BTreeMap<(Arc<str>, i32), (i64, Uuid)>,
+}
+
+const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
+const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
+
+impl Fetcher {
+    /// A fetcher that keeps a session if `wants_session`.
+    pub fn new(limits: FetchLimits, wants_session: bool) -> Self {
+        Self { limits, wants_session, session: Session::default() }
+    }
+
+    /// Fetches once from `positions`. An empty answer is one without partitions.
+    pub async fn fetch(&mut self, link: &mut Link, positions: &[Position]) -> Result<Fetched, ClientError> {
+        let connection = link.connection().await;
+        let mut version = connection.version::<FetchRequest>()?;
+        if positions.iter().any(|position| position.topic.id.is_nil()) {
+            version = version.min(12);
+        }
+        let by_id = version >= 13;
+        if self.session.id != 0 && self.session.by_id != by_id {
+            self.forget_session();
+        }
+        let sessions = self.wants_session && version >= 7;
+        let request = self.request(sessions, positions);
+        let (session_id, session_epoch) = (request.session_id, request.session_epoch);
+        let timeout = link.request_timeout() + self.limits.max_wait;
+        let sent = connection.send(&request, version, timeout, true);
+        let answer = match sent {
+            Ok(mut pending) => pending.wait().await,
+            Err(error) => Err(error),
+        };
+        let response = answer.inspect_err(|_| self.forget_session())?;
+        match response.error_code {
+            0 => {}
+            FETCH_SESSION_ID_NOT_FOUND | INVALID_FETCH_SESSION_EPOCH | FETCH_SESSION_TOPIC_ID_ERROR
+                if session_id != 0 =>
+            {
+                self.forget_session();
+                return Ok(Fetched { session: 0, session_epoch: -1, partitions: Vec::new() });
+            }
+            code => return Err(ClientError::Protocol(format!("Fetch answered error {code} as a whole"))),
+        }
+        if sessions {
+            self.accept_session(&response, session_id, session_epoch, by_id, positions)?;
+        } else if response.session_id != 0 {
+            return Err(ClientError::Protocol("Fetch without a session was answered with one".into()));
+        }
+        let partitions = self.decode(link, response, positions, version)?;
+        let session = if sessions { self.session.id } else { 0 };
+        Ok(Fetched { session, session_epoch: if session == 0 { -1 } else { session_epoch }, partitions })
+    }
+
+    /// Starts over with a full fetch.
+    pub fn forget_session(&mut self) {
+        self.session = Session::default();
+    }
+
+    fn request(&self, sessions: bool, positions: &[Position]) -> FetchRequest {
+        let incremental = sessions && self.session.id != 0;
+        let told =
+            |position: &Position| self.session.told.get(&(position.topic.name.clone(), position.partition));
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        for position in positions {
+            if incremental && told(position).is_some_and(|(offset, _)| *offset == position.offset) {
+                continue;
+            }
+            let partition = FetchPartition::default()
+                .with_partition(position.partition)
+                .with_fetch_offset(position.offset)
+                .with_current_leader_epoch(-1)
+                .with_log_start_offset(-1)
+                .with_partition_max_bytes(self.limits.partition_max_bytes);
+            match topics.last_mut() {
+                Some(topic) if topic.topic.0 == *position.topic.name => topic.partitions.push(partition),
+                _ => topics.push(
+                    FetchTopic::default()
+                        .with_topic(position.topic.wire_name())
+                        .with_topic_id(position.topic.id)
+                        .with_partitions(vec![partition]),
+                ),
+            }
+        }
+        let (session_id, session_epoch) = match (sessions, incremental) {
+            (true, true) => (self.session.id, self.session.epoch),
+            (true, false) => (0, 0),
+            _ => (0, -1),
+        };
+        FetchRequest::default()
+            .with_max_wait_ms(self.limits.max_wait.as_millis() as i32)
+            .with_min_bytes(self.limits.min_bytes)
+            .with_max_bytes(self.limits.max_bytes)
+            .with_isolation_level(i8::from(self.limits.read_committed))
+            .with_session_id(session_id)
+            .with_session_epoch(session_epoch)
+            .with_topics(topics)
+            .with_forgotten_topics_data(if incremental { self.forgotten(positions) } else { Vec::new() })
+            .with_rack_id(StrBytes::default())
+            .with_replica_id((-1).into())
+    }
+
+    fn forgotten(&self, positions: &[Position]) -> Vec<ForgottenTopic> {
+        let kept = |name: &Arc<str>, partition: i32| {
+            positions.iter().any(|position| position.topic.name == *name && position.partition == partition)
+        };
+        self.session
+            .told
+            .iter()
+            .filter(|((name, partition), _)| !kept(name, *partition))
+            .map(|((name, partition), (_, id))| {
+                ForgottenTopic::default()
+                    .with_topic(super::requests::wire_name(name))
+                    .with_topic_id(*id)
+                    .with_partitions(vec![*partition])
+            })
+            .collect()
+    }
+
+    fn accept_session(
+        &mut self,
+        response: &FetchResponse,
+        session_id: i32,
+        session_epoch: i32,
+        by_id: bool,
+        positions: &[Position],
+    ) -> Result<(), ClientError> {
+        if session_id != 0 && response.session_id != session_id && response.session_id != 0 {
+            return Err(ClientError::Protocol(format!(
+                "Fetch in session {session_id} was answered in session {}",
+                response.session_id
+            )));
+        }
+        if response.session_id == 0 {
+            self.forget_session();
+            return Ok(());
+        }
+        let epoch = if session_epoch == i32::MAX { 1 } else { session_epoch + 1 };
+        let told = positions
+            .iter()
+            .map(|position| {
+                ((position.topic.name.clone(), position.partition), (position.offset, position.topic.id))
+            })
+            .collect();
+        self.session = Session { id: response.session_id, epoch, by_id, told };
+        Ok(())
+    }
+
+    fn decode(
+        &self,
+        link: &Link,
+        response: FetchResponse,
+        positions: &[Position],
+        version: i16,
+    ) -> Result<Vec<FetchedPartition>, ClientError> {
+        let mut partitions = Vec::new();
+        let (mut bytes, mut batches) = (0, 0);
+        for topic in response.responses {
+            for answer in topic.partitions {
+                let position = find(positions, version, &topic.topic, topic.topic_id, answer.partition_index)
+                    .ok_or_else(|| {
+                        ClientError::Protocol("Fetch answered a partition nobody asked for".into())
+                    })?;
+                let Position { topic, partition, offset } = &positions[position];
+                let records = answer.records.unwrap_or_else(Bytes::new);
+                let length = records.len();
+                let decoded = decode_batches(&topic.name, *partition, records).unwrap_or_else(|damage| {
+                    link.recorder
+                        .complain("records_unchanged", format!("{}-{partition}: {damage}", topic.name));
+                    Vec::new()
+                });
+                if length > self.limits.partition_max_bytes as usize && decoded.len() > 1 {
+                    link.recorder.complain(
+                        "fetch_limits",
+                        format!(
+                            "{}-{partition} from {offset}: {length} bytes in {} batches where {} were allowed",
+                            topic.name,
+                            decoded.len(),
+                            self.limits.partition_max_bytes
+                        ),
+                    );
+                }
+                bytes += length;
+                batches += decoded.len();
+                partitions.push(FetchedPartition {
+                    position,
+                    code: answer.error_code,
+                    high_watermark: answer.high_watermark,
+                    last_stable_offset: answer.last_stable_offset,
+                    log_start: answer.log_start_offset,
+                    batches: decoded,
+                    bytes: length,
+                });
+            }
+        }
+        if bytes > self.limits.max_bytes as usize && batches > 1 {
+            let story =
+                format!("{bytes} bytes in {batches} batches where {} were allowed", self.limits.max_bytes);
+            link.recorder.complain("fetch_limits", story);
+        }
+        Ok(partitions)
+    }
+}
+
+fn find(positions: &[Position], version: i16, name: &TopicName, id: Uuid, partition: i32) -> Option<usize> {
+    positions.iter().position(|position| {
+        let same_topic =
+            if version >= 13 { position.topic.id == id } else { *position.topic.name == *name.0.as_str() };
+        same_topic && position.partition == partition
+    })
+}

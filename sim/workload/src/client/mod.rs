@@ -1,0 +1,17 @@
+//! A small honest Kafka client over Env.
+//!
+//! The model: a [`Connection`] pipelines requests and hands each answer to who asked; a [`Link`] keeps one connection
+//! up, with backoff and version negotiation. What a client does with failures is the workload's business.
+//! Never: caching what a workload means to ask, or hiding an answer that breaks the protocol.
+
+mod connection;
+mod fetch;
+mod link;
+mod requests;
+
+pub use connection::{ClientError, Connection, Pending};
+pub use fetch::{FetchLimits, Fetched, FetchedPartition, Fetcher, Position};
+pub use link::{Bootstrap, Link};
+pub use requests::{
+    Listed, Topic, create_topic, find_topic, init_producer_id, is_retriable, list_offsets, produce_request,
+};

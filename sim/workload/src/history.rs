@@ -1,0 +1,122 @@
+//! Where clients tell what they did and saw.
+//!
+//! The model: events stream to the checker as they happen, nothing is kept here. What a client can judge alone (an
+//! answer that breaks the protocol, bytes that changed, a sequence gap that was acknowledged) is a complaint.
+//! Never: an event that a client could not know in production.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use gracchus_checker::{ClientKind, Event, EventKind, Seen, Violation, Written};
+
+use crate::record::{ReadBatch, ReadRecord, ValueId, mix};
+
+/// Receives the history of a run, in order.
+pub trait History: Send + Sync {
+    /// Monotonic nanoseconds of the history's own clock, the same for all clients.
+    fn now_ns(&self) -> u64;
+
+    /// Takes the next event.
+    fn observe(&self, event: Event);
+
+    /// Takes a violation that a client found by itself.
+    fn complain(&self, violation: Violation);
+}
+
+/// How far a client has come, readable at any time from outside.
+#[derive(Debug, Default)]
+pub struct Beacon {
+    /// "producer 3".
+    pub name: String,
+    /// Steps forward: acknowledged batches, answered fetches, answered questions.
+    pub steps: AtomicU64,
+    /// History time of the last one.
+    pub last_ns: AtomicU64,
+}
+
+/// One client's way of telling.
+#[derive(Clone)]
+pub struct Recorder {
+    history: Arc<dyn History>,
+    beacon: Arc<Beacon>,
+    /// The client's number in events.
+    pub client: u32,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recorder({})", self.beacon.name)
+    }
+}
+
+impl Recorder {
+    /// A recorder for client `client`.
+    pub fn new(history: Arc<dyn History>, client: u32, name: String) -> Self {
+        let beacon = Arc::new(Beacon { name, ..Beacon::default() });
+        Self { history, beacon, client }
+    }
+
+    /// The client's beacon.
+    pub fn beacon(&self) -> Arc<Beacon> {
+        Arc::clone(&self.beacon)
+    }
+
+    /// See [`History::now_ns`].
+    pub fn now_ns(&self) -> u64 {
+        self.history.now_ns()
+    }
+
+    /// Tells one event.
+    pub fn tell(&self, kind: EventKind) {
+        self.history.observe(Event { time_ns: self.history.now_ns(), kind });
+    }
+
+    /// The client begins and owes progress from now on.
+    pub fn started(&self, kind: ClientKind) {
+        self.tell(EventKind::ClientStarted { client: self.client, kind });
+    }
+
+    /// The client ends of its own will.
+    pub fn stopped(&self) {
+        self.tell(EventKind::ClientStopped { client: self.client });
+    }
+
+    /// A step forward.
+    pub fn progress(&self) {
+        self.beacon.steps.fetch_add(1, Ordering::Relaxed);
+        self.beacon.last_ns.store(self.history.now_ns(), Ordering::Relaxed);
+    }
+
+    /// Tells of a broken law.
+    pub fn complain(&self, law: &str, story: impl std::fmt::Display) {
+        self.history.complain(Violation {
+            law: law.into(),
+            story: format!("{} (client {}): {story}", self.beacon.name, self.client),
+            time_ns: self.history.now_ns(),
+        });
+    }
+}
+
+/// Fingerprint of a record: its id and length fix key, value and headers; the timestamp counts where the topic keeps
+/// the client's.
+fn fingerprint(id: ValueId, filler: u32, create_time: Option<i64>) -> u64 {
+    mix(id.0 ^ mix(u64::from(filler) ^ mix(create_time.map_or(0, |time| time as u64))))
+}
+
+/// A record as the checker is told of it when it is written.
+pub fn written(record: &crate::record::NewRecord, log_append_time: bool) -> Written {
+    let create_time = (!log_append_time).then_some(record.timestamp);
+    Written { value: record.id.0, hash: fingerprint(record.id, record.filler, create_time) }
+}
+
+/// A record as the checker is told of it when it is read.
+pub fn seen(batch: &ReadBatch, record: &ReadRecord) -> Seen {
+    let create_time = (!batch.log_append_time).then_some(record.timestamp);
+    Seen {
+        offset: record.offset,
+        value: record.id.0,
+        hash: fingerprint(record.id, record.filler, create_time),
+    }
+}

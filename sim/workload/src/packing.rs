@@ -1,0 +1,252 @@
+//! The frames of Kafka's five codecs, filled with stored (incompressible) blocks.
+//!
+//! The model: every codec has a way to carry bytes as they are. That is enough to send valid compressed batches with
+//! unique values, and needs no compression library in the client.
+//! Never: a decoder for anything but what [`pack`] makes; the broker passes batches through untouched, so whatever
+//! else comes back is damage.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::plan::Codec;
+
+const GZIP_BLOCK: usize = 65_535;
+const BLOCK: usize = 32 * 1024;
+const SNAPPY_HEADER: [u8; 16] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
+/// Version 1, independent blocks, no checksums; blocks of up to 64 KiB; header checksum (second byte of xxh32).
+const LZ4_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+const ZSTD_MAGIC: u32 = 0xfd2f_b528;
+
+/// The codec's number in a batch's attributes.
+pub(crate) fn attribute(codec: Codec) -> i16 {
+    codec as i16
+}
+
+/// Wraps `body` in the codec's frame.
+pub(crate) fn pack(codec: Codec, body: Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len() + body.len() / 1024 + 64);
+    match codec {
+        Codec::None => return body,
+        Codec::Gzip => pack_gzip(&mut out, &body),
+        Codec::Snappy => pack_snappy(&mut out, &body),
+        Codec::Lz4 => pack_lz4(&mut out, &body),
+        Codec::Zstd => pack_zstd(&mut out, &body),
+    }
+    out.freeze()
+}
+
+/// The bytes that [`pack`] wrapped; `None` for anything else.
+pub(crate) fn unpack(attributes: i16, body: Bytes) -> Option<Bytes> {
+    let mut out = BytesMut::with_capacity(body.len());
+    match attributes & 7 {
+        0 => return Some(body),
+        1 => unpack_gzip(body, &mut out)?,
+        2 => unpack_snappy(body, &mut out)?,
+        3 => unpack_lz4(body, &mut out)?,
+        4 => unpack_zstd(body, &mut out)?,
+        _ => return None,
+    }
+    Some(out.freeze())
+}
+
+fn take(bytes: &mut Bytes, count: usize) -> Option<Bytes> {
+    (bytes.len() >= count).then(|| bytes.split_to(count))
+}
+
+/// RFC 1952 around stored blocks of RFC 1951.
+fn pack_gzip(out: &mut BytesMut, body: &[u8]) {
+    out.put_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+    let blocks = body.len().div_ceil(GZIP_BLOCK);
+    for (index, block) in body.chunks(GZIP_BLOCK).enumerate() {
+        out.put_u8(u8::from(index + 1 == blocks));
+        out.put_u16_le(block.len() as u16);
+        out.put_u16_le(!(block.len() as u16));
+        out.put_slice(block);
+    }
+    out.put_u32_le(crc32(body));
+    out.put_u32_le(body.len() as u32);
+}
+
+fn unpack_gzip(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
+    take(&mut body, 10)?;
+    loop {
+        let mut head = take(&mut body, 5)?;
+        let last = head.get_u8() == 1;
+        let length = head.get_u16_le() as usize;
+        out.extend_from_slice(&take(&mut body, length)?);
+        if last {
+            break;
+        }
+    }
+    let mut tail = take(&mut body, 8)?;
+    (body.is_empty() && tail.get_u32_le() == crc32(out) && tail.get_u32_le() as usize == out.len())
+        .then_some(())
+}
+
+/// The polynomial of RFC 1952, by nibbles.
+fn crc32(bytes: &[u8]) -> u32 {
+    const fn table() -> [u32; 16] {
+        let mut table = [0; 16];
+        let mut index = 0;
+        while index < 16 {
+            let mut value = index as u32;
+            let mut bit = 0;
+            while bit < 4 {
+                value = if value & 1 == 1 { value >> 1 ^ 0xedb8_8320 } else { value >> 1 };
+                bit += 1;
+            }
+            table[index] = value;
+            index += 1;
+        }
+        table
+    }
+    const TABLE: [u32; 16] = table();
+    !bytes.iter().fold(!0, |crc, byte| {
+        let crc = TABLE[((crc ^ u32::from(*byte)) & 15) as usize] ^ crc >> 4;
+        TABLE[((crc ^ u32::from(*byte >> 4)) & 15) as usize] ^ crc >> 4
+    })
+}
+
+/// The Java client's chunks, each a raw snappy block with one literal.
+fn pack_snappy(out: &mut BytesMut, body: &[u8]) {
+    out.put_slice(&SNAPPY_HEADER);
+    for block in body.chunks(BLOCK) {
+        let mut raw = BytesMut::with_capacity(block.len() + 8);
+        let mut rest = block.len();
+        while rest >= 0x80 {
+            raw.put_u8(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        raw.put_u8(rest as u8);
+        // A literal whose length follows in two bytes.
+        raw.put_u8(61 << 2);
+        raw.put_u16_le((block.len() - 1) as u16);
+        raw.put_slice(block);
+        out.put_u32(raw.len() as u32);
+        out.put_slice(&raw);
+    }
+}
+
+fn unpack_snappy(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
+    if take(&mut body, 16)? != SNAPPY_HEADER[..] {
+        return None;
+    }
+    while !body.is_empty() {
+        let length = take(&mut body, 4)?.get_u32() as usize;
+        let mut raw = take(&mut body, length)?;
+        while take(&mut raw, 1)?[0] & 0x80 != 0 {}
+        if take(&mut raw, 1)?[0] != 61 << 2 {
+            return None;
+        }
+        let length = take(&mut raw, 2)?.get_u16_le() as usize + 1;
+        if raw.len() != length {
+            return None;
+        }
+        out.extend_from_slice(&raw);
+    }
+    Some(())
+}
+
+/// An LZ4 frame of uncompressed blocks.
+fn pack_lz4(out: &mut BytesMut, body: &[u8]) {
+    out.put_slice(&LZ4_HEADER);
+    for block in body.chunks(BLOCK) {
+        out.put_u32_le(block.len() as u32 | 1 << 31);
+        out.put_slice(block);
+    }
+    out.put_u32_le(0);
+}
+
+fn unpack_lz4(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
+    if take(&mut body, 7)? != LZ4_HEADER[..] {
+        return None;
+    }
+    loop {
+        let length = take(&mut body, 4)?.get_u32_le();
+        if length == 0 {
+            return body.is_empty().then_some(());
+        }
+        out.extend_from_slice(&take(&mut body, (length & !(1 << 31)) as usize)?);
+    }
+}
+
+/// RFC 8878: one segment with its size, raw blocks.
+fn pack_zstd(out: &mut BytesMut, body: &[u8]) {
+    out.put_u32_le(ZSTD_MAGIC);
+    out.put_u8(0b1010_0000);
+    out.put_u32_le(body.len() as u32);
+    let blocks = body.len().div_ceil(BLOCK);
+    for (index, block) in body.chunks(BLOCK).enumerate() {
+        let head = u32::from(index + 1 == blocks) | (block.len() as u32) << 3;
+        out.put_slice(&head.to_le_bytes()[..3]);
+        out.put_slice(block);
+    }
+}
+
+fn unpack_zstd(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
+    let mut head = take(&mut body, 9)?;
+    if head.get_u32_le() != ZSTD_MAGIC || head.get_u8() != 0b1010_0000 {
+        return None;
+    }
+    let size = head.get_u32_le() as usize;
+    loop {
+        let head = take(&mut body, 3)?;
+        let head = u32::from_le_bytes([head[0], head[1], head[2], 0]);
+        out.extend_from_slice(&take(&mut body, (head >> 3) as usize)?);
+        if head & 1 == 1 {
+            return (body.is_empty() && out.len() == size).then_some(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_decoders_read_the_frames() {
+        use std::io::Read;
+        for length in [1, 300, BLOCK + 1, 150_000] {
+            let body: Bytes = (0..length).map(|index| ((index * 31) >> 3) as u8).collect();
+            let mut out = Vec::new();
+            flate2::read::GzDecoder::new(&*pack(Codec::Gzip, body.clone())).read_to_end(&mut out).unwrap();
+            assert_eq!(out, body);
+            out.clear();
+            lz4_flex::frame::FrameDecoder::new(&*pack(Codec::Lz4, body.clone()))
+                .read_to_end(&mut out)
+                .unwrap();
+            assert_eq!(out, body);
+            assert_eq!(zstd::decode_all(&*pack(Codec::Zstd, body.clone())).unwrap(), body);
+            out.clear();
+            let mut chunks = pack(Codec::Snappy, body.clone()).slice(16..);
+            while !chunks.is_empty() {
+                let chunk_length = chunks.get_u32() as usize;
+                out.extend(snap::raw::Decoder::new().decompress_vec(&chunks.split_to(chunk_length)).unwrap());
+            }
+            assert_eq!(out, body);
+        }
+    }
+
+    #[test]
+    fn crc_of_the_standard_check_string() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn every_length_survives_every_codec() {
+        for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            for length in [1, 60, 127, 128, BLOCK - 1, BLOCK, BLOCK + 1, GZIP_BLOCK, GZIP_BLOCK + 1, 200_000]
+            {
+                let body: Bytes = (0..length).map(|index| (index * 7) as u8).collect();
+                let packed = pack(codec, body.clone());
+                assert_eq!(
+                    unpack(attribute(codec), packed.clone()).as_ref(),
+                    Some(&body),
+                    "{codec:?} {length}"
+                );
+                if codec != Codec::None {
+                    assert_eq!(unpack(attribute(codec), packed.slice(..packed.len() - 1)), None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A run of a plan: topics first, then all clients at once, then a drain and a full read.
+//!
+//! The model: the conductor task on the first client's Env creates the topics and starts every client on its own Env
+//! in turn. The caller moves the run on: [`Workload::drain`] lets producers finish what they have begun,
+//! [`Workload::final_read`] reads every partition from log start to log end.
+//! Never: waits for ever by itself; bounds are the caller's, who knows which faults are on.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use gracchus_checker::EventKind;
+use gracchus_env::{Env, JoinHandle, spawn};
+use tokio::sync::watch;
+
+use crate::{
+    client::{Bootstrap, Link, Topic, create_topic, find_topic},
+    history::{Beacon, History, Recorder},
+    plan::{TopicPlan, Versions, WorkloadPlan},
+    workloads::{self, Context, Shared},
+};
+
+pub use crate::workloads::FinalRead;
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Everybody works.
+    Load,
+    /// Nothing new is begun, what was begun is finished.
+    Drain,
+    /// Nobody does anything any more.
+    Stopped,
+}
+
+/// A plan that is being carried out. Dropping it stops every client where it stands.
+pub struct Workload {
+    env: Arc<dyn Env>,
+    phase: watch::Sender<Phase>,
+    ready: watch::Receiver<bool>,
+    beacons: Vec<Arc<Beacon>>,
+    conductor: Option<JoinHandle<Option<()>>>,
+    reader: Option<Context>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Workload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Workload({} clients)", self.beacons.len())
+    }
+}
+
+impl Workload {
+    /// Starts `plan` on `envs` (clients take them in turn) against the brokers at `bootstrap` (`host:port`).
+    /// Must be called where [`gracchus_env::spawn`] on these Envs works.
+    ///
+    /// # Panics
+    /// When the plan is not sound (see [`WorkloadPlan::check`]), or `envs` or `bootstrap` are empty.
+    pub fn start(
+        plan: Arc<WorkloadPlan>,
+        envs: Vec<Arc<dyn Env>>,
+        bootstrap: Vec<String>,
+        history: Arc<dyn History>,
+    ) -> Workload {
+        plan.check().unwrap_or_else(|error| panic!("unsound plan: {error}"));
+        let bootstrap = Arc::new(Bootstrap::new(bootstrap, plan.timing.clone()));
+        let shared = Arc::new(Shared::default());
+        let (phase, phases) = watch::channel(Phase::Load);
+        let mut next = 0;
+        let mut context = |kind: &str, versions: Versions| {
+            let number = next;
+            next += 1;
+            let env = Arc::clone(&envs[number as usize % envs.len()]);
+            let recorder = Recorder::new(Arc::clone(&history), number, format!("{kind} {number}"));
+            let mut random = plan.stream(number);
+            let link = Link::new(env, Arc::clone(&bootstrap), recorder.clone(), versions, &mut random);
+            let (shared, phase) = (Arc::clone(&shared), phases.clone());
+            Context { number, link, recorder, random, shared, phase, topics: Vec::new(), ops: 0, values: 0 }
+        };
+        let setup = context("setup", Versions::Newest);
+        let reader = context("final reader", Versions::Newest);
+        let mut clients: Vec<(Context, Role)> = Vec::new();
+        for producer in &plan.producers {
+            clients.push((context("producer", producer.versions), Role::Producer(producer.clone())));
+        }
+        for replayer in &plan.replayers {
+            clients.push((context("replayer", replayer.versions), Role::Replayer(replayer.clone())));
+        }
+        for consumer in &plan.consumers {
+            clients.push((context("consumer", consumer.versions), Role::Consumer(consumer.clone())));
+        }
+        for poller in &plan.offset_pollers {
+            clients.push((context("offset poller", poller.versions), Role::OffsetPoller(poller.clone())));
+        }
+        if let Some(churn) = &plan.churn {
+            clients.push((context("topic churn", churn.versions), Role::Churn(churn.clone())));
+        }
+        let beacons = clients.iter().map(|(context, _)| context.recorder.beacon()).collect();
+        let env = Arc::clone(&envs[0]);
+        let (ready_sender, ready) = watch::channel(false);
+        let conductor = until_stopped(phases, conduct(plan, setup, clients, ready_sender));
+        let conductor = Some(spawn(&*env, "workload", conductor));
+        Workload { env, phase, ready, beacons, conductor, reader: Some(reader), shared }
+    }
+
+    /// Waits until the plan's topics exist and all clients have started.
+    pub async fn ready(&mut self) {
+        // An error means that the conductor has ended, and then all was started long ago.
+        let _ = self.ready.wait_for(|ready| *ready).await;
+    }
+
+    /// The clients' progress, readable at any time.
+    pub fn beacons(&self) -> &[Arc<Beacon>] {
+        &self.beacons
+    }
+
+    /// Acknowledged batches so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Lets producers finish what they have begun and everyone else stop; ends when all clients have.
+    pub async fn drain(&mut self) {
+        self.phase.send_replace(Phase::Drain);
+        if let Some(conductor) = self.conductor.take() {
+            let _ = conductor.await;
+        }
+    }
+
+    /// Reads every partition of every topic that was created, from log start to log end. After [`Workload::drain`].
+    pub async fn final_read(&mut self) -> FinalRead {
+        let Some(context) = self.reader.take() else {
+            return FinalRead::default();
+        };
+        let read = until_stopped(self.phase.subscribe(), workloads::final_read(context));
+        spawn(&*self.env, "final-read", read).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Stops every client where it stands.
+    pub fn abort(&self) {
+        self.phase.send_replace(Phase::Stopped);
+    }
+}
+
+/// Runs `client` until it ends or the run is stopped.
+async fn until_stopped<T>(mut phase: watch::Receiver<Phase>, client: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        _ = phase.wait_for(|phase| *phase == Phase::Stopped) => None,
+        output = client => Some(output),
+    }
+}
+
+enum Role {
+    Producer(crate::plan::ProducerPlan),
+    Replayer(crate::plan::ReplayerPlan),
+    Consumer(crate::plan::ConsumerPlan),
+    OffsetPoller(crate::plan::OffsetPollerPlan),
+    Churn(crate::plan::ChurnPlan),
+}
+
+async fn conduct(
+    plan: Arc<WorkloadPlan>,
+    mut setup: Context,
+    clients: Vec<(Context, Role)>,
+    ready: watch::Sender<bool>,
+) {
+    let mut topics = Vec::new();
+    for topic in &plan.topics {
+        topics.push(Arc::new(make_topic(&mut setup, topic).await));
+    }
+    let mut running = Vec::new();
+    for (mut context, role) in clients {
+        context.topics.clone_from(&topics);
+        let env = Arc::clone(&context.link.env);
+        let phase = context.phase.clone();
+        running.push(match role {
+            Role::Producer(plan) => {
+                spawn(&*env, "producer", until_stopped(phase, workloads::produce(context, plan)))
+            }
+            Role::Replayer(plan) => {
+                spawn(&*env, "replayer", until_stopped(phase, workloads::replay(context, plan)))
+            }
+            Role::Consumer(plan) => {
+                spawn(&*env, "consumer", until_stopped(phase, workloads::consume(context, plan)))
+            }
+            Role::OffsetPoller(plan) => {
+                spawn(&*env, "offset-poller", until_stopped(phase, workloads::poll_offsets(context, plan)))
+            }
+            Role::Churn(plan) => {
+                spawn(&*env, "topic-churn", until_stopped(phase, workloads::churn(context, plan)))
+            }
+        });
+    }
+    ready.send_replace(true);
+    for client in running {
+        let _ = client.await;
+    }
+}
+
+/// Creates a topic and waits until metadata shows it; repeats until it exists.
+pub(crate) async fn make_topic(context: &mut Context, plan: &TopicPlan) -> Topic {
+    const TOPIC_ALREADY_EXISTS: i16 = 36;
+    loop {
+        match create_topic(&mut context.link, plan).await {
+            Ok(None | Some(TOPIC_ALREADY_EXISTS)) => break,
+            Ok(Some(code)) if crate::client::is_retriable(code) => context.link.back_off().await,
+            Ok(Some(code)) => {
+                context.recorder.complain("create_topics", format!("{plan:?} was refused with error {code}"));
+                context.link.back_off().await;
+            }
+            Err(error) => context.link.failed(&error).await,
+        }
+    }
+    let topic = loop {
+        match find_topic(&mut context.link, plan).await {
+            Ok(Some(topic)) => break topic,
+            Ok(None) => context.link.back_off().await,
+            Err(error) => context.link.failed(&error).await,
+        }
+    };
+    if topic.partitions != plan.partitions {
+        let story = format!(
+            "{} was created with {} partitions, has {}",
+            plan.name, plan.partitions, topic.partitions
+        );
+        context.recorder.complain("topic_kept", story);
+    }
+    context.recorder.tell(EventKind::TopicCreated {
+        topic: topic.name.clone(),
+        topic_id: topic.id.as_u128(),
+        partitions: topic.partitions,
+        replication_factor: plan.replication_factor.max(1),
+        synced: topic.synced,
+        dense: topic.dense,
+    });
+    context.shared.created(&topic, plan);
+    topic
+}

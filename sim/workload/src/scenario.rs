@@ -1,0 +1,183 @@
+//! Scenario files: one story each, run by the simulator in virtual time and on real processes alike.
+//!
+//! The model: a scenario is a workload (drawn from a seed, or written out), a list of faults with their times, and what
+//! is expected to hold in the end. Times are milliseconds after the load began.
+//! Never: anything that only one of the two worlds could understand without saying so.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::WorkloadPlan;
+
+/// One file of `scenarios/`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Short name, that of the file.
+    pub name: String,
+    /// The story in Kafka's words, for the reader.
+    pub story: String,
+    /// Seed of the world, and of the workload where none is written out.
+    #[serde(default)]
+    pub seed: u64,
+    /// Brokers in the cluster.
+    #[serde(default = "one")]
+    pub nodes: u32,
+    /// Length of the load with faults, milliseconds. The heal and the final read come after it.
+    pub duration_ms: u64,
+    /// What the law checkers must say.
+    #[serde(default)]
+    pub expect: Expectation,
+    /// `server.properties` of every broker, over its defaults.
+    #[serde(default)]
+    pub broker: std::collections::BTreeMap<String, String>,
+    /// Faults in any order.
+    #[serde(default)]
+    pub faults: Vec<TimedFault>,
+    /// The clients; drawn from `seed` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadPlan>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What a run of a scenario must end with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expectation {
+    /// Every law holds.
+    #[default]
+    Holds,
+    /// This law, by its name, is broken: a scenario that tests the tester, or a bug not yet mended.
+    Violates(String),
+}
+
+/// A fault and when it strikes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimedFault {
+    /// Milliseconds after the load began.
+    pub at_ms: u64,
+    /// How long it lasts, for those that last; the rest ignore it.
+    #[serde(default)]
+    pub for_ms: u64,
+    /// What happens.
+    #[serde(flatten)]
+    pub fault: Fault,
+}
+
+/// Which way a network fault works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Both ways.
+    #[default]
+    Both,
+    /// What the node sends.
+    From,
+    /// What the node is sent.
+    To,
+}
+
+/// Something that goes wrong. `node` numbers brokers from 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Fault {
+    /// The machine loses power, unsynced bytes are kept, dropped or torn; it starts again after `for_ms`.
+    PowerLoss { node: u32 },
+    /// The process is killed (`kill -9`), what it had written is kept; starts again after `for_ms`.
+    Kill { node: u32 },
+    /// A clean stop; starts again after `for_ms`.
+    Restart { node: u32 },
+    /// The process stands still for `for_ms`.
+    Pause { node: u32 },
+    /// Nothing gets through between the node and its clients.
+    Cut {
+        node: u32,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// Every segment takes `extra_ms` longer.
+    Delay {
+        node: u32,
+        extra_ms: u64,
+        #[serde(default)]
+        direction: Direction,
+    },
+    /// So many segments in a thousand are lost, and sent again by TCP.
+    Loss { node: u32, per_mille: u32 },
+    /// All connections of the node are reset.
+    Reset { node: u32 },
+    /// The next request (or answer) on some connection of the node is held back for `for_ms`, later ones are not.
+    Hold { node: u32 },
+    /// Every disk operation takes `extra_ms` longer.
+    SlowDisk { node: u32, extra_ms: u64 },
+    /// Syncs alone take `extra_ms` longer.
+    SlowSync { node: u32, extra_ms: u64 },
+    /// The next sync fails with EIO.
+    FailSync { node: u32 },
+    /// The next write fails with EIO.
+    FailWrite { node: u32 },
+    /// Reads fail with EIO for `for_ms`.
+    FailRead { node: u32 },
+    /// No space is left for `for_ms`.
+    DiskFull { node: u32 },
+    /// A bit flips in a file that can be rebuilt (index, snapshot, checkpoint) while the node is down; implies a kill.
+    BitRot { node: u32 },
+    /// The wall clock jumps.
+    ClockJump { node: u32, by_ms: i64 },
+    /// The wall clock runs fast (positive) or slow, in parts per million, for `for_ms`.
+    ClockDrift { node: u32, ppm: i64 },
+}
+
+impl Scenario {
+    /// Reads a scenario file's text.
+    pub fn parse(text: &str) -> Result<Scenario, String> {
+        let scenario: Scenario = toml::from_str(text).map_err(|error| error.to_string())?;
+        if let Some(plan) = &scenario.workload {
+            plan.check()?;
+        }
+        Ok(scenario)
+    }
+
+    /// The scenario as a file's text.
+    pub fn to_text(&self) -> String {
+        toml::to_string(self).expect("a scenario is plain data")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_told_story_is_read_and_written_back() {
+        let text = r#"
+            name = "power-loss-under-load"
+            story = "The only broker loses power while producers are in flight; nothing acknowledged is lost."
+            duration_ms = 20000
+            [[faults]]
+            at_ms = 5000
+            for_ms = 800
+            kind = "power_loss"
+            node = 1
+            [[faults]]
+            at_ms = 9000
+            for_ms = 2000
+            kind = "cut"
+            node = 1
+            direction = "from"
+        "#;
+        let scenario = Scenario::parse(text).unwrap();
+        assert_eq!(scenario.expect, Expectation::Holds);
+        assert_eq!(scenario.faults[0].fault, Fault::PowerLoss { node: 1 });
+        assert_eq!(scenario.faults[1].fault, Fault::Cut { node: 1, direction: Direction::From });
+        assert_eq!(Scenario::parse(&scenario.to_text()).unwrap(), scenario);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused() {
+        let error = Scenario::parse("name='x'\nstory='y'\nduration_ms=1\nexpects='holds'").unwrap_err();
+        assert!(error.contains("expects"), "{error}");
+    }
+}

@@ -1,0 +1,109 @@
+//! The final read: every partition that ever was, from log start to log end, after the heal.
+//!
+//! Never: gives up on a partition; the caller bounds the time.
+
+use std::{sync::Arc, time::Duration};
+
+use gracchus_checker::{EventKind, OffsetSpec, Partition};
+
+use super::{Context, churn::check_kept, consumer::tell_fetched};
+use crate::client::{FetchLimits, Fetcher, Position, Topic, list_offsets};
+
+/// What the final read saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FinalRead {
+    /// Topics that still exist.
+    pub topics: u32,
+    /// Partitions read.
+    pub partitions: u32,
+    /// Records in them.
+    pub records: u64,
+}
+
+/// Reads everything.
+pub(crate) async fn final_read(mut context: Context) -> FinalRead {
+    let limits = FetchLimits {
+        max_wait: Duration::from_millis(100),
+        min_bytes: 1,
+        max_bytes: 8 << 20,
+        partition_max_bytes: 1 << 20,
+        read_committed: false,
+    };
+    let mut read = FinalRead::default();
+    for (topic, plan) in context.shared.all_topics() {
+        check_kept(&mut context, &plan, &topic).await;
+        read.topics += 1;
+        for partition in 0..topic.partitions {
+            let mut fetcher = Fetcher::new(limits, false);
+            read.records += read_partition(&mut context, &mut fetcher, &topic, partition).await;
+            read.partitions += 1;
+        }
+    }
+    read
+}
+
+async fn read_partition(
+    context: &mut Context,
+    fetcher: &mut Fetcher,
+    topic: &Arc<Topic>,
+    partition: i32,
+) -> u64 {
+    let earliest = ask(context, topic, partition, OffsetSpec::Earliest, -2).await;
+    let end = ask(context, topic, partition, OffsetSpec::Latest, -1).await;
+    let mut position = Position { topic: Arc::clone(topic), partition, offset: earliest };
+    let at = Partition::new(topic.name.clone(), partition);
+    context.recorder.tell(EventKind::Seeked { consumer: context.number, at: at.clone(), to: earliest });
+    let mut records = 0;
+    while position.offset < end {
+        let fetched = match fetcher.fetch(&mut context.link, std::slice::from_ref(&position)).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                context.link.failed(&error).await;
+                continue;
+            }
+        };
+        match fetched.partitions.first() {
+            Some(answer) if answer.code == 0 => {
+                let from = position.offset;
+                position.offset = tell_fetched(context, &position, answer, 0, -1);
+                let read = answer.batches.iter().flat_map(|batch| &batch.records);
+                records += read.filter(|record| record.offset >= from).count() as u64;
+                if position.offset == from {
+                    context.link.back_off().await;
+                }
+            }
+            Some(answer) if answer.code == 1 => {
+                let story = format!(
+                    "{at}: offset {} lies within {earliest}..{end}, and is out of range",
+                    position.offset
+                );
+                context.recorder.complain("fetch_refused", story);
+                return records;
+            }
+            _ => context.link.back_off().await,
+        }
+    }
+    records
+}
+
+async fn ask(context: &mut Context, topic: &Topic, partition: i32, spec: OffsetSpec, wire: i64) -> i64 {
+    loop {
+        let invoked_ns = context.recorder.now_ns();
+        match list_offsets(&mut context.link, topic, partition, wire, false).await {
+            Ok(listed) if listed.code == 0 => {
+                context.recorder.tell(EventKind::ListedOffsets {
+                    client: context.number,
+                    at: Partition::new(topic.name.clone(), partition),
+                    spec,
+                    offset: listed.offset,
+                    timestamp: listed.timestamp,
+                    leader_epoch: listed.leader_epoch,
+                    invoked_ns,
+                });
+                return listed.offset;
+            }
+            Ok(_) => context.link.back_off().await,
+            Err(error) => context.link.failed(&error).await,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What the clients of a plan do, one file per kind.
+//!
+//! Every client is one task with a [`Context`]: its link, its random stream, its counters. They share only what
+//! [`Shared`] holds, which judges answers and never steers anyone.
+
+mod churn;
+mod consumer;
+mod final_read;
+mod offsets;
+mod producer;
+mod replayer;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use gracchus_checker::{EventKind, Outcome, Partition};
+use rand::{Rng, rngs::SmallRng};
+use tokio::sync::watch;
+
+use crate::{
+    client::{Link, Topic},
+    history::{Recorder, written},
+    plan::{Codec, TopicPlan},
+    record::{NewRecord, Sequenced, ValueId, encode_batch},
+    run::Phase,
+};
+
+pub(crate) use churn::churn;
+pub(crate) use consumer::consume;
+pub use final_read::FinalRead;
+pub(crate) use final_read::final_read;
+pub(crate) use offsets::poll_offsets;
+pub(crate) use producer::produce;
+pub(crate) use replayer::replay;
+
+/// One client.
+pub(crate) struct Context {
+    pub(crate) number: u32,
+    pub(crate) link: Link,
+    pub(crate) recorder: Recorder,
+    pub(crate) random: SmallRng,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// The plan's topics.
+    pub(crate) topics: Vec<Arc<Topic>>,
+    pub(crate) ops: u64,
+    pub(crate) values: u64,
+}
+
+/// A batch that was born: one operation of the history.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) op: u64,
+    pub(crate) attempts: u32,
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) partition: i32,
+    pub(crate) records: Arc<[NewRecord]>,
+    pub(crate) codec: Codec,
+    pub(crate) sequenced: Sequenced,
+    pub(crate) bytes: bytes::Bytes,
+}
+
+impl Context {
+    pub(crate) fn draining(&self) -> bool {
+        *self.phase.borrow() >= Phase::Drain
+    }
+
+    /// Records with fresh values, stamped with this client's wall clock.
+    pub(crate) fn fresh_records(
+        &mut self,
+        count: u32,
+        filler: impl Fn(&mut SmallRng) -> u32,
+    ) -> Arc<[NewRecord]> {
+        let now = self.link.env.wall_clock_ms();
+        (0..count)
+            .map(|_| {
+                self.values += 1;
+                // Neighbours may differ by a little either way: create times are not sorted in real logs.
+                let timestamp = now + self.random.random_range(-3..=3);
+                let filler = filler(&mut self.random);
+                NewRecord { id: ValueId::new(self.number, self.values), timestamp, filler }
+            })
+            .collect()
+    }
+
+    /// Begins an operation: tells of it and encodes its batch.
+    pub(crate) fn begin(
+        &mut self,
+        topic: &Arc<Topic>,
+        partition: i32,
+        records: Arc<[NewRecord]>,
+        codec: Codec,
+        sequenced: Sequenced,
+        acks: i16,
+    ) -> Batch {
+        self.ops += 1;
+        let op = ValueId::new(self.number, self.ops).0;
+        self.recorder.tell(EventKind::ProduceInvoked {
+            producer: self.number,
+            op,
+            at: Partition::new(topic.name.clone(), partition),
+            topic_id: topic.id.as_u128(),
+            records: records.iter().map(|record| written(record, topic.log_append_time)).collect(),
+            producer_id: sequenced.producer_id,
+            producer_epoch: sequenced.epoch,
+            base_sequence: sequenced.sequence,
+            acks,
+        });
+        let bytes = encode_batch(&topic.name, partition, &records, codec, sequenced);
+        Batch { op, attempts: 0, topic: Arc::clone(topic), partition, records, codec, sequenced, bytes }
+    }
+
+    /// Tells that the next attempt of `batch` is on its way; returns the attempt's number.
+    pub(crate) fn tell_sent(&self, batch: &mut Batch, connection: u64) -> u32 {
+        let attempt = batch.attempts;
+        batch.attempts += 1;
+        self.recorder.tell(EventKind::ProduceSent { op: batch.op, attempt, connection });
+        attempt
+    }
+
+    /// Tells how an attempt ended, and checks what can be checked at once.
+    pub(crate) fn tell_returned(&self, batch: &Batch, attempt: u32, outcome: Outcome) {
+        self.recorder.tell(EventKind::ProduceReturned { op: batch.op, attempt, outcome });
+        let Outcome::Acked { base_offset, log_append_time, .. } = outcome else {
+            return;
+        };
+        self.recorder.progress();
+        self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+        let at = format!("{}-{}", batch.topic.name, batch.partition);
+        // Kafka answers duplicates with the stored batch's timestamp, whatever its type.
+        let may_be_duplicate = batch.attempts > 1 && log_append_time >= 0;
+        if batch.topic.log_append_time == (log_append_time < 0) && !may_be_duplicate {
+            let kind = if batch.topic.log_append_time { "LogAppendTime" } else { "CreateTime" };
+            let story = format!("{at}, a {kind} topic, acknowledged with log append time {log_append_time}");
+            self.recorder.complain("produce_answer", story);
+        }
+        self.shared.remember(batch, base_offset);
+    }
+
+    /// Error codes that mean "this attempt wrote nothing".
+    pub(crate) fn is_definite(code: i16) -> bool {
+        const CORRUPT_MESSAGE: i16 = 2;
+        const MESSAGE_TOO_LARGE: i16 = 10;
+        const NOT_ENOUGH_REPLICAS: i16 = 19;
+        const INVALID_REQUIRED_ACKS: i16 = 21;
+        const INVALID_TIMESTAMP: i16 = 32;
+        const UNSUPPORTED_VERSION: i16 = 35;
+        const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
+        const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+        const INVALID_RECORD: i16 = 87;
+        matches!(
+            code,
+            CORRUPT_MESSAGE
+                | MESSAGE_TOO_LARGE
+                | NOT_ENOUGH_REPLICAS
+                | INVALID_REQUIRED_ACKS
+                | INVALID_TIMESTAMP
+                | UNSUPPORTED_VERSION
+                | UNSUPPORTED_FOR_MESSAGE_FORMAT
+                | OUT_OF_ORDER_SEQUENCE_NUMBER
+                | DUPLICATE_SEQUENCE_NUMBER
+                | INVALID_PRODUCER_EPOCH
+                | UNSUPPORTED_COMPRESSION_TYPE
+                | INVALID_RECORD
+        )
+    }
+}
+
+pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+pub(crate) const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
+pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
+
+/// Offset and timestamp of an acknowledged record.
+type OffsetAndTime = (i64, i64);
+/// By topic and partition, in the order of the acknowledgements.
+type Times = BTreeMap<(Arc<str>, i32), Vec<OffsetAndTime>>;
+
+/// What the clients of a run know together.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) acknowledged: AtomicU64,
+    acked_times: Mutex<Times>,
+    topics: Mutex<Vec<(Arc<Topic>, TopicPlan)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic while a workload lock is held")
+}
+
+impl Shared {
+    /// Remembers offset and timestamp of acknowledged records, for questions by timestamp.
+    fn remember(&self, batch: &Batch, base_offset: i64) {
+        if !batch.topic.synced || batch.topic.log_append_time {
+            return;
+        }
+        let mut times = lock(&self.acked_times);
+        let known = times.entry((batch.topic.name.clone(), batch.partition)).or_default();
+        known.extend(
+            (base_offset..).zip(batch.records.iter()).map(|(offset, record)| (offset, record.timestamp)),
+        );
+    }
+
+    /// A record among the first `count` known to be acknowledged that fits, as (offset, timestamp).
+    pub(crate) fn find_acked(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        count: usize,
+        fits: impl Fn(i64, i64) -> bool,
+    ) -> Option<OffsetAndTime> {
+        let times = lock(&self.acked_times);
+        let known = times.get(&(topic.name.clone(), partition))?;
+        known.iter().take(count).copied().find(|(offset, timestamp)| fits(*offset, *timestamp))
+    }
+
+    /// How many records are known to be acknowledged in a partition.
+    pub(crate) fn acked_count(&self, topic: &Topic, partition: i32) -> usize {
+        lock(&self.acked_times).get(&(topic.name.clone(), partition)).map_or(0, Vec::len)
+    }
+
+    /// A topic exists for good.
+    pub(crate) fn created(&self, topic: &Topic, plan: &TopicPlan) {
+        lock(&self.topics).push((Arc::new(topic.clone()), plan.clone()));
+    }
+
+    /// All topics that were created.
+    pub(crate) fn all_topics(&self) -> Vec<(Arc<Topic>, TopicPlan)> {
+        lock(&self.topics).clone()
+    }
+}

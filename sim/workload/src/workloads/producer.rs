@@ -1,0 +1,498 @@
+//! A producer as real clients are: batches at a rate, several requests in flight on one connection, answers in order.
+//!
+//! The model: partitions are lanes. A lane's batches leave in order; one that failed with an error that may pass goes
+//! to the lane's retries, which are sent before anything new, again in order, also on the next connection after a lost
+//! one. Idempotent producers keep at most five batches of a lane unfinished, the broker's window. When a sequence
+//! cannot go on (a fatal answer, a batch given up) the producer finishes what is in flight, leaves the fate of the rest
+//! open, and starts over with a new epoch or producer id.
+//! Never: the same value under another sequence, or under another operation.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use gracchus_checker::{ClientKind, Outcome};
+use gracchus_env::Instant;
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use rand::{Rng, seq::IndexedRandom};
+
+use super::{
+    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER,
+};
+use crate::{
+    client::{ClientError, Pending, Topic, init_producer_id, is_retriable, produce_request},
+    plan::{Codec, Delivery, EpochRecovery, ProducerPlan},
+    record::{Sequenced, sequence_after},
+};
+
+/// The broker remembers so many batches of a producer per partition.
+const WINDOW: usize = 5;
+/// A producer that fell behind its rate catches up at most this much.
+const MOST_DEBT: Duration = Duration::from_secs(3);
+
+/// Runs a producer until the drain is done.
+pub(crate) async fn produce(context: Context, plan: ProducerPlan) {
+    let owes_progress = plan.acks != 0;
+    if owes_progress {
+        context.recorder.started(ClientKind::Producer);
+    }
+    let recorder = context.recorder.clone();
+    Producer::new(context, plan).run().await;
+    if owes_progress {
+        recorder.stopped();
+    }
+}
+
+struct Producer {
+    context: Context,
+    plan: ProducerPlan,
+    lanes: Vec<Lane>,
+    in_flight: VecDeque<InFlight>,
+    /// Producer id and epoch of an idempotent producer, once it has them.
+    identity: Option<(i64, i16)>,
+    next_due: Instant,
+    /// The sequence is broken: nothing is sent until it is started anew.
+    broken: bool,
+}
+
+struct Lane {
+    topic: Arc<Topic>,
+    partition: i32,
+    next_sequence: i32,
+    retries: VecDeque<Unfinished>,
+    in_flight: usize,
+    not_before: Instant,
+}
+
+struct Unfinished {
+    batch: Batch,
+    born: Instant,
+}
+
+struct InFlight {
+    connection: u64,
+    pending: Pending<ProduceRequest>,
+    batches: Vec<(usize, Unfinished, u32)>,
+}
+
+impl Producer {
+    fn new(context: Context, plan: ProducerPlan) -> Self {
+        let now = context.link.env.now();
+        let lanes = plan
+            .topics
+            .iter()
+            .flat_map(|topic| {
+                let topic = &context.topics[*topic];
+                (0..topic.partitions).map(|partition| Lane {
+                    topic: Arc::clone(topic),
+                    partition,
+                    next_sequence: 0,
+                    retries: VecDeque::new(),
+                    in_flight: 0,
+                    not_before: now,
+                })
+            })
+            .collect();
+        Self {
+            context,
+            plan,
+            lanes,
+            in_flight: VecDeque::new(),
+            identity: None,
+            next_due: now,
+            broken: false,
+        }
+    }
+
+    async fn run(&mut self) {
+        let env = Arc::clone(&self.context.link.env);
+        loop {
+            if self.broken && self.in_flight.is_empty() {
+                self.start_over();
+            }
+            self.send_what_is_due().await;
+            let idle = self.in_flight.is_empty() && self.lanes.iter().all(|lane| lane.retries.is_empty());
+            if idle && self.context.draining() {
+                return;
+            }
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                answer = next_answer(&mut self.in_flight) => self.answered(answer),
+                () = env.sleep_until(wake) => self.expire(env.now()),
+                _ = self.context.phase.changed(), if !self.context.draining() => {}
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = self.context.link.env.now();
+        let mut wake = now + Duration::from_millis(500);
+        let room = self.in_flight.len() < self.plan.max_in_flight as usize && !self.broken;
+        if room {
+            let retries =
+                self.lanes.iter().filter(|lane| !lane.retries.is_empty()).map(|lane| lane.not_before);
+            wake = retries.fold(wake, Instant::min);
+            if !self.context.draining() && self.next_due > now {
+                wake = wake.min(self.next_due);
+            }
+        }
+        self.in_flight.front().map_or(wake, |front| wake.min(front.pending.deadline))
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.in_flight.front().is_some_and(|front| front.pending.deadline <= now) {
+            let error = self.in_flight[0].pending.give_up();
+            self.answered(Err(error));
+        }
+    }
+
+    async fn send_what_is_due(&mut self) {
+        if !self.context.link.is_connected() {
+            self.settle().await;
+        }
+        while !self.broken && self.in_flight.len() < self.plan.max_in_flight as usize {
+            let now = self.context.link.env.now();
+            let mut batches = self.take_retries(now);
+            if batches.is_empty() {
+                if self.context.draining() || self.next_due > now || !self.connect().await {
+                    return;
+                }
+                batches = self.make_batches();
+                self.schedule_next(now);
+            }
+            if !batches.is_empty() {
+                self.send(batches).await;
+            }
+        }
+    }
+
+    /// Makes sure of a connection and, when idempotent, of a producer id. `false`: the run drains meanwhile.
+    async fn connect(&mut self) -> bool {
+        let mut phase = self.context.phase.clone();
+        let wants_identity = self.plan.delivery == Delivery::Idempotent && self.identity.is_none();
+        let link = &mut self.context.link;
+        let connected = async {
+            if !wants_identity {
+                link.connection().await;
+                return None;
+            }
+            loop {
+                match init_producer_id(link, None).await {
+                    Ok(Ok(identity)) => return Some(identity),
+                    Ok(Err(_)) => link.back_off().await,
+                    Err(error) => link.failed(&error).await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            identity = connected => {
+                self.identity = identity.or(self.identity);
+                true
+            }
+            _ = phase.wait_for(|phase| *phase >= crate::run::Phase::Drain) => false,
+        }
+    }
+
+    fn schedule_next(&mut self, now: Instant) {
+        let mean = 1_000_000_000 / u64::from(self.plan.rate.max(1));
+        self.next_due += Duration::from_nanos(self.context.random.random_range(mean / 2..=mean * 3 / 2));
+        if now.since(self.next_due) > MOST_DEBT {
+            self.next_due = now;
+        }
+    }
+
+    /// Retries that may go now, one batch per lane.
+    fn take_retries(&mut self, now: Instant) -> Vec<(usize, Unfinished)> {
+        let most = self.plan.partitions_per_request.1.max(1) as usize;
+        let mut taken = Vec::new();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            if taken.len() == most {
+                break;
+            }
+            if lane.not_before <= now
+                && let Some(unfinished) = lane.retries.pop_front()
+            {
+                taken.push((index, unfinished));
+            }
+        }
+        taken
+    }
+
+    /// New batches for drawn lanes that have room.
+    fn make_batches(&mut self) -> Vec<(usize, Unfinished)> {
+        let window = if self.plan.delivery == Delivery::Idempotent { WINDOW } else { usize::MAX };
+        let free: Vec<usize> = (0..self.lanes.len())
+            .filter(|index| self.lanes[*index].retries.is_empty() && self.lanes[*index].in_flight < window)
+            .collect();
+        let count = self.plan.partitions_per_request.draw(&mut self.context.random) as usize;
+        let mut chosen: Vec<usize> = free.choose_multiple(&mut self.context.random, count).copied().collect();
+        // Partitions of one topic stand together in a request.
+        chosen.sort_unstable();
+        chosen.into_iter().map(|lane| (lane, self.make_batch(lane))).collect()
+    }
+
+    fn make_batch(&mut self, lane: usize) -> Unfinished {
+        let random = &mut self.context.random;
+        let large = self.plan.large_every > 0 && random.random_range(0..self.plan.large_every) == 0;
+        let (filler, count) = if large {
+            (self.plan.large_filler, 1)
+        } else {
+            (self.plan.filler, self.plan.records.draw(random))
+        };
+        let codec = *self.plan.codecs.choose(random).expect("checked with the plan");
+        let records = self.context.fresh_records(count.max(1), |random| filler.draw(random));
+        let Lane { topic, partition, next_sequence, .. } = &mut self.lanes[lane];
+        let sequenced = match self.identity {
+            Some((producer_id, epoch)) => {
+                let sequence = *next_sequence;
+                *next_sequence = sequence_after(sequence, records.len() as i32);
+                Sequenced { producer_id, epoch, sequence }
+            }
+            None => Sequenced::NONE,
+        };
+        let batch = self.context.begin(topic, *partition, records, codec, sequenced, self.plan.acks);
+        Unfinished { batch, born: self.context.link.env.now() }
+    }
+
+    /// Takes the answers, or the lack of them, of requests on a connection that is gone. Does not wait.
+    async fn settle(&mut self) {
+        while let Some(front) = self.in_flight.front_mut() {
+            let answer = front.pending.answer().await;
+            self.answered(answer);
+        }
+    }
+
+    async fn send(&mut self, mut batches: Vec<(usize, Unfinished)>) {
+        let connection = self.context.link.connection().await;
+        if self.in_flight.back().is_some_and(|last| last.connection != connection.id) {
+            // The connection was lost just now: what was on it goes first.
+            self.settle().await;
+            return self.put_back(batches);
+        }
+        let mut version = match connection.version::<ProduceRequest>() {
+            Ok(version) => version,
+            Err(error) => {
+                self.context.link.note(&error);
+                return self.put_back(batches);
+            }
+        };
+        // Old versions cannot carry zstd, and topic ids need to be known.
+        if batches.iter().any(|(_, unfinished)| unfinished.batch.codec == Codec::Zstd) {
+            version = version.max(7);
+        }
+        if batches.iter().any(|(_, unfinished)| unfinished.batch.topic.id.is_nil()) {
+            version = version.min(12);
+        }
+        let timeout = self.context.link.request_timeout();
+        let parts: Vec<_> = batches
+            .iter()
+            .map(|(_, unfinished)| {
+                let batch = &unfinished.batch;
+                (Arc::clone(&batch.topic), batch.partition, batch.bytes.clone())
+            })
+            .collect();
+        let request = produce_request(version, self.plan.acks, timeout.as_millis() as i32, &parts);
+        // Told before it is handed over: the broker may act on it at once.
+        let attempts: Vec<u32> = batches
+            .iter_mut()
+            .map(|(_, unfinished)| self.context.tell_sent(&mut unfinished.batch, connection.id))
+            .collect();
+        let answered = self.plan.acks != 0;
+        match connection.send(&request, version, timeout, answered) {
+            Ok(pending) if answered => {
+                for (lane, _) in &batches {
+                    self.lanes[*lane].in_flight += 1;
+                }
+                let batches =
+                    batches.into_iter().zip(attempts).map(|((lane, batch), attempt)| (lane, batch, attempt));
+                self.in_flight.push_back(InFlight {
+                    connection: connection.id,
+                    pending,
+                    batches: batches.collect(),
+                });
+            }
+            Ok(_) => {
+                for ((_, unfinished), attempt) in batches.iter().zip(attempts) {
+                    self.context.tell_returned(&unfinished.batch, attempt, Outcome::Unknown);
+                }
+            }
+            Err(error) => {
+                self.context.link.note(&error);
+                for ((_, unfinished), attempt) in batches.iter().zip(attempts) {
+                    self.context.tell_returned(&unfinished.batch, attempt, Outcome::Unknown);
+                }
+                self.put_back(batches);
+            }
+        }
+    }
+
+    fn put_back(&mut self, batches: Vec<(usize, Unfinished)>) {
+        for (lane, unfinished) in batches {
+            self.try_again(lane, unfinished);
+        }
+    }
+
+    /// The front request's answer, or why there is none; then every later request has none either.
+    fn answered(&mut self, answer: Result<ProduceResponse, ClientError>) {
+        let Some(InFlight { batches, .. }) = self.in_flight.pop_front() else {
+            return;
+        };
+        for (lane, _, _) in &batches {
+            self.lanes[*lane].in_flight -= 1;
+        }
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => {
+                self.context.link.note(&error);
+                for (lane, unfinished, attempt) in batches {
+                    self.context.tell_returned(&unfinished.batch, attempt, Outcome::Unknown);
+                    self.try_again(lane, unfinished);
+                }
+                return;
+            }
+        };
+        for (lane, unfinished, attempt) in batches {
+            match outcome_of(&response, &unfinished.batch) {
+                Some(outcome) => self.finished(lane, unfinished, attempt, outcome),
+                None => {
+                    let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
+                    self.context
+                        .recorder
+                        .complain("protocol", format!("Produce to {at} has no answer in its answer"));
+                    self.context.tell_returned(&unfinished.batch, attempt, Outcome::Unknown);
+                }
+            }
+        }
+    }
+
+    fn finished(&mut self, lane: usize, unfinished: Unfinished, attempt: u32, outcome: Outcome) {
+        self.context.tell_returned(&unfinished.batch, attempt, outcome);
+        let Outcome::Failed { code, .. } = outcome else {
+            return;
+        };
+        if self.plan.delivery == Delivery::Idempotent && is_sequence_error(code) {
+            return self.sequence_refused(lane, unfinished, code);
+        }
+        if is_retriable(code) {
+            return self.try_again(lane, unfinished);
+        }
+        let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
+        self.context
+            .recorder
+            .complain("produce_refused", format!("a sound batch for {at} was refused: error {code}"));
+        self.broken = self.plan.delivery == Delivery::Idempotent;
+    }
+
+    /// Out of order behind a batch that failed is what pipelining does; at the lane's head it means that the broker
+    /// forgot what it had acknowledged.
+    fn sequence_refused(&mut self, lane: usize, unfinished: Unfinished, code: i16) {
+        let sequence = unfinished.batch.sequenced.sequence;
+        let earlier_unfinished = {
+            let waiting = self.lanes[lane].retries.iter().map(|other| &other.batch);
+            let flying = self.in_flight.iter().flat_map(|request| &request.batches);
+            let flying = flying.filter(|(other, ..)| *other == lane).map(|(_, other, _)| &other.batch);
+            waiting.chain(flying).any(|other| is_before(other.sequenced.sequence, sequence))
+        };
+        if code == OUT_OF_ORDER_SEQUENCE_NUMBER && earlier_unfinished {
+            return self.try_again(lane, unfinished);
+        }
+        let batch = &unfinished.batch;
+        if batch.topic.synced && !self.broken {
+            self.context.recorder.complain(
+                "producer_state_kept",
+                format!(
+                    "{}-{}: sequence {sequence} of producer {} epoch {} was refused with error {code}, though all \
+                     before it was acknowledged",
+                    batch.topic.name, batch.partition, batch.sequenced.producer_id, batch.sequenced.epoch
+                ),
+            );
+        }
+        self.broken = true;
+    }
+
+    fn try_again(&mut self, lane: usize, unfinished: Unfinished) {
+        let now = self.context.link.env.now();
+        let waited = now.since(unfinished.born);
+        let limit = Duration::from_millis(self.plan.delivery_timeout_ms);
+        let gives_up = self.plan.delivery_timeout_ms > 0 && waited >= limit;
+        match self.plan.delivery {
+            Delivery::Once => {}
+            Delivery::AtLeastOnce if gives_up => {}
+            Delivery::Idempotent if gives_up => self.broken = true,
+            Delivery::AtLeastOnce | Delivery::Idempotent => {
+                let lane = &mut self.lanes[lane];
+                let sequence = unfinished.batch.sequenced.sequence;
+                let place =
+                    lane.retries.iter().position(|other| is_before(sequence, other.batch.sequenced.sequence));
+                lane.retries.insert(place.unwrap_or(lane.retries.len()), unfinished);
+                lane.not_before = now + Duration::from_millis(self.context.random.random_range(5..=40));
+            }
+        }
+    }
+
+    /// Everything unfinished is given up, its fate open; sequences begin anew.
+    fn start_over(&mut self) {
+        self.broken = false;
+        for lane in &mut self.lanes {
+            lane.retries.clear();
+            lane.next_sequence = 0;
+        }
+        self.identity = match (self.identity, self.plan.recovery) {
+            (Some((producer_id, epoch)), EpochRecovery::BumpEpoch) if epoch < i16::MAX - 1 => {
+                Some((producer_id, epoch + 1))
+            }
+            _ => None,
+        };
+    }
+}
+
+async fn next_answer(in_flight: &mut VecDeque<InFlight>) -> Result<ProduceResponse, ClientError> {
+    match in_flight.front_mut() {
+        Some(front) => front.pending.answer().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_sequence_error(code: i16) -> bool {
+    matches!(code, OUT_OF_ORDER_SEQUENCE_NUMBER | DUPLICATE_SEQUENCE_NUMBER | INVALID_PRODUCER_EPOCH)
+}
+
+/// Sequence order across the wrap; plain producers (−1) keep the order of arrival.
+fn is_before(left: i32, right: i32) -> bool {
+    left >= 0
+        && right >= 0
+        && (i64::from(right) - i64::from(left)).rem_euclid(1 << 31) - 1 < 1 << 30
+        && left != right
+}
+
+/// What the answer says about `batch`; `None` when it says nothing.
+pub(super) fn outcome_of(response: &ProduceResponse, batch: &Batch) -> Option<Outcome> {
+    let topic = response.responses.iter().find(|answer| {
+        answer.name.0.as_str() == &*batch.topic.name
+            || (!answer.topic_id.is_nil() && answer.topic_id == batch.topic.id)
+    })?;
+    let partition = topic.partition_responses.iter().find(|answer| answer.index == batch.partition)?;
+    Some(match partition.error_code {
+        0 => Outcome::Acked {
+            base_offset: partition.base_offset,
+            log_append_time: partition.log_append_time_ms,
+            log_start: partition.log_start_offset,
+        },
+        code => Outcome::Failed { code, definite: Context::is_definite(code) },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_before;
+
+    #[test]
+    fn sequences_are_ordered_across_the_wrap() {
+        assert!(is_before(3, 4));
+        assert!(!is_before(4, 3));
+        assert!(!is_before(4, 4));
+        assert!(is_before(i32::MAX, 0));
+        assert!(!is_before(0, i32::MAX));
+        assert!(!is_before(-1, 5), "plain batches keep their order");
+    }
+}

@@ -1,0 +1,59 @@
+//! Builds what the tests run. `cargo test` does not build another package's binary, so the harness does, once per test
+//! process, in the profile of the test itself.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// The `gracchus` binary of the test's own profile.
+pub fn gracchus() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| build(if profile_directory().ends_with("release") { "release" } else { "dev" }))
+}
+
+/// Builds the `gracchus` binary in `profile` (`dev`, `release`) and says where it is.
+///
+/// # Panics
+/// With the compiler's messages when it does not build.
+pub fn build(profile: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(super::places::workspace()).args([
+        "build",
+        "--package",
+        "gracchus",
+        "--bin",
+        "gracchus",
+    ]);
+    command.args(["--profile", profile, "--message-format", "json-render-diagnostics"]);
+    // What cargo sets for this test process is about another package.
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
+    let output = command.stderr(Stdio::piped()).output().expect("cargo runs");
+    assert!(output.status.success(), "gracchus does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "gracchus")
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back();
+    executable.expect("cargo names the executable")
+}
+
+/// `target/<profile>`, where the running test was built.
+fn profile_directory() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program knows its file");
+    let folder = test.parent().expect("a file is in a folder");
+    if folder.ends_with("deps") {
+        folder.parent().expect("deps is in a folder").to_owned()
+    } else {
+        folder.to_owned()
+    }
+}
+
+/// The folder that Cargo builds in.
+pub fn target_directory() -> PathBuf {
+    profile_directory().parent().expect("a profile has a folder").to_owned()
+}
