@@ -107,6 +107,11 @@ impl Broker {
     /// Sends `signal` and waits for the end, at most half a minute.
     pub fn stop(&mut self, signal: Signal) -> ExitStatus {
         kill_process(self.pid(), signal).expect("our own child");
+        self.wait()
+    }
+
+    /// Waits for the end, at most half a minute.
+    pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {

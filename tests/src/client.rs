@@ -47,6 +47,11 @@ impl Client {
         Ok(Self { stream, correlation: 0 })
     }
 
+    /// Another client on the same connection, for a thread that only reads.
+    pub fn from_stream(stream: TcpStream) -> Self {
+        Self { stream, correlation: 0 }
+    }
+
     /// The socket.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
@@ -122,7 +127,8 @@ impl Client {
         self.wait_for_leaders(topic, partitions)
     }
 
-    fn wait_for_leaders(&mut self, topic: &str, partitions: i32) -> anyhow::Result<()> {
+    /// Waits until all partitions of `topic` have a leader: after a start that may take a moment.
+    pub fn wait_for_leaders(&mut self, topic: &str, partitions: i32) -> anyhow::Result<()> {
         for _ in 0..500 {
             let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
             let request = MetadataRequest::default().with_topics(Some(vec![wanted]));
@@ -164,11 +170,21 @@ impl Client {
         Ok((answer.records.unwrap_or_default(), answer.high_watermark))
     }
 
-    /// Every record of a partition from its start to its high watermark. Uncompressed batches only.
+    /// Every record of a partition to its high watermark. Uncompressed batches only.
     pub fn read_partition(&mut self, topic: &str, partition: i32) -> anyhow::Result<Vec<Record>> {
+        self.read_partition_from(topic, partition, 0)
+    }
+
+    /// The same from an offset on.
+    pub fn read_partition_from(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+    ) -> anyhow::Result<Vec<Record>> {
         let mut records: Vec<Record> = Vec::new();
         loop {
-            let next = records.last().map_or(0, |record| record.offset + 1);
+            let next = records.last().map_or(from, |record| record.offset + 1);
             let (mut batches, high_watermark) = self.fetch(topic, partition, next, 8 << 20)?;
             if batches.is_empty() {
                 anyhow::ensure!(next >= high_watermark, "nothing at {next} of {high_watermark}");

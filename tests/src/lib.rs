@@ -13,3 +13,9 @@ pub mod toolchain;
 pub use broker::{Broker, Options};
 pub use client::Client;
 pub use places::Scratch;
+
+/// A seed that differs from run to run. Whoever draws it prints it.
+pub fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}

@@ -74,7 +74,8 @@ fn advertised(api: &Api) -> ApiVersion {
 /// Letters, digits, `-` and `.`, with a letter or digit at both ends.
 fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let ends = [bytes.first(), bytes.last()].into_iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
+    let ends =
+        [bytes.first(), bytes.last()].into_iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
     ends && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 

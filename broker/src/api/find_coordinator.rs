@@ -69,7 +69,9 @@ pub fn start(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRe
 fn verdict(key_type: i8, version: i16) -> (ResponseError, &'static str) {
     match key_type {
         0 | 1 => (ResponseError::CoordinatorNotAvailable, "This broker has no coordinators yet."),
-        SHARE if version >= 6 => (ResponseError::CoordinatorNotAvailable, "This broker has no coordinators yet."),
+        SHARE if version >= 6 => {
+            (ResponseError::CoordinatorNotAvailable, "This broker has no coordinators yet.")
+        }
         _ => (ResponseError::InvalidRequest, "The key type is unknown."),
     }
 }

@@ -42,11 +42,7 @@ static TOPIC: Structure = Structure {
 };
 
 static PARTITION: Structure = Structure {
-    fields: &[
-        Field::new(Kind::Fixed(4)),
-        Field::new(Kind::Fixed(4)).from(4),
-        Field::new(Kind::Fixed(8)),
-    ],
+    fields: &[Field::new(Kind::Fixed(4)), Field::new(Kind::Fixed(4)).from(4), Field::new(Kind::Fixed(8))],
     memory: size_of::<asked::ListOffsetsPartition>(),
 };
 
@@ -98,7 +94,9 @@ fn split(topics: Vec<asked::ListOffsetsTopic>, version: i16) -> Split {
             let index = partition.partition_index;
             let error = if times[&(&*name, index)] > 1 {
                 Some(ResponseError::InvalidRequest)
-            } else if partition.timestamp < 0 && special_since(partition.timestamp).is_none_or(|v| v > version) {
+            } else if partition.timestamp < 0
+                && special_since(partition.timestamp).is_none_or(|v| v > version)
+            {
                 Some(ResponseError::UnsupportedVersion)
             } else {
                 None

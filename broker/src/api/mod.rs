@@ -5,10 +5,173 @@
 //! asks the layer to its right (replicas, controller) and puts the answer together. To add an API: write its file with
 //! `KEY`, `SHAPE` and `start`, and add its row. Never: protocol state, a lock held across a wait.
 
+pub mod api_versions;
 pub mod context;
+pub mod create_topics;
 mod exchange;
+pub mod fetch;
 pub mod fetch_response;
+pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+mod services;
 pub mod shape;
+
+#[cfg(test)]
+mod tests;
+
+use std::{ops::RangeInclusive, sync::Arc};
 
 pub use context::{ClientSoftware, ConnectionContext, Operation, Principal, RequestContext, Resource};
 pub use exchange::{Answer, BadRequest, Envelope, Reply, Request, Route, Service, TooLong};
+pub use services::Services;
+
+/// One API.
+#[derive(Debug)]
+pub struct Api {
+    /// Number on the wire.
+    pub key: i16,
+    /// Kafka's name.
+    pub name: &'static str,
+    /// Versions that are served.
+    pub versions: RangeInclusive<i16>,
+    /// First version that ApiVersions shows.
+    pub advertised_from: i16,
+    /// Whether consecutive requests of a connection may be in flight together; they still start in order.
+    pub overlaps: bool,
+    /// What a client must be allowed to do.
+    pub needs: (Operation, Resource),
+    /// What a request looks like.
+    pub shape: &'static shape::Message,
+    /// The handler.
+    pub start: fn(&Arc<Services>, Request) -> Result<Reply, BadRequest>,
+}
+
+/// All APIs, by key.
+pub static APIS: [Api; 8] = [
+    Api {
+        key: produce::KEY,
+        name: "Produce",
+        versions: 3..=13,
+        advertised_from: 0,
+        overlaps: true,
+        needs: (Operation::Write, Resource::Topic),
+        shape: &produce::SHAPE,
+        start: produce::start,
+    },
+    Api {
+        key: fetch::KEY,
+        name: "Fetch",
+        versions: 4..=18,
+        advertised_from: 4,
+        overlaps: false,
+        needs: (Operation::Read, Resource::Topic),
+        shape: &fetch::SHAPE,
+        start: fetch::start,
+    },
+    Api {
+        key: list_offsets::KEY,
+        name: "ListOffsets",
+        versions: 1..=10,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Topic),
+        shape: &list_offsets::SHAPE,
+        start: list_offsets::start,
+    },
+    Api {
+        key: metadata::KEY,
+        name: "Metadata",
+        versions: 0..=13,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Topic),
+        shape: &metadata::SHAPE,
+        start: metadata::start,
+    },
+    Api {
+        key: find_coordinator::KEY,
+        name: "FindCoordinator",
+        versions: 0..=6,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Coordinated),
+        shape: &find_coordinator::SHAPE,
+        start: find_coordinator::start,
+    },
+    Api {
+        key: api_versions::KEY,
+        name: "ApiVersions",
+        versions: 0..=4,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::None, Resource::Cluster),
+        shape: &api_versions::SHAPE,
+        start: api_versions::start,
+    },
+    Api {
+        key: create_topics::KEY,
+        name: "CreateTopics",
+        versions: 2..=7,
+        advertised_from: 2,
+        overlaps: false,
+        needs: (Operation::Create, Resource::Topic),
+        shape: &create_topics::SHAPE,
+        start: create_topics::start,
+    },
+    Api {
+        key: init_producer_id::KEY,
+        name: "InitProducerId",
+        versions: 0..=5,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::IdempotentWrite, Resource::Cluster),
+        shape: &init_producer_id::SHAPE,
+        start: init_producer_id::start,
+    },
+];
+
+impl Api {
+    /// The row of `key`.
+    pub fn of(key: i16) -> Option<&'static Api> {
+        let row = APIS.binary_search_by_key(&key, |api| api.key).ok()?;
+        Some(&APIS[row])
+    }
+
+    /// Whether requests of `version` are served.
+    pub fn serves(&self, version: i16) -> bool {
+        self.versions.contains(&version)
+    }
+
+    fn route(&'static self, version: i16) -> Route {
+        let flexible = i16::from(version >= self.shape.flexible_from);
+        // The client does not know yet what header the broker would use.
+        let response_header_version = if self.key == api_versions::KEY { 0 } else { flexible };
+        let shape = self.serves(version).then_some(self.shape);
+        Route {
+            request_header_version: 1 + flexible,
+            response_header_version,
+            overlaps: self.overlaps,
+            shape,
+        }
+    }
+}
+
+/// The api layer as connections see it.
+#[derive(Debug)]
+pub struct Apis(pub Arc<Services>);
+
+impl Service for Apis {
+    fn route(&self, api_key: i16, api_version: i16) -> Option<Route> {
+        let api = Api::of(api_key)?;
+        // ApiVersions is answered in any version, else a newer client could not find out what to speak.
+        (api.serves(api_version) || api_key == api_versions::KEY).then(|| api.route(api_version))
+    }
+
+    fn start(&self, request: Request) -> Result<Reply, BadRequest> {
+        let api = Api::of(request.api_key).expect("the request was routed");
+        (api.start)(&self.0, request)
+    }
+}

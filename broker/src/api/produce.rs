@@ -209,7 +209,8 @@ fn respond(
 ) -> Answer {
     let version = envelope.api_version;
     let topic = |topic: AnsweredTopic| {
-        let partitions = topic.partitions.into_iter().map(|(index, outcome)| partition(index, outcome, version));
+        let partitions =
+            topic.partitions.into_iter().map(|(index, outcome)| partition(index, outcome, version));
         let response = TopicProduceResponse::default().with_partition_responses(partitions.collect());
         if version >= TOPIC_IDS {
             response.with_topic_id(topic.id.0)

@@ -1,9 +1,20 @@
-//! What handlers work with: the layers to the right of the api table, and how topics and brokers are named on a wire.
+//! What handlers work with: the layers to the right of the api table, and how brokers, topics and errors are told to
+//! clients.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use gracchus_core::{BrokerId, TopicId, controller::Image, session::FetchSessions};
+use gracchus_core::{
+    BrokerId, TopicId,
+    controller::{Broker, BrokerListener, Command, Image, Rejection, Response, Topic},
+    error::ResponseError,
+    topic::TopicConfig,
+};
 use gracchus_env::Env;
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 use super::fetch_response::NodeEndpoint;
 use crate::{config::BrokerConfig, controller::Controller, replica::ReplicaManager};
@@ -11,16 +22,15 @@ use crate::{config::BrokerConfig, controller::Controller, replica::ReplicaManage
 /// Everything a handler may use. Cheap to share, the same for all listeners.
 pub struct Services {
     /// Clock, randomness.
-    pub env: Arc<dyn Env>,
+    pub(super) env: Arc<dyn Env>,
     /// The static configuration.
-    pub config: Arc<BrokerConfig>,
+    pub(super) config: Arc<BrokerConfig>,
+    /// Topic configuration as the broker's own sets it.
+    pub(super) topic_defaults: TopicConfig,
     /// Cluster metadata, and the way to change them.
-    pub controller: Arc<Controller>,
+    pub(super) controller: Arc<Controller>,
     /// The partitions of this broker.
-    pub replicas: Arc<ReplicaManager>,
-    /// Fetch sessions of all connections (KIP-227). A session is a cache of one client's own request: the lock is held
-    /// for two short sections per fetch and guards no partition state.
-    pub sessions: Mutex<FetchSessions>,
+    pub(super) replicas: Arc<ReplicaManager>,
 }
 
 impl std::fmt::Debug for Services {
@@ -29,9 +39,86 @@ impl std::fmt::Debug for Services {
     }
 }
 
+impl Services {
+    /// Services of one broker.
+    pub fn new(
+        env: Arc<dyn Env>,
+        config: Arc<BrokerConfig>,
+        topic_defaults: TopicConfig,
+        controller: Arc<Controller>,
+        replicas: Arc<ReplicaManager>,
+    ) -> Arc<Self> {
+        Arc::new(Self { env, config, topic_defaults, controller, replicas })
+    }
+
+    /// Commits a new topic whose name, shape and configuration were checked.
+    pub(super) async fn create_topic(
+        &self,
+        name: Arc<str>,
+        assignment: Vec<Vec<BrokerId>>,
+        configs: BTreeMap<String, String>,
+    ) -> Result<Arc<Topic>, Rejection> {
+        let id = new_topic_id(&*self.env);
+        let command = Command::CreateTopic { name, id, assignment, configs };
+        match self.controller.submit(command).await {
+            Ok(Response::Topic(topic)) => Ok(topic),
+            Ok(Response::Rejected(rejection)) => Err(rejection),
+            Ok(other) => unreachable!("CreateTopic answered {other:?}"),
+            Err(error) => {
+                tracing::warn!("a topic could not be created: {error}");
+                // Whether it is committed after all is not known: clients look again.
+                let code = ResponseError::RequestTimedOut.code();
+                Err(Rejection { code, message: format!("The topic may not have been created: {error}.") })
+            }
+        }
+    }
+}
+
+/// A topic id that Kafka would make too: at random, and its text does not begin with a dash, which tools could take for
+/// an option.
+fn new_topic_id(env: &dyn Env) -> TopicId {
+    loop {
+        let bits = u128::from(env.random()) << 64 | u128::from(env.random());
+        let id = TopicId(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid());
+        if !id.to_string().starts_with('-') {
+            return id;
+        }
+    }
+}
+
+/// Topics that belong to coordinators and are never created on a client's request.
+pub(super) fn is_internal(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
+/// Kafka's text form of a cluster id.
+pub(super) fn cluster_id(id: Uuid) -> String {
+    TopicId(id).to_string()
+}
+
+/// Where `broker` can be reached by who came in on `listener`.
+pub(super) fn endpoint<'b>(broker: &'b Broker, listener: &str) -> Option<&'b BrokerListener> {
+    broker.listeners.iter().find(|endpoint| endpoint.name.eq_ignore_ascii_case(listener))
+}
+
+/// The endpoints of `brokers` for who came in on `listener`, each once, in the order of their ids.
+pub(super) fn endpoints(
+    image: &Image,
+    listener: &str,
+    brokers: impl Iterator<Item = BrokerId>,
+) -> Vec<NodeEndpoint> {
+    let brokers: BTreeSet<BrokerId> = brokers.collect();
+    let reachable = |id: BrokerId| {
+        let broker = image.brokers.get(&id)?;
+        let BrokerListener { host, port, .. } = endpoint(broker, listener)?.clone();
+        Some(NodeEndpoint { node: id, host, port: i32::from(port), rack: broker.rack.clone() })
+    };
+    brokers.into_iter().filter_map(reachable).collect()
+}
+
 /// A string of our own as kafka-protocol wants it.
-pub(super) fn text(text: &str) -> kafka_protocol::protocol::StrBytes {
-    kafka_protocol::protocol::StrBytes::from_string(text.to_owned())
+pub(super) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
 }
 
 /// An error as a client of that version understands it: old ones do not know KAFKA_STORAGE_ERROR.

@@ -9,13 +9,9 @@ mod properties;
 mod settings;
 mod topic_defaults;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use gracchus_core::BrokerId;
+use gracchus_core::{BrokerId, topic::TopicConfig};
 
 use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
 
@@ -84,8 +80,8 @@ pub struct BrokerConfig {
     pub num_network_threads: Option<usize>,
     /// `num.recovery.threads.per.data.dir`; `None`: one per core.
     pub num_recovery_threads_per_data_dir: Option<usize>,
-    /// Defaults of the topic configurations, by their topic names (`segment.bytes`, …), as far as configured.
-    pub topic_defaults: BTreeMap<String, String>,
+    /// Defaults of the topic configurations (`log.segment.bytes`, …).
+    pub topic_defaults: TopicConfig,
 }
 
 impl Default for BrokerConfig {
@@ -100,7 +96,9 @@ impl BrokerConfig {
     /// `host_name` is advertised for listeners on every interface.
     pub fn load(settings: &Settings, host_name: &str) -> Result<(BrokerConfig, Vec<String>), ConfigError> {
         let mut reader = Reader::new(settings);
-        let config = read(&mut reader, host_name);
+        let (topic_defaults, without_effect) = topic_defaults::read(&mut reader);
+        let config = read(&mut reader, host_name, topic_defaults);
+        reader.forget(&without_effect);
         let unasked = reader.finish()?;
         let kafka_keys: BTreeSet<&str> = KAFKA_KEYS.lines().collect();
         let warning = |(key, origin): (&str, &Origin)| {
@@ -114,7 +112,7 @@ impl BrokerConfig {
     }
 }
 
-fn read(reader: &mut Reader<'_>, host_name: &str) -> BrokerConfig {
+fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -> BrokerConfig {
     check_roles(reader);
     let node_id = reader.number("node.id", 0..=i32::MAX);
     let broker_id = reader.number("broker.id", -1..=i32::MAX).filter(|id| *id >= 0);
@@ -158,7 +156,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str) -> BrokerConfig {
         num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
         num_network_threads: reader.number("num.network.threads", 1..=1024),
         num_recovery_threads_per_data_dir: reader.number("num.recovery.threads.per.data.dir", 1..=1024),
-        topic_defaults: topic_defaults::read(reader),
+        topic_defaults,
     }
 }
 

@@ -159,6 +159,11 @@ impl<'a> Reader<'a> {
         Some(self.text(key)?.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
     }
 
+    /// Treats `keys` as if nobody had asked for them.
+    pub(super) fn forget(&mut self, keys: &[&str]) {
+        self.asked.retain(|key| !keys.contains(key));
+    }
+
     /// Ends the reading: the keys nobody asked for with their origins, or all problems.
     pub(super) fn finish(self) -> Result<Vec<(&'a str, &'a Origin)>, ConfigError> {
         if self.problems.is_empty() {

@@ -28,7 +28,7 @@ fn an_empty_file_gives_a_usable_broker() {
     assert_eq!(config.advertised_listeners, config.listeners);
     assert_eq!(config.log_dirs, [PathBuf::from("./gracchus-data")]);
     assert_eq!(config.metadata_log_dir, PathBuf::from("./gracchus-data"));
-    assert!(config.topic_defaults.is_empty());
+    assert_eq!(config.topic_defaults, TopicConfig::default());
     assert_eq!(format!("{config:?}"), format!("{:?}", BrokerConfig::default()));
 }
 
@@ -52,9 +52,12 @@ fn the_file_of_a_single_kafka_node_is_understood() {
     assert_eq!(config.log_dirs, [PathBuf::from("/var/lib/a"), PathBuf::from("/var/lib/b")]);
     assert_eq!(config.metadata_log_dir, PathBuf::from("/var/lib/a"));
     assert_eq!((config.num_partitions, config.num_network_threads), (4, Some(3)));
-    assert_eq!(config.topic_defaults["retention.ms"], "604800000");
+    assert_eq!(config.topic_defaults.retention_ms, 604_800_000);
     let keys: Vec<_> = warnings.iter().map(|warning| warning.split(' ').nth(1).unwrap()).collect();
-    assert_eq!(keys, ["controller.quorum.bootstrap.servers", "log.retention.check.interval.ms"]);
+    assert_eq!(
+        keys,
+        ["controller.quorum.bootstrap.servers", "log.retention.check.interval.ms", "log.retention.hours"]
+    );
 }
 
 #[test]
@@ -116,15 +119,20 @@ fn the_last_line_and_the_command_line_win() {
 
 #[test]
 fn smaller_units_win_over_larger_ones() {
-    let defaults =
-        config("log.retention.hours=1\nlog.retention.minutes=2\nlog.retention.ms=3\nlog.roll.hours=4\n");
-    assert_eq!(defaults.topic_defaults["retention.ms"], "3");
-    assert_eq!(defaults.topic_defaults["segment.ms"], "14400000");
-    assert_eq!(
-        config("log.retention.hours=1\nlog.retention.minutes=2\n").topic_defaults["retention.ms"],
-        "120000"
-    );
-    assert_eq!(config("log.retention.hours=-1\n").topic_defaults["retention.ms"], "-1");
+    let defaults = |text| config(text).topic_defaults;
+    let all =
+        defaults("log.retention.hours=1\nlog.retention.minutes=2\nlog.retention.ms=3\nlog.roll.hours=4\n");
+    assert_eq!((all.retention_ms, all.segment_ms), (3, 14_400_000));
+    assert_eq!(defaults("log.retention.hours=1\nlog.retention.minutes=2\n").retention_ms, 120_000);
+    assert_eq!(defaults("log.retention.hours=-1\n").retention_ms, -1);
+}
+
+#[test]
+fn a_topic_default_out_of_range_names_the_broker_key() {
+    let problems = problems("log.segment.bytes=ten\n\nmin.insync.replicas=0\n");
+    assert!(problems[0].starts_with("server.properties:1: log.segment.bytes: "), "{problems:?}");
+    assert!(problems[1].starts_with("server.properties:3: min.insync.replicas: "), "{problems:?}");
+    assert_eq!(config("log.flush.interval.messages=10000").topic_defaults.flush_messages, 10_000);
 }
 
 #[test]
@@ -183,9 +191,16 @@ fn the_memory_for_requests_is_always_finite_and_fits_one_request() {
 fn the_list_of_kafka_keys_is_sorted_and_holds_what_we_read() {
     let keys: Vec<&str> = KAFKA_KEYS.lines().collect();
     assert!(keys.is_sorted());
-    for (_, synonyms) in topic_defaults::SYNONYMS {
+    for (topic_key, synonyms) in topic_defaults::SYNONYMS {
+        assert!(gracchus_core::topic::key(topic_key).is_some(), "{topic_key} is no topic key");
         for (key, _) in *synonyms {
             assert!(keys.contains(key), "{key} is no Kafka key");
         }
+    }
+    for key in gracchus_core::topic::KEYS.iter().filter(|key| !key.broker_key.is_empty()) {
+        let synonyms = topic_defaults::SYNONYMS.iter().find(|(name, _)| *name == key.name);
+        let known = synonyms
+            .is_some_and(|(_, keys)| keys.iter().any(|(broker_key, _)| *broker_key == key.broker_key));
+        assert!(known, "{} has no effect on {}", key.broker_key, key.name);
     }
 }

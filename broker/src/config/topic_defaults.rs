@@ -1,7 +1,9 @@
 //! Broker keys that set the default of a topic configuration, with Kafka's priority of units (ms over minutes over
-//! hours). Never: a default of its own; what is not configured is left to `gracchus_core::topic`.
+//! hours). Never: a default of its own; what is not configured is left to [`gracchus_core::topic`].
 
 use std::collections::BTreeMap;
+
+use gracchus_core::topic::{TopicConfig, key};
 
 use super::settings::Reader;
 
@@ -38,18 +40,42 @@ pub(super) const SYNONYMS: &[(&str, &[(&str, i64)])] = &[
     ("unclean.leader.election.enable", &[("unclean.leader.election.enable", 1)]),
 ];
 
-/// The configured defaults by topic key.
-pub(super) fn read(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+/// Topic keys that are kept and shown but that nothing acts on yet.
+const NOT_ACTED_ON: &[&str] = &[
+    "cleanup.policy",
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "max.compaction.lag.ms",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "preallocate",
+    "retention.bytes",
+    "retention.ms",
+    "unclean.leader.election.enable",
+];
+
+/// The defaults of topic configurations, and the broker keys that have no effect yet.
+pub(super) fn read(reader: &mut Reader<'_>) -> (TopicConfig, Vec<&'static str>) {
     let mut defaults = BTreeMap::new();
+    let mut without_effect = Vec::new();
     for (topic_key, synonyms) in SYNONYMS {
-        // All are asked for, also those that a stronger one overrides: they are known, not without effect.
+        // All are asked for, also those that a stronger one overrides.
         let configured: Vec<_> =
-            synonyms.iter().filter_map(|(key, unit)| value(reader, key, *unit)).collect();
-        if let Some(value) = configured.into_iter().next() {
-            defaults.insert((*topic_key).to_owned(), value);
+            synonyms.iter().filter_map(|(key, unit)| Some((*key, value(reader, key, *unit)?))).collect();
+        if NOT_ACTED_ON.contains(topic_key) {
+            without_effect.extend(configured.iter().map(|(key, _)| *key));
+        }
+        let Some((broker_key, value)) = configured.into_iter().next() else { continue };
+        match key(topic_key).expect("a topic key").validate(&value) {
+            Ok(()) => drop(defaults.insert((*topic_key).to_owned(), value)),
+            Err(problem) => reader.problem(broker_key, problem),
         }
     }
-    defaults
+    let resolved = TopicConfig::resolve(&TopicConfig::default(), &defaults);
+    (resolved.expect("every key and value was checked"), without_effect)
 }
 
 fn value(reader: &mut Reader<'_>, key: &str, unit: i64) -> Option<String> {

@@ -1,7 +1,18 @@
 //! Replicas of partitions: one owner task each, and the ways to append to them and to read from them.
+//!
+//! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
 
+mod fetch;
+mod manager;
+mod offsets;
+mod owner;
+mod produce;
+mod purgatory;
+mod replica;
 mod request;
+mod view;
 
+pub use manager::ReplicaManager;
 pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,

@@ -234,7 +234,7 @@ impl Owner {
     /// Answers everything with KAFKA_STORAGE_ERROR: what the file holds is not known any more.
     async fn refuse(mut self, error: StorageError) {
         tracing::error!(partition = %self.tp, %error, "replica is offline until the broker restarts");
-        self.status.send_replace(Status::Failed(error));
+        self.status.send_replace(Status::Failed);
         self.watchers.wake_all();
         while let Some(message) = self.queue.recv().await {
             match message {

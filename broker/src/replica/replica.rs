@@ -102,7 +102,7 @@ fn served(status: &Status) -> Option<Result<Arc<ReplicaView>, ResponseError>> {
     match status {
         Status::Opening => None,
         Status::Open(view) => Some(Ok(view.clone())),
-        Status::Failed(_) => Some(Err(ResponseError::KafkaStorageError)),
+        Status::Failed => Some(Err(ResponseError::KafkaStorageError)),
         Status::Closed => Some(Err(ResponseError::NotLeaderOrFollower)),
     }
 }

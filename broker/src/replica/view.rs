@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gracchus_core::{LeaderEpoch, Offset};
 
-use crate::log::{LogView, StorageError};
+use crate::log::LogView;
 
 /// A replica at one moment.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub(crate) enum Status {
     /// It serves.
     Open(Arc<ReplicaView>),
     /// Its log directory failed; it answers KAFKA_STORAGE_ERROR until the broker restarts.
-    Failed(StorageError),
+    Failed,
     /// The broker is stopping.
     Closed,
 }

@@ -10,6 +10,8 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use bytes::Buf;
+use gracchus_core::frame::{self, Front};
 use gracchus_env::{Connection, Env, JoinHandle, Task, spawn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -17,7 +19,7 @@ use super::{
     budget::Budget,
     buffers::BufferPool,
     complaints::Complaints,
-    frame::{Frame, FrameError, FrameReader, HeaderStart, take_client_id},
+    frame::{Frame, FrameError, FrameReader, take_client_id},
     watch::Watch,
     writer::{self, InFlight, WriteEnd},
 };
@@ -39,7 +41,7 @@ pub(super) struct Shared {
     pub(super) pool: Arc<BufferPool>,
     pub(super) complaints: Complaints,
     /// `socket.request.max.bytes`.
-    pub(super) largest_request: usize,
+    pub(super) largest_request: i32,
 }
 
 impl std::fmt::Debug for Shared {
@@ -140,7 +142,7 @@ impl Reading<'_> {
             let frame = match self.frames.next().await {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return End::Closed,
-                Err(error @ FrameError::Length { .. }) => return End::Refused(error.to_string().into()),
+                Err(error @ FrameError::Size(_)) => return End::Refused(error.to_string().into()),
                 Err(error) => return End::Broken(error),
             };
             match self.accept(frame).await {
@@ -164,8 +166,9 @@ impl Reading<'_> {
     /// Starts one request in its turn. `Ok(false)` when the next one has to wait for its answer.
     async fn accept(&mut self, frame: Frame) -> Result<bool, Cow<'static, str>> {
         let Frame { mut bytes, charge } = frame;
-        let start = HeaderStart::take(&mut bytes);
-        let HeaderStart { api_key, api_version, correlation_id } = start;
+        let front = frame::front(&bytes).expect("a frame holds the front of a header");
+        bytes.advance(frame::HEADER_FRONT_LENGTH);
+        let Front { api_key, api_version, correlation_id } = front;
         let Some(route) = self.shared.service.route(api_key, api_version) else {
             return Err(format!("api key {api_key} in version {api_version} is not served").into());
         };
@@ -175,7 +178,7 @@ impl Reading<'_> {
             None if route.shape.is_none() => None,
             None => return Err(format!("the header of a request of api key {api_key} is malformed").into()),
         };
-        let memory = self.measure(&route, &bytes, start)?;
+        let memory = self.measure(&route, &bytes, front)?;
         let turn = self.turn(&route).await;
         let request = Request {
             context: RequestContext { connection: self.context.clone(), client_id },
@@ -207,14 +210,9 @@ impl Reading<'_> {
     }
 
     /// Checks the body's structure, and charges for what decoding it takes if that is much.
-    fn measure(
-        &self,
-        route: &Route,
-        body: &[u8],
-        start: HeaderStart,
-    ) -> Result<Option<Charge>, Cow<'static, str>> {
+    fn measure(&self, route: &Route, body: &[u8], front: Front) -> Result<Option<Charge>, Cow<'static, str>> {
         let Some(shape) = route.shape else { return Ok(None) };
-        let HeaderStart { api_key, api_version, .. } = start;
+        let Front { api_key, api_version, .. } = front;
         let measured = shape.measure(body, api_version).map_err(|malformed| {
             format!("a request of api key {api_key} in version {api_version}: {malformed}")
         })?;

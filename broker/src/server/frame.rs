@@ -8,6 +8,7 @@
 use std::{fmt, io, sync::Arc};
 
 use bytes::{Buf, Bytes, BytesMut};
+use gracchus_core::frame;
 use gracchus_env::ReadHalf;
 use kafka_protocol::protocol::StrBytes;
 
@@ -20,10 +21,7 @@ const CHUNK: usize = 16 << 10;
 const FIRST_CHUNK: usize = 2 << 10;
 /// How much of a frame is read before its memory is taken; also what a read beyond a large frame may bring along.
 const HEAD: usize = 512;
-/// Bytes of the length prefix.
-const PREFIX: usize = 4;
-/// Api key, version, correlation id, and the length of the client id.
-const SHORTEST_HEADER: usize = 10;
+const PREFIX: usize = frame::SIZE_LENGTH;
 
 /// One frame without its prefix.
 #[derive(Debug)]
@@ -41,8 +39,8 @@ pub(super) enum FrameError {
     Truncated,
     /// The connection failed.
     Io(io::Error),
-    /// The prefix is negative, shorter than any header, or above `socket.request.max.bytes`.
-    Length { declared: i32, limit: usize },
+    /// The size prefix is impossible, or above `socket.request.max.bytes`.
+    Size(frame::FrameError),
 }
 
 impl fmt::Display for FrameError {
@@ -50,10 +48,7 @@ impl fmt::Display for FrameError {
         match self {
             FrameError::Truncated => f.write_str("the peer closed in the middle of a request"),
             FrameError::Io(error) => write!(f, "{error}"),
-            FrameError::Length { declared, limit } if *declared > 0 && *declared as usize > *limit => {
-                write!(f, "a request of {declared} bytes is above socket.request.max.bytes = {limit}")
-            }
-            FrameError::Length { declared, .. } => write!(f, "a request of {declared} bytes has no header"),
+            FrameError::Size(error) => write!(f, "{error}"),
         }
     }
 }
@@ -69,7 +64,7 @@ pub(super) struct FrameReader {
     chunk_size: usize,
     /// The last frame was large; read only the head of the next, so that little needs to be moved.
     bulk: bool,
-    largest: usize,
+    largest: i32,
 }
 
 impl FrameReader {
@@ -79,7 +74,7 @@ impl FrameReader {
         budget: Arc<Budget>,
         pool: Arc<BufferPool>,
         watch: Arc<Watch>,
-        largest: usize,
+        largest: i32,
     ) -> Self {
         let chunk = BytesMut::new();
         Self { half, budget, pool, watch, chunk, chunk_size: FIRST_CHUNK, bulk: false, largest }
@@ -92,8 +87,8 @@ impl FrameReader {
                 return if self.chunk.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
             }
         }
-        let declared = i32::from_be_bytes(self.chunk[..PREFIX].try_into().expect("four bytes"));
-        let total = PREFIX + self.check(declared)?;
+        let prefix = *self.chunk.first_chunk().expect("as long as a prefix");
+        let total = PREFIX + frame::frame_size(prefix, self.largest).map_err(FrameError::Size)?;
         self.watch.frame_begins(total);
         self.bulk = total > CHUNK;
         let frame = if self.bulk { self.large(total).await? } else { self.small(total).await? };
@@ -110,13 +105,6 @@ impl FrameReader {
             }
         }
         std::future::pending().await
-    }
-
-    fn check(&self, declared: i32) -> Result<usize, FrameError> {
-        match usize::try_from(declared) {
-            Ok(length) if (SHORTEST_HEADER..=self.largest).contains(&length) => Ok(length),
-            _ => Err(FrameError::Length { declared, limit: self.largest }),
-        }
     }
 
     async fn small(&mut self, total: usize) -> Result<Frame, FrameError> {
@@ -190,25 +178,6 @@ impl FrameReader {
 impl fmt::Debug for FrameReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameReader").field("buffered", &self.chunk.len()).finish_non_exhaustive()
-    }
-}
-
-/// The part of a request header that stands at the same place in all versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HeaderStart {
-    pub(super) api_key: i16,
-    pub(super) api_version: i16,
-    pub(super) correlation_id: i32,
-}
-
-impl HeaderStart {
-    /// Takes it off `bytes`, which hold a header at least.
-    pub(super) fn take(bytes: &mut Bytes) -> HeaderStart {
-        HeaderStart {
-            api_key: bytes.get_i16(),
-            api_version: bytes.get_i16(),
-            correlation_id: bytes.get_i32(),
-        }
     }
 }
 

@@ -32,7 +32,7 @@ use self::{
     budget::Budget, buffers::BufferPool, complaints::Complaints, connection::Shared, listener::Acceptor,
     watch::Patience,
 };
-use crate::api::Service;
+use crate::{api::Service, config::BrokerConfig};
 
 /// A listener to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct ListenerOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerOptions {
     /// `socket.request.max.bytes`.
-    pub request_max_bytes: usize,
+    pub request_max_bytes: i32,
     /// `queued.max.request.bytes`; unlike Kafka's, always finite.
     pub queued_max_request_bytes: u64,
     /// `connections.max.idle.ms`.
@@ -63,12 +63,25 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
-            request_max_bytes: 100 << 20,
+            request_max_bytes: gracchus_core::frame::REQUEST_MAX_BYTES,
             queued_max_request_bytes: 512 << 20,
             max_idle: Duration::from_secs(600),
             max_connections: usize::MAX,
             stall_timeout: Duration::from_secs(10),
             pooled_bytes: 128 << 20,
+        }
+    }
+}
+
+impl ServerOptions {
+    /// The limits that `config` sets.
+    pub fn new(config: &BrokerConfig) -> Self {
+        Self {
+            request_max_bytes: i32::try_from(config.socket_request_max_bytes).unwrap_or(i32::MAX),
+            queued_max_request_bytes: config.queued_max_request_bytes,
+            max_idle: config.connections_max_idle.unwrap_or(Duration::MAX),
+            max_connections: config.max_connections,
+            ..Self::default()
         }
     }
 }

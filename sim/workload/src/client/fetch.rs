@@ -115,7 +115,7 @@ impl Fetcher {
             self.forget_session();
         }
         let sessions = self.wants_session && version >= 7;
-        let request = self.request(version, sessions, positions);
+        let request = self.request(sessions, positions);
         let (session_id, session_epoch) = (request.session_id, request.session_epoch);
         let timeout = link.request_timeout() + self.limits.max_wait;
         let sent = connection.send(&request, version, timeout, true);
@@ -149,7 +149,7 @@ impl Fetcher {
         self.session = Session::default();
     }
 
-    fn request(&self, version: i16, sessions: bool, positions: &[Position]) -> FetchRequest {
+    fn request(&self, sessions: bool, positions: &[Position]) -> FetchRequest {
         let incremental = sessions && self.session.id != 0;
         let told =
             |position: &Position| self.session.told.get(&(position.topic.name.clone(), position.partition));
@@ -189,7 +189,7 @@ impl Fetcher {
             .with_topics(topics)
             .with_forgotten_topics_data(if incremental { self.forgotten(positions) } else { Vec::new() })
             .with_rack_id(StrBytes::default())
-            .with_replica_id(if version <= 14 { (-1).into() } else { Default::default() })
+            .with_replica_id((-1).into())
     }
 
     fn forgotten(&self, positions: &[Position]) -> Vec<ForgottenTopic> {

@@ -42,7 +42,7 @@ pub(crate) async fn churn(mut context: Context, plan: ChurnPlan) {
 
 async fn make_and_fill(context: &mut Context, plan: &ChurnPlan, index: usize) -> (TopicPlan, Topic) {
     let described = TopicPlan {
-        name: format!("churn-{}-{index}", context.number),
+        name: format!("churn-{:04x}-{index}", context.random.random::<u16>()),
         partitions: plan.partitions.draw(&mut context.random).max(1) as i32,
         replication_factor: -1,
         configs: BTreeMap::new(),
