@@ -53,6 +53,8 @@ macro_rules! with_request {
     };
 }
 
+mod live;
+
 fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
 }
