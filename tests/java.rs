@@ -128,6 +128,7 @@ fn the_log_dumper_agrees_with_the_clients() {
     fs::write(&file, round_trip_lines().join("\n")).expect("writes");
     for round in 0..4 {
         let mut client = broker.connect();
+        client.wait_for_leaders("dumped", 2).expect("leads");
         for number in 0..400 {
             let text =
                 |part: i32| format!("round {round} record {number}.{part} {}", "d".repeat(number as usize));
@@ -142,6 +143,7 @@ fn the_log_dumper_agrees_with_the_clients() {
         broker.start_again();
     }
     let mut client = broker.connect();
+    client.wait_for_leaders("dumped", 2).expect("leads");
     let expected: Vec<Vec<Record>> =
         (0..2).map(|partition| client.read_partition("dumped", partition).expect("reads")).collect();
     // A clean stop writes indexes and snapshots whole; what the dumper sees has still been through four kills.

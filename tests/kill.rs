@@ -82,6 +82,7 @@ fn every_acknowledged_record_survives() {
         let start = Instant::now();
         broker.start_again();
         println!("round {round}: {in_flight} produces in flight, serving again after {:?}", start.elapsed());
+        broker.connect().wait_for_leaders(TOPIC, CONNECTIONS * PARTITIONS_EACH).expect("leads");
         check(&ledger, &broker, &mut checked);
     }
     // All over again: a later kill must not have touched what an earlier one left.

@@ -59,6 +59,7 @@ fn a_signal_stops_it_cleanly() {
         assert!(status.success(), "{signal:?} is no failure: {status}\n{}", broker.log_tail());
         drop(idle);
         broker.start_again();
+        broker.connect().wait_for_leaders("kept", 2).expect("leads");
         let records = broker.connect().read_partition("kept", 0).expect("reads");
         let values: Vec<_> = records.iter().map(|record| record.value.clone().expect("a value")).collect();
         let expected: Vec<_> = (0..=round).map(|round| format!("round {round}")).collect();

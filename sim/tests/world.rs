@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use gracchus_env::{Connection, Env, FileRange, Op, Open, Piece};
+use gracchus_env::{Connection, Env, FileRange, Op, Open, Piece, contract};
 use gracchus_sim::world::{self, Machine, NodeId, World, WorldPlan};
 
 const A: NodeId = NodeId(0);
@@ -28,6 +28,37 @@ fn two<T: Send + 'static>(
 }
 
 fn nothing(_: &mut WorldPlan) {}
+
+/// The same promises that production's Env keeps.
+#[test]
+fn the_contract_of_env_holds() {
+    for seed in 0..5 {
+        let broken = two(seed, nothing, async |world| {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            world.start(A, |env| async move {
+                let made = env.disk().submit(vec![Op::CreateDir { path: "/contract".into() }]).await;
+                made.expect("creates");
+                contract::run(env.clone(), "/contract".into(), "a".to_owned(), "b:9092".to_owned()).await;
+                env.disk().submit(vec![Op::CreateDir { path: "/full".into() }]).await.expect("creates");
+                let _ = sender.send(env);
+                std::future::pending::<()>().await;
+            });
+            tokio::select! {
+                biased;
+                () = world.violated() => {}
+                env = receiver => {
+                    let env = env.expect("the contract runs to its end");
+                    let room = 1 << 20;
+                    let used = world.disk_used(A);
+                    world.disk_faults(A, |faults| faults.quota = Some(used + room));
+                    contract::full_disk(env, "/full".into(), room).await;
+                }
+            }
+            world.violations()
+        });
+        assert!(broken.is_empty(), "seed {seed}: {broken:?}");
+    }
+}
 
 /// Runs `main` as the process of `node` and hands back what it returns.
 async fn on<T: Send + 'static, F: Future<Output = T> + Send + 'static>(

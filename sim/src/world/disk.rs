@@ -55,17 +55,19 @@ impl Default for DiskProfile {
     }
 }
 
-/// What is wrong with a disk at the moment. Probabilities are per step.
+/// What is wrong with a disk at the moment.
 #[derive(Debug, Clone, Default)]
 pub struct DiskFaults {
-    /// Reads fail with EIO.
-    pub read_error: f64,
-    /// Writes fail with EIO, perhaps half done.
-    pub write_error: f64,
-    /// Syncs fail with EIO, and what they covered may be dropped.
-    pub sync_error: f64,
-    /// Every step takes so many times as long.
-    pub slowness: u64,
+    /// So many reads fail with EIO.
+    pub fail_reads: u64,
+    /// So many writes, cuts and name changes fail with EIO; a write perhaps half done.
+    pub fail_writes: u64,
+    /// So many syncs fail with EIO, and what they covered may be dropped.
+    pub fail_syncs: u64,
+    /// Every step takes so much longer, in microseconds.
+    pub delay_us: u64,
+    /// Syncs take so much longer besides.
+    pub sync_delay_us: u64,
     /// The disk is full once it holds so many bytes.
     pub quota: Option<u64>,
 }
@@ -208,12 +210,16 @@ impl NodeDisk {
         Ok(())
     }
 
-    fn fails(&mut self, probability: f64, random: &mut SmallRng) -> io::Result<()> {
-        if probability > 0.0 && random.random_bool(probability.min(1.0)) {
-            self.report.errors += 1;
-            return Err(input_output_error());
+    /// EIO if one of `left` planned failures is due.
+    fn fail(&mut self, left: impl FnOnce(&mut DiskFaults) -> &mut u64) -> io::Result<()> {
+        let left = left(&mut self.faults);
+        if *left == 0 {
+            return Ok(());
         }
-        Ok(())
+        *left -= 1;
+        self.report.errors += 1;
+        // EIO, as a real kernel numbers it.
+        Err(io::Error::from_raw_os_error(5))
     }
 }
 
@@ -231,11 +237,6 @@ fn survival(whole: u32, random: &mut SmallRng) -> Survival {
             _ => Survival::Each(0.9),
         },
     }
-}
-
-fn input_output_error() -> io::Error {
-    // EIO, as a real kernel numbers it.
-    io::Error::from_raw_os_error(5)
 }
 
 fn dead() -> io::Error {
@@ -260,8 +261,8 @@ impl SimDisk {
 
     /// How long a step takes whose usual bounds are given in microseconds.
     fn duration(&self, low: u64, high: u64) -> u64 {
-        let slowness = self.with(|disk| disk.faults.slowness.max(1));
-        lock(&self.world.chronicle).between(low * 1_000, high * 1_000) * slowness
+        let delay = self.with(|disk| disk.faults.delay_us);
+        lock(&self.world.chronicle).between(low * 1_000, high * 1_000) + delay * 1_000
     }
 
     /// Runs `action` after `delay` unless the process is dead by then, and hands back what it says.
@@ -417,10 +418,10 @@ impl Submission {
                 return;
             }
         };
-        let (write, (sync_low, sync_high)) =
-            self.disk.with(|disk| (disk.profile.write_us, disk.profile.sync_us));
+        let (write, (sync_low, sync_high), extra) =
+            self.disk.with(|disk| (disk.profile.write_us, disk.profile.sync_us, disk.faults.sync_delay_us));
         let delay = match &op {
-            Op::Sync { .. } | Op::SyncDir { .. } => self.disk.duration(sync_low, sync_high),
+            Op::Sync { .. } | Op::SyncDir { .. } => self.disk.duration(sync_low + extra, sync_high + extra),
             _ => self.disk.duration(1, write),
         };
         let world = self.disk.world.clone();
@@ -490,9 +491,8 @@ impl Submission {
         self.disk.world.note(Mark::Disk, WRITE << 56 | file.inode.number, offset);
         self.disk.world.note(Mark::Disk, length as u64, u64::from(digest));
         let more = (offset + length as u64).saturating_sub(lock(&file.inode.content).length());
-        let random = &mut self.random;
         let (verdict, write_back) = self.disk.with(|disk| {
-            let verdict = disk.room(more).and_then(|()| disk.fails(disk.faults.write_error, random));
+            let verdict = disk.room(more).and_then(|()| disk.fail(|faults| &mut faults.fail_writes));
             (verdict, disk.profile.write_back)
         });
         if let Err(error) = verdict {
@@ -523,8 +523,7 @@ impl Submission {
     fn sync(&mut self, file: &SimFile, begun: Begun) -> io::Result<()> {
         let Begun::File(covers) = begun else { return Ok(()) };
         self.disk.world.note(Mark::Disk, SYNC << 56 | file.inode.number, covers);
-        let random = &mut self.random;
-        let verdict = self.disk.with(|disk| disk.fails(disk.faults.sync_error, random));
+        let verdict = self.disk.with(|disk| disk.fail(|faults| &mut faults.fail_syncs));
         let mut content = lock(&file.inode.content);
         match verdict {
             Ok(()) => content.sync_end(covers),
@@ -538,9 +537,8 @@ impl Submission {
     fn sync_directory(&mut self, begun: Begun) -> io::Result<()> {
         let Begun::Directory(covers) = begun else { return Ok(()) };
         self.disk.world.note(Mark::Disk, SYNC << 56 | NAME, covers.0);
-        let random = &mut self.random;
         self.disk.with(|disk| {
-            disk.fails(disk.faults.sync_error, random)?;
+            disk.fail(|faults| &mut faults.fail_syncs)?;
             disk.names.sync_end(covers);
             disk.report.syncs += 1;
             Ok(())
@@ -549,11 +547,10 @@ impl Submission {
 
     fn truncate(&mut self, file: &SimFile, length: u64) -> io::Result<()> {
         self.disk.world.note(Mark::Disk, NAME << 56 | file.inode.number, length);
-        let random = &mut self.random;
         let old = lock(&file.inode.content).length();
         self.disk.with(|disk| {
             disk.room(length.saturating_sub(old))?;
-            disk.fails(disk.faults.write_error, random)
+            disk.fail(|faults| &mut faults.fail_writes)
         })?;
         self.disk.with(|disk| disk.report.cuts += u64::from(file.segment && length < old));
         lock(&file.inode.content).set_length(length);
@@ -562,10 +559,9 @@ impl Submission {
 
     fn allocate(&mut self, file: &SimFile, length: u64) -> io::Result<()> {
         let old = lock(&file.inode.content).length();
-        let random = &mut self.random;
         self.disk.with(|disk| {
             disk.room(length.saturating_sub(old))?;
-            disk.fails(disk.faults.write_error, random)
+            disk.fail(|faults| &mut faults.fail_writes)
         })?;
         lock(&file.inode.content).zero(length);
         Ok(())
@@ -577,9 +573,8 @@ impl Submission {
             NAME,
             u64::from(crc32c::crc32c(path.as_os_str().as_encoded_bytes())),
         );
-        let random = &mut self.random;
         self.disk.with(|disk| {
-            disk.fails(disk.faults.write_error, random)?;
+            disk.fail(|faults| &mut faults.fail_writes)?;
             change(&mut disk.names)
         })
     }
@@ -623,14 +618,13 @@ impl File for SimFile {
         let inode = self.inode.clone();
         self.disk.later(delay, move |disk| {
             disk.world.note(Mark::Disk, READ << 56 | inode.number, offset);
-            let mut random = disk.world.random();
-            disk.with(|disk| disk.fails(disk.faults.read_error, &mut random))?;
+            disk.with(|disk| disk.fail(|faults| &mut faults.fail_reads))?;
             Ok(Bytes::copy_from_slice(lock(&inode.content).read(offset, length)))
         })
     }
 
     fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
-        let (cached, broken) = self.disk.with(|disk| (disk.profile.cached, disk.faults.read_error > 0.0));
+        let (cached, broken) = self.disk.with(|disk| (disk.profile.cached, disk.faults.fail_reads > 0));
         if self.check().is_err() || broken || !lock(&self.disk.world.chronicle).chance(cached) {
             return None;
         }

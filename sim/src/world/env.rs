@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
@@ -21,8 +21,8 @@ use super::{
 };
 
 /// One process's view of the world.
-#[derive(Clone)]
 pub struct SimEnv {
+    this: Weak<SimEnv>,
     world: Arc<World>,
     process: Arc<Process>,
     disk: SimDisk,
@@ -31,7 +31,7 @@ pub struct SimEnv {
 impl SimEnv {
     pub(crate) fn new(world: Arc<World>, process: Arc<Process>) -> Arc<Self> {
         let disk = SimDisk::new(world.clone(), process.clone());
-        Arc::new(Self { world, process, disk })
+        Arc::new_cyclic(|this| Self { this: this.clone(), world, process, disk })
     }
 
     /// The process whose view this is.
@@ -65,7 +65,7 @@ impl Env for SimEnv {
     }
 
     fn spawn_boxed(&self, name: &'static str, task: BoxFuture<'static, ()>) -> Task {
-        let env: Arc<dyn Env> = Arc::new(self.clone());
+        let env: Arc<dyn Env> = self.this.upgrade().expect("it exists only inside its Arc");
         process::spawn(&self.world, &self.process, name, Box::pin(in_scope(env, task)))
     }
 

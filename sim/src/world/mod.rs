@@ -96,7 +96,7 @@ pub(crate) struct Node {
     process: Mutex<Option<Arc<Process>>>,
 }
 
-type StepHook = Box<dyn FnMut(&Arc<Process>) + Send>;
+type StepHook = Box<dyn FnMut(&Arc<Process>, &'static str) + Send>;
 
 /// See the module.
 pub struct World {
@@ -229,9 +229,14 @@ impl World {
         }
     }
 
-    /// Calls `hook` after every poll of every task.
-    pub fn after_each_step(&self, hook: impl FnMut(&Arc<Process>) + Send + 'static) {
+    /// Calls `hook` with process and task name after every poll of every task.
+    pub fn after_each_step(&self, hook: impl FnMut(&Arc<Process>, &'static str) + Send + 'static) {
         *lock(&self.hook) = Some(Box::new(hook));
+    }
+
+    /// Runs `task` beside the world: part of the runner, on no machine, polled like any other.
+    pub fn spawn_runner(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.execute(task);
     }
 
     /// Waits for `duration` of virtual time; for the runner, which has no machine.
@@ -266,7 +271,8 @@ impl World {
         lock(&self.node(node).process).clone().filter(|process| process.alive())
     }
 
-    /// Starts a process on `node`, switching the machine on if needed, with `main` as its first task.
+    /// Starts a process on `node`, switching the machine on if needed, with `main` as its first task; the process
+    /// ends with it.
     ///
     /// # Panics
     /// When a process runs there.
@@ -280,7 +286,12 @@ impl World {
         *lock(&self.node(node).process) = Some(process.clone());
         lock(&self.network).power_on(node);
         let env: Arc<dyn Env> = SimEnv::new(self.clone(), process.clone());
-        let task = in_scope(env.clone(), main(env));
+        let main = main(env.clone());
+        let (world, own) = (self.clone(), process.clone());
+        let task = in_scope(env, async move {
+            main.await;
+            world.kill(&own);
+        });
         process::spawn(self, &process, "main", Box::pin(task));
         process
     }
@@ -352,6 +363,11 @@ impl World {
         change(lock(&self.network).link(from, to));
     }
 
+    /// Resets every connection that the machine has.
+    pub fn reset_connections(self: &Arc<Self>, node: NodeId) {
+        network::reset_all(self, node);
+    }
+
     /// Sets the wall clock of `node` forward or back.
     pub fn clock_jump(&self, node: NodeId, by: Duration, forward: bool) {
         lock(&self.node(node).clock).jump(by, forward);
@@ -400,9 +416,9 @@ impl World {
         chronicle.note(Mark::Poll, process.id << 32 | task, now);
     }
 
-    fn end_step(&self, process: &Arc<Process>) {
+    fn end_step(&self, process: &Arc<Process>, task: &'static str) {
         if let Some(hook) = lock(&self.hook).as_mut() {
-            hook(process);
+            hook(process, task);
         }
     }
 

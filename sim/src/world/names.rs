@@ -222,15 +222,15 @@ impl Names {
     }
 
     fn make_durable(&mut self, change: Change) {
-        if let Some((directory, name)) = change.remove {
-            if let Some(directory) = self.directories.get_mut(&directory) {
-                directory.durable.remove(&name);
-            }
+        if let Some((directory, name)) = change.remove
+            && let Some(directory) = self.directories.get_mut(&directory)
+        {
+            directory.durable.remove(&name);
         }
-        if let Some((directory, name, entry)) = change.insert {
-            if let Some(directory) = self.directories.get_mut(&directory) {
-                directory.durable.insert(name, entry);
-            }
+        if let Some((directory, name, entry)) = change.insert
+            && let Some(directory) = self.directories.get_mut(&directory)
+        {
+            directory.durable.insert(name, entry);
         }
     }
 

@@ -209,12 +209,12 @@ impl Network {
         // Ten gigabits a second: 0.8 ns a byte.
         let mut delay = chronicle.between(low * 1_000, high * 1_000) + bytes as u64 * 4 / 5;
         delay += chronicle.between(0, faults.delay_us * 1_000);
-        if let Some((least, until)) = faults.hold {
-            if bytes >= least {
-                faults.hold = None;
-                if let Some(socket) = self.sockets.get_mut(&socket) {
-                    socket.held_until = until;
-                }
+        if let Some((least, until)) = faults.hold
+            && bytes >= least
+        {
+            faults.hold = None;
+            if let Some(socket) = self.sockets.get_mut(&socket) {
+                socket.held_until = until;
             }
         }
         drop(chronicle);
@@ -305,6 +305,19 @@ pub(crate) fn close_process(world: &Arc<World>, process: &Arc<Process>) {
             network.sockets.iter().filter(|(_, socket)| own(socket)).map(|(id, _)| *id).collect();
         for id in sockets {
             network.close(world, id, queued.contains(&id));
+        }
+    });
+}
+
+/// Every connection of the machine is reset.
+pub(crate) fn reset_all(world: &Arc<World>, node: NodeId) {
+    with(world, |network| {
+        let own = |socket: &Socket| socket.node == node;
+        let sockets: Vec<SocketId> =
+            network.sockets.iter().filter(|(_, socket)| own(socket)).map(|(id, _)| *id).collect();
+        for id in sockets {
+            network.send(world, id, Segment::Reset);
+            network.receive(world, id, 0, Segment::Reset);
         }
     });
 }

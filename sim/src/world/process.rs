@@ -198,12 +198,12 @@ impl Future for Step {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         match polled {
             Ok(Poll::Pending) => {
-                step.world.end_step(&step.process);
+                step.world.end_step(&step.process, step.name);
                 Poll::Pending
             }
             Ok(Poll::Ready(())) => {
                 step.end();
-                step.world.end_step(&step.process);
+                step.world.end_step(&step.process, step.name);
                 Poll::Ready(())
             }
             Err(panic) => {
@@ -222,10 +222,10 @@ impl Step {
             lock(&self.process.tasks).alive.remove(&self.id);
         }
         let future = self.future.take();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
-            if self.process.alive() {
-                self.world.panicked(&self.process, self.name, &message_of(&*panic));
-            }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future)))
+            && self.process.alive()
+        {
+            self.world.panicked(&self.process, self.name, &message_of(&*panic));
         }
     }
 }

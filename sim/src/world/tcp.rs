@@ -425,10 +425,8 @@ impl Network {
         for waker in &mut wakers {
             self.wake(waker);
         }
-        if half_open {
-            if let Some(listening) = self.hosts[node.0].listening.get_mut(&port) {
-                listening.half_open = listening.half_open.saturating_sub(1);
-            }
+        if half_open && let Some(listening) = self.hosts[node.0].listening.get_mut(&port) {
+            listening.half_open = listening.half_open.saturating_sub(1);
         }
         if closed || half_open {
             self.sockets.remove(&id);
@@ -802,9 +800,6 @@ impl WriteHalf for SimWriter {
 
 impl Drop for SimWriter {
     fn drop(&mut self) {
-        with(&self.world, |network| {
-            network.finish(&self.world, self.id);
-            network.drop_half(&self.world, self.id);
-        });
+        with(&self.world, |network| network.drop_half(&self.world, self.id));
     }
 }
