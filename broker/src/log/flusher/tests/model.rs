@@ -47,6 +47,8 @@ struct Log {
     segments: BTreeMap<i64, Vec<u64>>,
     /// Everything below was acknowledged.
     acknowledged: i64,
+    /// The power failed since the log was last made to fit.
+    lost_power: bool,
     /// A cut that was begun and may have happened.
     cutting: Option<i64>,
     /// Words that a completed cut took away. They must never be seen again.
@@ -140,6 +142,7 @@ impl Story {
             durable: *durable,
             segments: BTreeMap::from([(0, Vec::new())]),
             acknowledged: 0,
+            lost_power: false,
             cutting: None,
             void: BTreeSet::new(),
         };
@@ -290,22 +293,28 @@ impl Story {
         LogDirectory::open(self.world.env(), DIRECTORY.into(), options).await.expect("the directory opens")
     }
 
+    /// See [`World::lose_power`].
+    pub(super) fn lose_power(&self) {
+        self.world.lose_power();
+        self.logs().iter_mut().for_each(|log| log.lost_power = true);
+    }
+
     /// Checks what the journal has left, then makes the logs fit it as recovery does.
-    pub(super) async fn recover(&self, directory: &LogDirectory, lost_power: bool) {
+    pub(super) async fn recover(&self, directory: &LogDirectory) {
         for number in 0..self.log_count() {
             let point = directory.recovery_point(&self.id(number)).map_or(0, |point| point.0);
-            let found = self.check(number, point, lost_power);
+            let found = self.check(number, point);
             self.cut(directory, number, found).await.expect("the disk works");
-            self.with(number, |log| log.acknowledged = found);
+            self.with(number, |log| (log.acknowledged, log.lost_power) = (found, false));
         }
     }
 
     /// What is found must hold what was acknowledged, and nothing that was cut. Returns where it ends.
-    fn check(&self, number: usize, point: i64, lost_power: bool) -> i64 {
+    fn check(&self, number: usize, point: i64) -> i64 {
         let logs = self.logs();
         let log = &logs[number];
         let found = log.found(&self.world);
-        let promised = if log.durable || !lost_power { log.acknowledged } else { 0 };
+        let promised = if log.durable || !log.lost_power { log.acknowledged } else { 0 };
         let promised = log.cutting.map_or(promised, |cut| promised.min(cut));
         assert!(found >= promised, "log {number}: {promised} words acknowledged, {found} found");
         assert!(found >= point, "log {number}: recovery point {point}, but only {found} words found");

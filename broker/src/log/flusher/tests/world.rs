@@ -269,6 +269,13 @@ impl World {
         inode.kept = inode.now.clone();
     }
 
+    /// Removes a file behind everybody's back.
+    pub(super) fn remove(&self, path: &Path) {
+        let names = &mut self.state().names;
+        names.now.remove(path);
+        names.kept.remove(path);
+    }
+
     /// The paths below `directory`.
     pub(super) fn paths(&self, directory: &Path) -> Vec<PathBuf> {
         self.state().names.now.keys().filter(|path| path.starts_with(directory)).cloned().collect()
