@@ -96,7 +96,7 @@ impl Drop for Flag<'_> {
 pub(super) struct Patience {
     /// `connections.max.idle.ms`: nothing asked and nothing owed, or an answer that the peer does not read.
     pub(super) idle: Duration,
-    /// In the middle of a request: no byte for this long.
+    /// In the middle of a request: no byte for this long; a fifth of it when others wait for memory.
     pub(super) stalled: Duration,
     /// In the middle of a request, when others wait for memory: this long in all, and a second more per MiB.
     pub(super) slow: Duration,
@@ -137,7 +137,8 @@ impl Seen {
         }
         let quiet = now.since(self.progress_at);
         let slow = patience.slow + Duration::from_secs((receiving >> 20) as u64);
-        if receiving > 0 && quiet >= patience.stalled {
+        let stalled = if memory_is_short { patience.stalled / 5 } else { patience.stalled };
+        if receiving > 0 && quiet >= stalled {
             return Some("it stalled in the middle of a request");
         }
         if receiving > 0 && memory_is_short && now.since(self.frames_at) >= slow {
