@@ -112,3 +112,21 @@ impl Drop for Waiting<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_requests_do_not_keep_small_ones_out() {
+        let budget = Budget::new(4 << 20);
+        let large = budget.take(3 << 20).await;
+        assert!(budget.try_take(1 << 20).is_none());
+        let small: Vec<Charge> = (0..16).map(|_| budget.try_take(SMALL).expect("its own quarter")).collect();
+        assert!(budget.try_take(1).is_none(), "which is full now");
+        drop(large);
+        assert!(budget.try_take(1 << 20).is_some());
+        drop(small);
+        assert_eq!(budget.available(), 4 << 20);
+    }
+}

@@ -157,3 +157,61 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        idle: Duration::from_secs(600),
+        stalled: Duration::from_secs(10),
+        slow: Duration::from_secs(30),
+    };
+
+    fn at(second: u64) -> Instant {
+        Instant::from_nanos(second * 1_000_000_000)
+    }
+
+    /// Looks once a second from 1 on while `step` does something; the first second with a reason to close.
+    fn closed_at(watch: &Watch, until: u64, short: bool, step: impl Fn(u64)) -> Option<u64> {
+        let mut seen = Seen::new(at(0));
+        (1..=until).find(|second| {
+            step(*second);
+            seen.look(watch, at(*second), &PATIENCE, short).is_some()
+        })
+    }
+
+    #[test]
+    fn a_stalled_request_is_cut_off_sooner_when_memory_is_short() {
+        let watch = Watch::default();
+        watch.frame_begins(1 << 20);
+        assert_eq!(closed_at(&watch, 100, false, |_| {}), Some(10));
+        assert_eq!(closed_at(&watch, 100, true, |_| {}), Some(2));
+    }
+
+    #[test]
+    fn a_trickle_is_cut_off_only_when_memory_is_short() {
+        let watch = Watch::default();
+        watch.frame_begins(20 << 20);
+        let trickle = |_| watch.progress();
+        assert_eq!(closed_at(&watch, 1000, false, trickle), None);
+        assert_eq!(closed_at(&watch, 1000, true, trickle), Some(50));
+    }
+
+    #[test]
+    fn waiting_for_memory_or_for_an_answer_is_nobodys_fault() {
+        let watch = Watch::default();
+        watch.frame_begins(20 << 20);
+        let waiting = watch.waits_for_memory();
+        assert_eq!(closed_at(&watch, 1000, true, |_| {}), None);
+        drop(waiting);
+        watch.frame_ends();
+        watch.started();
+        assert_eq!(closed_at(&watch, 1000, true, |_| {}), None);
+        let writing = watch.writing();
+        assert_eq!(closed_at(&watch, 1000, true, |_| {}), Some(600), "unless it does not take the answer");
+        drop(writing);
+        watch.answered(1);
+        assert_eq!(closed_at(&watch, 1000, false, |_| {}), Some(601));
+    }
+}
