@@ -149,7 +149,8 @@ pub(super) fn spoken(error: ResponseError, knows_storage_errors: bool) -> Respon
 pub(super) fn message(mut message: String) -> StrBytes {
     const MOST: usize = 2000;
     if message.len() > MOST {
-        message.truncate(message.floor_char_boundary(MOST));
+        let end = (0..=MOST).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
         message.push('…');
     }
     StrBytes::from_string(message)
