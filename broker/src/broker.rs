@@ -299,3 +299,6 @@ fn advertised(config: &BrokerConfig, bound: &[(Endpoint, SocketAddr)]) -> Vec<Br
     };
     config.advertised_listeners.iter().map(advertise).collect()
 }
+
+#[cfg(test)]
+mod tests;
