@@ -122,7 +122,7 @@ fn the_log_dumper_agrees_with_the_clients() {
     let Some(java) = Java::find("Kafka's DumpLogSegments") else { return };
     let scratch = Scratch::new("java-dump");
     let mut broker = Broker::start(scratch.path(), Options::default());
-    let configs = [("segment.bytes", "1048576"), ("index.interval.bytes", "1024")];
+    let configs = [("segment.bytes", "131072"), ("index.interval.bytes", "512")];
     broker.connect().create_topic("dumped", 2, &configs).expect("creates");
     let file = scratch.path().join("records");
     fs::write(&file, round_trip_lines().join("\n")).expect("writes");
