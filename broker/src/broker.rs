@@ -157,7 +157,7 @@ impl Broker {
     pub fn probe(&self) -> BrokerProbe {
         let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());
         BrokerProbe {
-            partitions: Vec::new(),
+            partitions: self.replicas.probe(),
             offline: offline.map(|directory| directory.path().to_owned()).collect(),
         }
     }
