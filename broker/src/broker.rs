@@ -33,6 +33,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Another broker runs on it.
+    #[error("log directory {path} is in use: another process holds its lock", path = .0.display())]
+    InUse(PathBuf),
     /// A log directory cannot be used.
     #[error("log directory {path}: {error}", path = path.display())]
     Directory {
@@ -237,7 +240,10 @@ async fn open_directory(
     let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
     let open = LogDirectory::open(env.clone(), path.to_owned(), options);
     let opened = announced(env, format_args!("opening log directory {}", path.display()), open).await;
-    opened.map_err(|error| StartError::Directory { path: path.to_owned(), error })
+    opened.map_err(|error| match error {
+        log::OpenError::Locked(path) => StartError::InUse(path),
+        error => StartError::Directory { path: path.to_owned(), error },
+    })
 }
 
 async fn start_controller(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Arc<Controller>, StartError> {
