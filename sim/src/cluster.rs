@@ -225,7 +225,11 @@ impl Operator {
             let order = tokio::select! {
                 biased;
                 () = running.process.ended() => return self.draw(100, 400),
-                order = orders.recv() => order,
+                order = orders.recv() => match order {
+                    Some(order) => Some(order),
+                    // The run is over.
+                    None => return Duration::MAX,
+                },
                 () = self.world.pass(ROUND) => self.look_after(running),
             };
             match order {
@@ -306,7 +310,8 @@ impl Operator {
                     return down;
                 }
                 order = orders.recv() => match order {
-                    None | Some(Order::Stop(_)) => {}
+                    None => return Duration::MAX,
+                    Some(Order::Stop(_)) => {}
                     Some(order) => {
                         let other = self.fell(&running.process, order);
                         return if down == Duration::MAX { down } else { other };

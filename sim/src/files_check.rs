@@ -91,10 +91,12 @@ pub(crate) fn after_clean_stop(world: &World, node: NodeId, healthy: bool) {
     }
     for (directory, files) in partitions {
         let inside = directory.strip_prefix(DATA).is_some_and(|rest| rest.matches('/').count() == 1);
-        if inside && files.contains_key("partition.metadata") && !directory.ends_with("-delete") {
-            if let Err(problem) = check_partition(&files) {
-                world.violate(LAW, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
-            }
+        if inside
+            && files.contains_key("partition.metadata")
+            && !directory.ends_with("-delete")
+            && let Err(problem) = check_partition(&files)
+        {
+            world.violate(LAW, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
         }
     }
 }
@@ -229,7 +231,7 @@ fn check_time_index(name: &str, bytes: &[u8], base: i64, batches: &[Batch]) -> C
 
 /// Whole entries; the zeros of space allocated ahead are none.
 fn entries<'a>(name: &str, bytes: &'a [u8], size: usize) -> Checked<Vec<&'a [u8]>> {
-    if bytes.len() % size != 0 {
+    if !bytes.len().is_multiple_of(size) {
         return Err(format!("{name}: {} bytes are no whole number of entries", bytes.len()));
     }
     let mut entries: Vec<&[u8]> = bytes.chunks(size).collect();

@@ -1,1 +1,1 @@
-//! placeholder
+//! Planted bugs: see the verb `mutants`.

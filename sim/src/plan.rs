@@ -6,16 +6,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use gracchus::{
-    config::{BrokerConfig, Settings},
-    log::{DirectoryOptions, JournalOptions},
-};
+use gracchus::config::{BrokerConfig, Settings};
 use gracchus_workload::{
     WorkloadPlan,
     plan::DrawLimits,
     scenario::{Expectation, Scenario},
 };
-use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -57,7 +54,7 @@ pub enum Ending {
     PowerLoss,
 }
 
-/// See [`DirectoryOptions`] and [`BrokerConfig::metadata_snapshot_interval`]; small, so that a minute takes every path.
+/// See the broker's `DirectoryOptions` and [`BrokerConfig::metadata_snapshot_interval`]; small, so that a minute takes every path.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Knobs {
     journal_part_bytes: u64,
@@ -254,23 +251,19 @@ impl Knobs {
 
     fn apply(&self, config: &mut BrokerConfig) {
         config.metadata_snapshot_interval = self.metadata_snapshot_interval;
-        config.directory = DirectoryOptions {
-            journal: JournalOptions {
-                part_bytes: self.journal_part_bytes,
-                min_parts: self.journal_min_parts,
-                max_parts: self.journal_max_parts,
-                alignment: self.journal_alignment,
-            },
-            in_place_bytes: self.in_place_bytes,
-            group_bytes: self.group_bytes,
-            journal_in_flight: self.journal_in_flight,
-            in_place_in_flight: self.in_place_in_flight,
-            writeback_bytes: self.writeback_bytes,
-            dirty_bytes: self.dirty_bytes,
-            dirty_age: Duration::from_millis(self.dirty_age_ms),
-            open_files: self.open_files,
-            ..config.directory.clone()
-        };
+        let directory = &mut config.directory;
+        directory.journal.part_bytes = self.journal_part_bytes;
+        directory.journal.min_parts = self.journal_min_parts;
+        directory.journal.max_parts = self.journal_max_parts;
+        directory.journal.alignment = self.journal_alignment;
+        directory.in_place_bytes = self.in_place_bytes;
+        directory.group_bytes = self.group_bytes;
+        directory.journal_in_flight = self.journal_in_flight;
+        directory.in_place_in_flight = self.in_place_in_flight;
+        directory.writeback_bytes = self.writeback_bytes;
+        directory.dirty_bytes = self.dirty_bytes;
+        directory.dirty_age = Duration::from_millis(self.dirty_age_ms);
+        directory.open_files = self.open_files;
     }
 }
 
