@@ -239,7 +239,7 @@ async fn open_directory(
 ) -> Result<Arc<LogDirectory>, StartError> {
     let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
     let open = LogDirectory::open(env.clone(), path.to_owned(), options);
-    let opened = announced(env, format_args!("opening log directory {}", path.display()), open).await;
+    let opened = announced(env, format!("opening log directory {}", path.display()), open).await;
     opened.map_err(|error| match error {
         log::OpenError::Locked(path) => StartError::InUse(path),
         error => StartError::Directory { path: path.to_owned(), error },
