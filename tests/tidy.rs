@@ -1,1 +1,335 @@
-//! (being built)
+//! What the compiler does not check: who may use whom, where locks are, which calls go round the seam, what the pages
+//! name. A rule that is broken names the line; a list here that is longer than the truth fails too.
+#![allow(clippy::disallowed_methods, reason = "a test reads the sources")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use gracchus_tests::places::{rust_files, workspace};
+
+/// The shipped code.
+const SHIPPED: [&str; 3] = ["broker/core/src", "broker/env/src", "broker/src"];
+
+/// Files of shipped code that hold a lock, an atomic or another cell that threads share, and why that guards no protocol
+/// state. Everything else is owned by one task.
+const LOCKS: &[(&str, &str)] = &[
+    ("broker/env/src/contract/tasks.rs", "a check notices that a future was dropped"),
+    ("broker/env/src/tokio/disk.rs", "the error of a background write-back, kept for the next sync"),
+    ("broker/env/src/tokio/io_threads.rs", "the queue between runtime and I/O threads"),
+    ("broker/src/api/context.rs", "the name of the client's software, set once per connection"),
+    ("broker/src/api/services.rs", "fetch sessions: one short step without an await, nothing published"),
+    ("broker/src/controller/runtime.rs", "makes openraft's timers Sync; each has one user"),
+    ("broker/src/controller/state_machine.rs", "publishes the image, an immutable snapshot"),
+    ("broker/src/controller/store.rs", "publishes the raft log's entries, an immutable map, to its readers"),
+    ("broker/src/log/checkpoint.rs", "what the next checkpoint of a directory will say"),
+    (
+        "broker/src/log/directory/mod.rs",
+        "the summary of the last clean stop, taken entry by entry; the lock file",
+    ),
+    ("broker/src/log/files.rs", "the bounded cache of open handles"),
+    ("broker/src/log/segment.rs", "whether an index was found bad, which any reader may find"),
+    ("broker/src/replica/manager.rs", "the map from partition to its owner's queue"),
+    ("broker/src/replica/purgatory.rs", "who waits; woken under it, decided elsewhere"),
+    ("broker/src/server/budget.rs", "counts who waits for memory, for the log"),
+    ("broker/src/server/buffers.rs", "the pool of recycled receive buffers"),
+    ("broker/src/server/complaints.rs", "how often a complaint was made lately"),
+    ("broker/src/server/listener.rs", "numbers connections"),
+    ("broker/src/server/mod.rs", "numbers connections"),
+    ("broker/src/server/watch.rs", "when a connection last did something, for its idle timeout"),
+];
+
+const LOCK_WORDS: &[&str] = &[
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "ArcSwap",
+    "OnceLock",
+    "OnceCell",
+    "LazyLock",
+    "RefCell",
+    "AtomicBool",
+    "AtomicU8",
+    "AtomicU32",
+    "AtomicU64",
+    "AtomicUsize",
+    "AtomicI32",
+    "AtomicI64",
+    "thread_local!",
+    "static mut",
+];
+
+/// Calls that go round the seam. The lints of clippy.toml know the most usual ones by their full path; this list also
+/// finds whole modules.
+const AROUND_THE_SEAM: &[&str] = &[
+    "std::fs::",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::thread",
+    "std::time::Instant",
+    "SystemTime",
+    "std::process",
+    "tokio::time",
+    "tokio::net",
+    "tokio::fs",
+    "tokio::process",
+    "tokio::spawn",
+    "tokio::task::",
+    "tokio::runtime",
+    "Runtime::new",
+    "Instant::now()",
+    "Uuid::new_v4",
+    "Uuid::now_v7",
+    "rand::",
+    "getrandom",
+    "RandomState",
+];
+
+/// Files that may, and why.
+const MAY_GO_ROUND: &[(&str, &str)] = &[
+    ("broker/env/src/tokio/", "the production Env is where the real calls live"),
+    (
+        "broker/src/main.rs",
+        "the program makes the Env, waits for signals and reads the configuration before there is one",
+    ),
+    ("broker/src/cli.rs", "reads the configuration file before there is an Env"),
+];
+
+/// The lines of a file that are code and ship: no comments, nothing behind `#[cfg(test)]` at its end.
+fn shipped_lines(path: &Path) -> Vec<(usize, String)> {
+    let text = fs::read_to_string(path).expect("a source file");
+    let mut lines = Vec::new();
+    let mut test_next = false;
+    for (index, line) in text.lines().enumerate() {
+        let code = line.trim_start();
+        if test_next && code.starts_with("mod ") && code.ends_with('{') {
+            break;
+        }
+        test_next = code.starts_with("#[cfg(test)]") || (test_next && code.starts_with("#["));
+        if !code.starts_with("//") {
+            lines.push((index + 1, line.to_owned()));
+        }
+    }
+    lines
+}
+
+fn sources(folders: &[&str]) -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
+    folders.iter().for_each(|folder| rust_files(&workspace().join(folder), &mut files));
+    assert!(!files.is_empty());
+    files.into_iter().map(|path| (relative(&path), path)).collect()
+}
+
+/// Without files that hold nothing but tests.
+fn shipped() -> Vec<(String, PathBuf)> {
+    let is_test = |name: &str| name.ends_with("tests.rs") || name.contains("/tests/");
+    sources(&SHIPPED).into_iter().filter(|(name, _)| !is_test(name)).collect()
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(workspace()).expect("inside").to_string_lossy().into_owned()
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let inside = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let goes_on = inside(after) && word.ends_with(char::is_alphanumeric);
+        !(inside(before) || goes_on)
+    })
+}
+
+fn report(broken: Vec<String>, rule: &str) {
+    assert!(broken.is_empty(), "{rule}\n{}", broken.join("\n"));
+}
+
+#[test]
+fn crates_use_only_what_they_may() {
+    // What may be used, and nothing else.
+    let only: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        (
+            "gracchus-core",
+            &[
+                "bytes",
+                "crc32c",
+                "flate2",
+                "imbl",
+                "kafka-protocol",
+                "lz4_flex",
+                "serde",
+                "snap",
+                "thiserror",
+                "tracing",
+                "uuid",
+                "zstd",
+            ][..],
+        ),
+        ("gracchus-env", &["bytes", "futures-util", "rustix", "socket2", "tokio", "tracing"]),
+        ("gracchus-checker", &["serde", "serde_json", "thiserror"]),
+    ]);
+    // What must never be used.
+    let never: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("gracchus", &["madsim", "rand", "gracchus-checker", "gracchus-workload", "gracchus-sim"][..]),
+        ("gracchus-workload", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
+        ("gracchus-tests", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
+        ("gracchus-jepsen", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
+        ("gracchus-sim", &[]),
+    ]);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
+    let output = Command::new(cargo).current_dir(workspace()).args(arguments).output().expect("cargo runs");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo speaks JSON");
+    let mut broken = Vec::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("a name");
+        assert!(only.contains_key(name) || never.contains_key(name), "{name}: give this crate its rule");
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let used = dependency["name"].as_str().expect("a name");
+            let features = dependency["features"].to_string();
+            if features.contains("test-util") {
+                broken.push(format!("{name}: test-util of {used} would reach the release by unification"));
+            }
+            // What only tests use does not ship.
+            if dependency["kind"].is_null()
+                && (only.get(name).is_some_and(|only| !only.contains(&used))
+                    || never.get(name).is_some_and(|never| never.contains(&used)))
+            {
+                broken.push(format!("{name} uses {used}"));
+            }
+        }
+    }
+    report(broken, "a crate uses what it must not (see the layers in broker/ARCHITECTURE.md):");
+}
+
+#[test]
+fn the_core_is_pure() {
+    let words = [
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::time::Instant",
+        "SystemTime",
+        "tokio",
+        "HashMap",
+        "HashSet",
+    ];
+    let mut broken = Vec::new();
+    for (name, path) in sources(&["broker/core/src"]) {
+        for (number, line) in shipped_lines(&path) {
+            if words.iter().any(|word| has_word(&line, word)) {
+                broken.push(format!("{name}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    report(broken, "the core knows no outside world and no order that differs from run to run:");
+}
+
+#[test]
+fn locks_are_on_the_list() {
+    let listed: BTreeSet<&str> = LOCKS.iter().map(|(file, _)| *file).collect();
+    assert_eq!(listed.len(), LOCKS.len(), "a file is listed twice");
+    let (mut found, mut broken) = (BTreeSet::new(), Vec::new());
+    for (name, path) in shipped() {
+        for (number, line) in shipped_lines(&path) {
+            if LOCK_WORDS.iter().any(|word| has_word(&line, word)) {
+                if !listed.contains(name.as_str()) {
+                    broken.push(format!("{name}:{number}: {}", line.trim()));
+                }
+                found.insert(name.clone());
+            }
+        }
+    }
+    report(broken, "state has one owner each; a lock needs a reason in the list of this test:");
+    let gone: Vec<String> =
+        listed.iter().filter(|file| !found.contains(**file)).map(|file| (*file).into()).collect();
+    report(gone, "these files hold no lock any more:");
+}
+
+#[test]
+fn nothing_goes_round_the_seam() {
+    let may = |name: &str| MAY_GO_ROUND.iter().any(|(place, _)| name.starts_with(place));
+    let mut broken = Vec::new();
+    for (name, path) in shipped().into_iter().filter(|(name, _)| !may(name)) {
+        for (number, line) in shipped_lines(&path) {
+            let around = AROUND_THE_SEAM.iter().any(|word| has_word(&line, word));
+            if around || line.contains("allow(clippy::disallowed_methods") {
+                broken.push(format!("{name}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    report(broken, "time, entropy, tasks, sockets, files and threads come from Env:");
+}
+
+#[test]
+fn every_select_is_biased() {
+    let mut broken = Vec::new();
+    for (name, path) in sources(&["broker", "sim"]) {
+        let text = fs::read_to_string(&path).expect("a source file");
+        let lines: Vec<&str> = text.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let opens = !line.trim_start().starts_with("//") && line.contains("select! {");
+            if opens && lines.get(index + 1).is_none_or(|next| next.trim() != "biased;") {
+                broken.push(format!("{name}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    report(broken, "an unbiased select draws from a random source that no seed reaches:");
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let mut broken = Vec::new();
+    for (name, path) in sources(&["broker", "sim", "tests"]) {
+        if !fs::read_to_string(path).expect("a source file").starts_with("//! ") {
+            broken.push(name);
+        }
+    }
+    report(broken, "every file begins with what it models and what it must never do:");
+}
+
+#[test]
+fn scenarios_are_data() {
+    fn walk(folder: &Path, broken: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                walk(&path, broken);
+            } else if path.extension().is_none_or(|extension| extension != "toml") {
+                broken.push(relative(&path));
+            }
+        }
+    }
+    let mut broken = Vec::new();
+    walk(&workspace().join("scenarios"), &mut broken);
+    report(broken, "scenarios/ holds TOML only:");
+}
+
+/// Whatever looks like a path between back quotes must exist.
+#[test]
+fn pages_name_only_what_exists() {
+    let pages = ["README.md", "CHANGELOG.md", "broker/ARCHITECTURE.md"];
+    let roots = ["", "broker", "broker/src", "broker/core/src", "broker/env/src", "sim", "sim/src", "tests"];
+    let mut broken = Vec::new();
+    for page in pages {
+        let text = fs::read_to_string(workspace().join(page)).unwrap_or_else(|_| panic!("{page} is missing"));
+        for (index, line) in text.lines().enumerate() {
+            // Every second piece stands between back quotes.
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let path = quoted.trim_end_matches('/');
+                let is_file = [".rs", ".toml", ".md"].iter().any(|ending| path.ends_with(ending));
+                let is_folder = quoted.ends_with('/') && path.contains('/');
+                let is_pattern =
+                    path.contains(['*', '<', '{', ' ', '$', '…']) || path.starts_with(['.', '/', '~']);
+                let exists = || roots.iter().any(|root| workspace().join(root).join(path).exists());
+                if (is_file || is_folder) && !is_pattern && !exists() {
+                    broken.push(format!("{page}:{}: {quoted}", index + 1));
+                }
+            }
+        }
+    }
+    report(broken, "a page names files that are not there:");
+}

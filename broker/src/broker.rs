@@ -19,15 +19,23 @@ use gracchus_core::controller::{BrokerListener, Command, Response};
 use gracchus_env::{Env, FileLock, spawn};
 
 use crate::{
+    api::{Apis, Services},
     config::{BrokerConfig, Endpoint},
     controller::{self, Controller, ControllerError, ControllerOptions},
     log::{self, DirectoryOptions, LogDirectory},
-    replica::PartitionProbe,
+    replica::{PartitionProbe, ReplicaManager},
+    server::{Bound, ListenerOptions, Server, ServerOptions},
 };
+
+/// How long a stop waits for requests under way to be answered.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Another broker runs on it.
+    #[error("log directory {path} is in use: another process holds its lock", path = .0.display())]
+    InUse(PathBuf),
     /// A log directory cannot be used.
     #[error("log directory {path}: {error}", path = path.display())]
     Directory {
@@ -58,12 +66,33 @@ pub enum StartError {
 /// A running broker. Dropping it without [`Broker::stop`] leaves its tasks running until their Env ends them.
 #[derive(Debug)]
 pub struct Broker {
-    env: Arc<dyn Env>,
     config: Arc<BrokerConfig>,
-    directories: Vec<Arc<LogDirectory>>,
+    base: Base,
     controller: Arc<Controller>,
+    replicas: Arc<ReplicaManager>,
+    server: Server,
     listeners: Vec<(Endpoint, SocketAddr)>,
-    _metadata_lock: Option<FileLock>,
+}
+
+/// What a broker stands on, as far as it is open.
+#[derive(Debug, Default)]
+struct Base {
+    metadata_lock: Option<FileLock>,
+    directories: Vec<Arc<LogDirectory>>,
+    controller: Option<Arc<Controller>>,
+}
+
+impl Base {
+    /// Leaves everything so that the next start finds it clean.
+    async fn close(self) {
+        if let Some(controller) = self.controller {
+            controller.stop().await;
+        }
+        for directory in self.directories {
+            directory.close().await;
+        }
+        drop(self.metadata_lock);
+    }
 }
 
 /// What the simulator's checkers look at, taken from snapshots that the broker publishes anyway.
@@ -76,28 +105,37 @@ pub struct BrokerProbe {
 }
 
 impl Broker {
-    /// Starts a broker; it serves when this returns. On an error nothing of it is left running.
+    /// Starts a broker; it serves when this returns. On an error nothing of it is left open.
     pub async fn start(env: Arc<dyn Env>, config: BrokerConfig) -> Result<Broker, StartError> {
         let config = Arc::new(config);
-        let metadata_lock = lock_metadata(&*env, &config).await?;
-        // The first directory holds the metadata in most installations, and with them the cluster's identity.
-        let mut directories = Vec::with_capacity(config.log_dirs.len());
-        directories.push(open_directory(&env, &config, &config.log_dirs[0], None).await?);
-        let controller = start_controller(&env, &config).await?;
-        for path in &config.log_dirs[1..] {
-            directories.push(open_directory(&env, &config, path, Some(controller.cluster_id())).await?);
-        }
-        watch_health(&env, &directories, &controller);
-        let broker = Broker {
-            env,
-            config,
-            directories,
-            controller,
-            listeners: Vec::new(),
-            _metadata_lock: metadata_lock,
+        let mut base = Base::default();
+        let started = async {
+            let controller = open(&env, &config, &mut base).await?;
+            let bound = bind(&env, &config).await?;
+            let addresses = bound.addresses().into_iter().map(|(_, address)| address);
+            let listeners: Vec<_> = config.listeners.iter().cloned().zip(addresses).collect();
+            let registered = register(&config, &base.directories, &controller, &listeners).await;
+            registered.map_err(StartError::Registration)?;
+            Ok((controller, bound, listeners))
         };
-        broker.register().await.map_err(StartError::Registration)?;
-        Ok(broker)
+        let (controller, bound, listeners) = match started.await {
+            Ok(started) => started,
+            Err(error) => {
+                base.close().await;
+                return Err(error);
+            }
+        };
+        let defaults = config.topic_defaults.clone();
+        let replicas = ReplicaManager::start(
+            env.clone(),
+            config.node_id,
+            base.directories.clone(),
+            controller.clone(),
+            defaults.clone(),
+        );
+        let services = Services::new(env, config.clone(), defaults, controller.clone(), replicas.clone());
+        let server = bound.serve(Arc::new(Apis(services)));
+        Ok(Broker { config, base, controller, replicas, server, listeners })
     }
 
     /// Each listener with the address that it is bound to.
@@ -117,7 +155,7 @@ impl Broker {
 
     /// A view of its published state.
     pub fn probe(&self) -> BrokerProbe {
-        let offline = self.directories.iter().filter(|directory| directory.offline().is_some());
+        let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());
         BrokerProbe {
             partitions: Vec::new(),
             offline: offline.map(|directory| directory.path().to_owned()).collect(),
@@ -127,24 +165,53 @@ impl Broker {
     /// Stops in order: no new connections, requests under way answered, logs closed, controller, directories left
     /// clean.
     pub async fn stop(self) {
-        self.controller.stop().await;
-        for directory in &self.directories {
-            directory.close().await;
-        }
+        self.server.stop(GRACE).await;
+        self.replicas.stop().await;
+        self.base.close().await;
     }
+}
 
-    /// Tells the cluster that this broker is here and where; moves the leader epochs of what it leads.
-    async fn register(&self) -> Result<(), ControllerError> {
-        let command = Command::RegisterBroker {
-            id: self.config.node_id,
-            listeners: advertised(&self.config, &self.listeners),
-            directories: self.directories.iter().map(|directory| directory.directory_id()).collect(),
-            rack: self.config.rack.clone(),
-        };
-        let response = self.controller.submit(command).await?;
-        assert!(matches!(response, Response::Registered { .. }), "RegisterBroker answered {response:?}");
-        Ok(())
+/// Opens directories and metadata; what is open is in `base`, also after an error.
+async fn open(
+    env: &Arc<dyn Env>,
+    config: &BrokerConfig,
+    base: &mut Base,
+) -> Result<Arc<Controller>, StartError> {
+    base.metadata_lock = lock_metadata(&**env, config).await?;
+    // The first directory holds the metadata in most installations, and with them the cluster's identity.
+    base.directories.push(open_directory(env, config, &config.log_dirs[0], None).await?);
+    let controller = start_controller(env, config).await?;
+    base.controller = Some(controller.clone());
+    for path in &config.log_dirs[1..] {
+        base.directories.push(open_directory(env, config, path, Some(controller.cluster_id())).await?);
     }
+    watch_health(env, &base.directories, &controller);
+    Ok(controller)
+}
+
+async fn bind(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Bound, StartError> {
+    let listener =
+        |endpoint: &Endpoint| ListenerOptions { name: endpoint.name.clone(), address: endpoint.address() };
+    let listeners: Vec<_> = config.listeners.iter().map(listener).collect();
+    Bound::bind(env.clone(), &listeners, ServerOptions::new(config)).await.map_err(StartError::Listen)
+}
+
+/// Tells the cluster that this broker is here and where; moves the leader epochs of what it leads.
+async fn register(
+    config: &BrokerConfig,
+    directories: &[Arc<LogDirectory>],
+    controller: &Controller,
+    listeners: &[(Endpoint, SocketAddr)],
+) -> Result<(), ControllerError> {
+    let command = Command::RegisterBroker {
+        id: config.node_id,
+        listeners: advertised(config, listeners),
+        directories: directories.iter().map(|directory| directory.directory_id()).collect(),
+        rack: config.rack.clone(),
+    };
+    let response = controller.submit(command).await?;
+    assert!(matches!(response, Response::Registered { .. }), "RegisterBroker answered {response:?}");
+    Ok(())
 }
 
 /// A metadata directory of its own is locked here; one among the log directories is locked with it.
@@ -173,7 +240,10 @@ async fn open_directory(
     let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
     let open = LogDirectory::open(env.clone(), path.to_owned(), options);
     let opened = announced(env, format_args!("opening log directory {}", path.display()), open).await;
-    opened.map_err(|error| StartError::Directory { path: path.to_owned(), error })
+    opened.map_err(|error| match error {
+        log::OpenError::Locked(path) => StartError::InUse(path),
+        error => StartError::Directory { path: path.to_owned(), error },
+    })
 }
 
 async fn start_controller(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Arc<Controller>, StartError> {

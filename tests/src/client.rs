@@ -127,7 +127,8 @@ impl Client {
         self.wait_for_leaders(topic, partitions)
     }
 
-    fn wait_for_leaders(&mut self, topic: &str, partitions: i32) -> anyhow::Result<()> {
+    /// Waits until all partitions of `topic` have a leader: after a start that may take a moment.
+    pub fn wait_for_leaders(&mut self, topic: &str, partitions: i32) -> anyhow::Result<()> {
         for _ in 0..500 {
             let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
             let request = MetadataRequest::default().with_topics(Some(vec![wanted]));

@@ -7,10 +7,14 @@ use std::{
     sync::OnceLock,
 };
 
-/// The `gracchus` binary of the test's own profile.
+/// The `gracchus` binary of the test's own profile. `GRACCHUS_BIN` names another program to test: a release, a
+/// packaged one, or a script that starts some other broker, to see whether a test asks for what Kafka does.
 pub fn gracchus() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build(if profile_directory().ends_with("release") { "release" } else { "dev" }))
+    PROGRAM.get_or_init(|| match std::env::var_os("GRACCHUS_BIN") {
+        Some(program) => program.into(),
+        None => build(if profile_directory().ends_with("release") { "release" } else { "dev" }),
+    })
 }
 
 /// Builds the `gracchus` binary in `profile` (`dev`, `release`) and says where it is.

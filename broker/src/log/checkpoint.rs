@@ -1,8 +1,8 @@
 //! Recovery points and log starts of all logs of a directory, and Kafka's text files that keep them.
 //!
 //! The files are hints that save work: a missing or damaged one means "read everything", never a failed start. A
-//! recovery point in a file may be older than the truth, never newer: whoever cuts a log below it lowers it here
-//! first, and the journal keeps a durable note of the cut until the lowered value stands in the file.
+//! recovery point in a file may be older than the truth, never newer: whoever cuts a log below it lowers it first, in
+//! the file.
 //!
 //! Never: raise a recovery point above what was synced in place.
 
@@ -64,8 +64,6 @@ struct State {
     log_starts: Offsets,
     recovery_points_changed: bool,
     log_starts_changed: bool,
-    /// Counts the times that a recovery point was lowered or dropped.
-    lowered: u64,
 }
 
 impl Checkpoints {
@@ -100,17 +98,19 @@ impl Checkpoints {
         }
     }
 
-    /// The log was, or is about to be, cut at `offset`. Returns the number of this cut, see [`Self::lowered`].
-    pub(crate) fn lower_recovery_point(&self, tp: &TopicPartition, offset: Offset) -> u64 {
+    /// The log is about to be cut at `offset`. The cut must wait for [`Self::write`] if this is true.
+    pub(crate) fn lower_recovery_point(&self, tp: &TopicPartition, offset: Offset) -> bool {
         let mut state = self.state();
-        if let Some(point) = state.recovery_points.get_mut(tp)
-            && *point > offset
-        {
-            *point = offset;
-            state.recovery_points_changed = true;
-            state.lowered += 1;
-        }
-        state.lowered
+        let lowered = match state.recovery_points.get_mut(tp) {
+            Some(point) if *point > offset => {
+                *point = offset;
+                true
+            }
+            _ => false,
+        };
+        state.recovery_points_changed |= lowered;
+        // A value that was lowered earlier may not have reached the file yet.
+        state.recovery_points_changed
     }
 
     pub(crate) fn set_log_start(&self, tp: &TopicPartition, offset: Offset) {
@@ -120,23 +120,13 @@ impl Checkpoints {
         }
     }
 
-    /// The log is gone. Returns the number of this cut, see [`Self::lowered`].
-    pub(crate) fn remove(&self, tp: &TopicPartition) -> u64 {
+    /// The log is about to go. That must wait for [`Self::write`] if this is true.
+    pub(crate) fn remove(&self, tp: &TopicPartition) -> bool {
         let mut state = self.state();
-        if state.recovery_points.remove(tp).is_some() {
-            state.recovery_points_changed = true;
-            state.lowered += 1;
-        }
-        if state.log_starts.remove(tp).is_some() {
-            state.log_starts_changed = true;
-        }
-        state.lowered
-    }
-
-    /// How many cuts there have been. A completed [`Self::write`] that began when this was `n` has made the first `n`
-    /// durable.
-    pub(crate) fn lowered(&self) -> u64 {
-        self.state().lowered
+        let state = &mut *state;
+        state.recovery_points_changed |= state.recovery_points.remove(tp).is_some();
+        state.log_starts_changed |= state.log_starts.remove(tp).is_some();
+        state.recovery_points_changed || state.log_starts_changed
     }
 
     /// Whether the files lag behind.

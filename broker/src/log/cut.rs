@@ -113,7 +113,7 @@ pub async fn delete(directory: &LogDirectory, id: &LogId) -> Result<(), StorageE
     let doomed = directory.path().join(names::deleted(&id.tp, unique));
     let sync = Op::SyncDir { path: directory.path().to_path_buf() };
     let ops = vec![Op::Rename { from: path.clone(), to: doomed.clone() }, sync.clone()];
-    drop(directory.take_clean(id));
+    let _ = directory.take_clean(id);
     directory.flusher().forget(Forget::log(id.clone(), ops)).await?;
     directory.files().forget_directory(&path);
     env.disk().submit(vec![Op::RemoveDir { path: doomed }, sync]).await.map_err(failed)

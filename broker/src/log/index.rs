@@ -47,7 +47,7 @@ impl OffsetIndex {
     /// # Errors
     /// What is wrong with it, for a log line: torn, unsorted, or pointing outside of the segment.
     pub(crate) fn check(base: Offset, bytes: Bytes, size: u64) -> Result<Self, String> {
-        if bytes.len() % ENTRY != 0 {
+        if !bytes.len().is_multiple_of(ENTRY) {
             return Err(format!("{} bytes are no whole number of entries", bytes.len()));
         }
         let index = Self { base, bytes };

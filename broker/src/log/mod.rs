@@ -16,6 +16,8 @@ pub mod inventory;
 pub mod journal;
 #[allow(clippy::module_inception, reason = "the type `Log` has a file of its own")]
 mod log;
+#[cfg(test)]
+mod memory;
 mod names;
 mod partition_metadata;
 mod plan;
@@ -25,6 +27,8 @@ mod resume;
 mod scan;
 mod segment;
 mod segment_view;
+#[cfg(test)]
+mod tests;
 mod time_index;
 mod timestamps;
 mod view;

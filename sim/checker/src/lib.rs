@@ -6,6 +6,12 @@
 
 mod checker;
 mod event;
+mod history;
+pub mod laws;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use checker::Checker;
 pub use event::{

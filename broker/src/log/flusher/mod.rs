@@ -10,6 +10,13 @@
 //!
 //! Never: an acknowledgement before its sync has returned; a round retried; anything done after the first I/O error.
 
+mod background;
+mod logs;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod worker;
+
 use std::{
     future::Future,
     path::{Path, PathBuf},
@@ -23,7 +30,11 @@ use gracchus_core::Offset;
 use gracchus_env::{Env, File, Op};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DirectoryOptions, LogId, OpenError, StorageError, checkpoint::Checkpoints, directory::Health};
+use self::worker::Worker;
+use super::{
+    DirectoryOptions, LogId, OpenError, StorageError, checkpoint::Checkpoints, directory::Health,
+    journal::replay,
+};
 
 /// What one log wants written next, behind everything it submitted before.
 #[derive(Debug)]
@@ -72,7 +83,8 @@ pub struct Forget {
     pub position: u64,
     /// The log end after the cut; `None` when the log as such goes (position 0 of segment 0).
     pub end_offset: Option<Offset>,
-    /// What carries the cut out (truncations *with their syncs*, removals): runs once the journal cannot undo it.
+    /// What carries the cut out and leaves the rest of the log synced (truncation and sync, a synced copy renamed,
+    /// removals): runs once the journal cannot undo it.
     pub ops: Vec<Op>,
 }
 
@@ -162,37 +174,12 @@ impl Flusher {
         health: Arc<Health>,
         checkpoints: Arc<Checkpoints>,
     ) -> Result<Self, OpenError> {
+        let journal = replay(&*env, path, &options.journal).await;
+        let journal =
+            journal.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;
         let (commands, receiver) = mpsc::unbounded_channel();
-        let _ = (path, options, checkpoints);
-        let task = interim(env.clone(), receiver, health);
-        drop(env.spawn_boxed("flusher", Box::pin(task)));
+        let worker = Worker::new(env.clone(), options.clone(), health, checkpoints, journal);
+        drop(env.spawn_boxed("flusher", Box::pin(worker.run(receiver))));
         Ok(Self { commands })
-    }
-}
-
-/// One command at a time, everything in place. Correct and slow: stands until the group commit is in.
-async fn interim(env: Arc<dyn Env>, mut commands: mpsc::UnboundedReceiver<Command>, health: Arc<Health>) {
-    while let Some(command) = commands.recv().await {
-        let (ops, answer) = match command {
-            Command::Round(round, answer) => {
-                let file = round.file;
-                let write =
-                    Op::WriteAt { file: file.clone(), offset: round.position, buffers: round.buffers };
-                let sync = round.durable.then_some(Op::Sync { file });
-                (std::iter::once(write).chain(round.also).chain(sync).collect(), answer)
-            }
-            Command::Roll(roll, answer) => {
-                let mut ops: Vec<Op> = roll.sync.into_iter().map(|file| Op::Sync { file }).collect();
-                ops.push(Op::SyncDir { path: roll.directory });
-                (ops, answer)
-            }
-            Command::Forget(forget, answer) => (forget.ops, answer),
-            Command::Checkpoint(answer) | Command::Close(answer) => (Vec::new(), answer),
-        };
-        let result = match health.check() {
-            Ok(()) => env.disk().submit(ops).await.map_err(|error| health.fail(&error, "cannot write")),
-            offline => offline,
-        };
-        let _ = answer.send(result);
     }
 }

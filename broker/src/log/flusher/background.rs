@@ -1,0 +1,262 @@
+//! What nobody waits for and everybody depends on: short backlogs, free parts of the journal, recovery points.
+//!
+//! The kernel is asked early and often to write segments back, so that no sync ever waits behind hundreds of
+//! megabytes. A segment is synced when it has many unsynced bytes, when the oldest of them is old, or when it holds
+//! back the oldest part of a journal that is getting full; a few segments at a time, oldest first.
+//!
+//! Never: a recovery point above what a completed sync covers.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use gracchus_core::Offset;
+use gracchus_env::{BoxFuture, Env, Instant, Op, Open};
+
+use super::{
+    super::journal::PartNumber,
+    Answer,
+    logs::{Dirty, Slot, Soiled},
+    worker::{Cleaned, Cut, Job, Worker},
+};
+
+/// Segments in one background submission: more would keep an I/O thread from others.
+const SEGMENTS: usize = 8;
+
+/// The least time between two looks at old segments.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The state of all this.
+#[derive(Debug)]
+pub(super) struct Background {
+    /// Dirty segments, oldest first.
+    dirty: BTreeSet<(Instant, Slot)>,
+    /// Logs that have become heavy; may be clean again.
+    heavy: VecDeque<Slot>,
+    /// When the next checkpoint is due.
+    checkpoint_due: Instant,
+    /// Wait for a checkpoint that begins from now on.
+    pub(super) wanted: Vec<Answer>,
+    /// The same: cuts below a recovery point.
+    pub(super) lowered: Vec<Cut>,
+    /// What waits for the checkpoint under way, if one is.
+    writing: Option<(Vec<Answer>, Vec<Cut>)>,
+}
+
+impl Background {
+    pub(super) fn new(checkpoint_due: Instant) -> Self {
+        Self {
+            dirty: BTreeSet::new(),
+            heavy: VecDeque::new(),
+            checkpoint_due,
+            wanted: Vec::new(),
+            lowered: Vec::new(),
+            writing: None,
+        }
+    }
+
+    /// Nobody waits for anything here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.wanted.is_empty() && self.lowered.is_empty() && self.writing.is_none()
+    }
+
+    /// This log is no longer dirty.
+    pub(super) fn forget(&mut self, slot: Slot, dirty: &Dirty) {
+        self.dirty.remove(&(dirty.since, slot));
+    }
+
+    /// Everybody who waits for a checkpoint.
+    pub(super) fn give_up(&mut self) -> Vec<Answer> {
+        let (mut answers, mut cuts) = self.writing.take().unwrap_or_default();
+        answers.append(&mut self.wanted);
+        cuts.append(&mut self.lowered);
+        answers.extend(cuts.into_iter().map(|(_, _, answer)| answer));
+        answers
+    }
+}
+
+impl Worker {
+    /// Starts what is due.
+    pub(super) fn tend(&mut self) {
+        let limit = if self.journal.is_pressed() { 2 } else { 1 };
+        while self.counts.syncs < limit && self.start_sync() {}
+        if let Some(ops) = self.journal.recycle(|| self.env.random()) {
+            self.start(ops, Job::Recycle);
+        }
+        self.grow();
+        self.start_checkpoint();
+    }
+
+    /// When [`Self::tend`] has something to do even if nothing happens; `None`: something will happen.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let background = &self.background;
+        // While one is under way, its end wakes us.
+        let checkpoint = background.writing.is_none().then_some(background.checkpoint_due);
+        let oldest = background.dirty.first().filter(|_| self.counts.syncs == 0);
+        let sync = oldest.map(|(since, _)| {
+            // A log that is being cut cannot be synced just now, however old its bytes.
+            (*since + self.options.dirty_age).max(self.now + PAUSE)
+        });
+        checkpoint.into_iter().chain(sync).min()
+    }
+
+    /// Bytes of a log were written.
+    pub(super) fn soil(&mut self, slot: Slot, soiled: &Soiled, part: Option<PartNumber>) {
+        let now = self.now;
+        let log = self.logs.get(slot);
+        let before = log.dirty.as_ref().map(|dirty| dirty.bytes);
+        log.soil(soiled, part, now);
+        if before.is_none() {
+            self.background.dirty.insert((now, slot));
+        }
+        let (before, limit) = (before.unwrap_or(0), self.options.dirty_bytes);
+        if before < limit && before + soiled.length >= limit {
+            self.background.heavy.push_back(slot);
+        }
+    }
+
+    /// What a sync that begins now will have made clean.
+    pub(super) fn take_dirty(&mut self, slot: Slot) -> Cleaned {
+        let dirty = self.logs.get(slot).dirty.take();
+        if let Some(dirty) = &dirty {
+            self.background.forget(slot, dirty);
+        }
+        Cleaned { slot, dirty }
+    }
+
+    fn start_sync(&mut self) -> bool {
+        let slots = self.pick();
+        if slots.is_empty() {
+            return false;
+        }
+        let (mut ops, mut cleaned) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let taken = self.take_dirty(slot);
+            let log = self.logs.get(slot);
+            log.syncing = Some(log.written_end);
+            log.unhinted = 0;
+            ops.extend(taken.dirty.as_ref().map(|dirty| Op::Sync { file: dirty.file.clone() }));
+            cleaned.push(taken);
+        }
+        self.counts.syncs += 1;
+        self.start(ops, Job::Sync(cleaned));
+        true
+    }
+
+    /// The logs most in need of a sync.
+    fn pick(&mut self) -> BTreeSet<Slot> {
+        let mut slots = BTreeSet::new();
+        while slots.len() < SEGMENTS
+            && let Some(slot) = self.background.heavy.pop_front()
+        {
+            if self.may_sync(slot, self.options.dirty_bytes) {
+                slots.insert(slot);
+            }
+        }
+        if slots.len() < SEGMENTS && self.journal.is_pressed() {
+            let holding_back: Vec<Slot> = self.journal.holding_back().collect();
+            for slot in holding_back {
+                if slots.len() < SEGMENTS && self.may_sync(slot, 0) {
+                    slots.insert(slot);
+                }
+            }
+        }
+        let old = self.background.dirty.iter();
+        let old: Vec<Slot> = old
+            .take_while(|(since, _)| *since + self.options.dirty_age <= self.now)
+            .take(SEGMENTS)
+            .map(|(_, slot)| *slot)
+            .collect();
+        for slot in old {
+            if slots.len() < SEGMENTS && self.may_sync(slot, 0) {
+                slots.insert(slot);
+            }
+        }
+        slots
+    }
+
+    /// Whether it has at least so many dirty bytes and may be synced now.
+    fn may_sync(&mut self, slot: Slot, bytes: u64) -> bool {
+        let Some(log) = self.logs.find(slot) else { return false };
+        log.syncing.is_none() && !log.blocked && log.dirty.as_ref().is_some_and(|dirty| dirty.bytes >= bytes)
+    }
+
+    pub(super) fn sync_ended(&mut self, cleaned: Vec<Cleaned>) {
+        for cleaned in cleaned {
+            let slot = cleaned.slot;
+            self.clean(cleaned);
+            if let Some(end_offset) = self.logs.get(slot).syncing.take()
+                && end_offset != Offset::NONE
+            {
+                self.settle(slot, end_offset);
+            }
+            self.consider(slot);
+        }
+    }
+
+    fn grow(&mut self) {
+        let Some(part) = self.journal.grow(|| self.env.random()) else { return };
+        let env = self.env.clone();
+        self.start_future(async move {
+            let file = match env.disk().open(&part.path(), Open::OrCreate).await {
+                Ok(file) => file,
+                Err(error) => return (Job::Grow { part, file: None }, Err(error)),
+            };
+            let result = env.disk().submit(part.ops(&file)).await;
+            (Job::Grow { part, file: Some(file) }, result)
+        });
+    }
+
+    fn start_checkpoint(&mut self) {
+        let background = &mut self.background;
+        let due = self.now >= background.checkpoint_due;
+        let wanted = !background.wanted.is_empty() || !background.lowered.is_empty();
+        if background.writing.is_some() || !(due || wanted) {
+            return;
+        }
+        background.checkpoint_due = self.now + self.options.checkpoint_interval.max(Duration::from_millis(1));
+        if !wanted && !self.checkpoints.changed() {
+            return;
+        }
+        background.writing =
+            Some((std::mem::take(&mut background.wanted), std::mem::take(&mut background.lowered)));
+        let (env, checkpoints) = (self.env.clone(), self.checkpoints.clone());
+        self.start_future(async move { (Job::Checkpoint, checkpoints.write(&*env).await) });
+    }
+
+    pub(super) fn checkpoint_ended(&mut self) {
+        let (answers, cuts) = self.background.writing.take().expect("one was under way");
+        for answer in answers {
+            let _ = answer.send(Ok(()));
+        }
+        cuts.into_iter().for_each(|cut| self.cut(cut));
+    }
+}
+
+/// One timer that is only replaced when an earlier one is needed.
+#[derive(Default)]
+pub(super) struct Timer {
+    armed: Option<(Instant, BoxFuture<'static, ()>)>,
+}
+
+impl Timer {
+    pub(super) fn arm(&mut self, env: &dyn Env, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return };
+        if self.armed.as_ref().is_none_or(|(at, _)| *at > deadline) {
+            self.armed = Some((deadline, env.sleep_until(deadline)));
+        }
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed.is_some()
+    }
+
+    /// Only when armed.
+    pub(super) async fn wait(&mut self) {
+        if let Some((_, timer)) = &mut self.armed {
+            timer.await;
+            self.armed = None;
+        }
+    }
+}

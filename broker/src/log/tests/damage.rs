@@ -1,0 +1,171 @@
+//! Files that are not what they should be.
+
+use super::*;
+
+/// A log of many small segments, stopped without order; every write has reached the files.
+async fn killed(machine: &Machine) -> (Bytes, Offset) {
+    let mut broker = Broker::start(machine, &config()).await;
+    for number in 0..100 {
+        broker.append(batch(number * 10, 2, 100)).await.unwrap();
+    }
+    (broker.contents().await, broker.view().log_end)
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_and_the_log_goes_on() {
+    let machine = Machine::new(1);
+    let (before, log_end) = killed(&machine).await;
+    let active = machine.newest(&directory_path().join("orders-3"), ".log");
+    let length = machine.edit(&active, |bytes| {
+        let at = bytes.len() - 20;
+        bytes[at] ^= 1;
+        bytes.len() as u64
+    });
+    let last = batches(&before).pop().unwrap();
+    let mut broker = Broker::start(&machine, &config()).await;
+    assert_eq!(broker.view().log_end, log_end.plus(-2));
+    assert_eq!(broker.recovered.cut_bytes, last.bytes.len() as u64);
+    assert!(!broker.recovered.clean && broker.recovered.scanned_bytes > 0);
+    assert_eq!(machine.edit(&active, |bytes| bytes.len() as u64), length - last.bytes.len() as u64);
+    assert_eq!(broker.contents().await, before.slice(..before.len() - last.bytes.len()));
+    assert_eq!(broker.append(batch(5, 1, 10)).await, Ok(log_end.plus(-2)));
+    broker.stop().await;
+    dump(&machine);
+}
+
+#[tokio::test]
+async fn every_length_of_torn_tail_leaves_the_whole_batches() {
+    let machine = Machine::new(2);
+    let mut broker = Broker::start(&machine, &config()).await;
+    for number in 0..4 {
+        broker.append(batch(number, 1, 50)).await.unwrap();
+    }
+    let whole = broker.contents().await;
+    let ends: Vec<usize> = batches(&whole)
+        .iter()
+        .scan(0, |end, batch| {
+            *end += batch.bytes.len();
+            Some(*end)
+        })
+        .collect();
+    for length in 0..=whole.len() {
+        machine.start();
+        for (name, contents) in [("log", &whole[..length]), ("index", &[][..]), ("timeindex", &[][..])] {
+            machine.edit(&path(&format!("00000000000000000000.{name}")), |bytes| *bytes = contents.to_vec());
+        }
+        let broker = Broker::start(&machine, &config()).await;
+        let good = ends.iter().filter(|end| **end <= length).count();
+        assert_eq!(broker.view().log_end.0, i64::try_from(good).unwrap(), "{length} bytes");
+        assert_eq!(
+            broker.recovered.cut_bytes as usize,
+            length - good.checked_sub(1).map_or(0, |last| ends[last])
+        );
+    }
+}
+
+#[tokio::test]
+async fn rot_in_an_index_costs_a_rebuild_and_no_record() {
+    let machine = Machine::new(3);
+    let mut broker = Broker::start(&machine, &config()).await;
+    for number in 0..200 {
+        broker.append(batch(number * 10, 2, 100)).await.unwrap();
+    }
+    let before = broker.contents().await;
+    broker.stop().await;
+    let names = machine.list(&directory_path().join("orders-3"));
+    let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with("index")).collect();
+    assert!(indexes.len() > 6);
+    let mut dice = crate::log::memory::Dice(3);
+    for round in 0..40 {
+        for name in &indexes {
+            machine.edit(&path(name), |bytes| match dice.roll() % 5 {
+                0 => bytes.truncate(usize::try_from(dice.roll()).unwrap_or(7) % (bytes.len() + 1)),
+                1 => bytes.fill(0),
+                2 => bytes.extend_from_slice(&[7; 5]),
+                _ if bytes.is_empty() => {}
+                _ => {
+                    let at = usize::try_from(dice.roll() % bytes.len() as u64).unwrap();
+                    bytes[at] ^= 1 << (dice.roll() % 8);
+                }
+            });
+        }
+        let broker = Broker::start(&machine, &config()).await;
+        assert_eq!(broker.contents().await, before, "round {round}");
+        let view = broker.view();
+        for offset in 0..view.log_end.0 {
+            let read = view.read(Offset(offset), view.log_end, 1, true).await.unwrap();
+            let header = batches(&bytes(&read.ranges).await)[0].header;
+            assert!(header.base_offset.0 <= offset && offset < header.next_offset().0, "round {round}");
+            let found = view.offset_for_timestamp(offset / 2 * 10, view.log_end).await.unwrap();
+            assert_eq!(found.map(|(_, offset, _)| offset.0), Some(offset / 2 * 2), "round {round}");
+        }
+        broker.stop().await;
+    }
+    // Everything has been looked at, so everything has been repaired.
+    dump(&machine);
+}
+
+#[tokio::test]
+async fn rot_in_a_sealed_segment_is_an_error_to_its_readers_and_never_another_record() {
+    let machine = Machine::new(4);
+    let mut broker = Broker::start(&machine, &config()).await;
+    for number in 0..100 {
+        broker.append(batch(number * 10, 2, 100)).await.unwrap();
+    }
+    let before = broker.contents().await;
+    broker.stop().await;
+    // The header of the third batch: its magic.
+    let at = batches(&before)[..2].iter().map(|batch| batch.bytes.len()).sum::<usize>() + 16;
+    machine.edit(&path("00000000000000000000.log"), |bytes| bytes[at] = 9);
+    // Nobody reads old segments at a clean start …
+    let broker = Broker::start(&machine, &config()).await;
+    assert!(broker.recovered.clean);
+    // … and a reader who meets the batch gets an error.
+    let view = broker.view();
+    let refused = view.read(Offset(4), view.log_end, 1, true).await;
+    assert!(matches!(refused, Err(crate::log::ReadError::Storage(StorageError::Corrupt(_)))), "{refused:?}");
+    assert_eq!(view.read(Offset(2), view.log_end, 1, true).await.unwrap().next_offset, Offset(4));
+}
+
+#[tokio::test]
+async fn good_batches_behind_a_bad_one_are_reported() {
+    let machine = Machine::new(5);
+    let mut broker = Broker::start(
+        &machine,
+        &changed(config(), |config| {
+            config.segment_bytes = 1 << 20;
+        }),
+    )
+    .await;
+    for number in 0..10 {
+        broker.append(batch(number, 1, 100)).await.unwrap();
+    }
+    machine.start();
+    machine.edit(&path("00000000000000000000.log"), |bytes| bytes[5 * 170 + 100] ^= 4);
+    let broker = Broker::start(&machine, &config()).await;
+    assert!(broker.recovered.damaged);
+    assert_eq!(broker.view().log_end.0, 5);
+}
+
+#[tokio::test]
+async fn missing_and_strange_files_are_borne() {
+    let machine = Machine::new(6);
+    let (before, log_end) = killed(&machine).await;
+    let directory = directory_path().join("orders-3");
+    for name in machine.list(&directory) {
+        if name.ends_with("index") || name.ends_with(".snapshot") || name == "leader-epoch-checkpoint" {
+            machine.remove(&path(&name));
+        }
+    }
+    machine.put(&path("notes.txt"), b"what is this");
+    machine.put(&path("00000000000000000007.log.tmp"), b"half");
+    machine.put(&path("99999999999999999999.snapshot"), b"the future");
+    machine.put(&path("00000000000000009999.snapshot"), b"the future");
+    let broker = Broker::start(&machine, &config()).await;
+    assert_eq!(broker.view().log_end, log_end);
+    assert_eq!(broker.contents().await, before);
+    assert_eq!(broker.view().epochs.entries(), [(LeaderEpoch(0), Offset(0))], "epochs come from the log");
+    let names = machine.list(&directory);
+    assert!(names.contains(&"notes.txt".to_owned()));
+    assert!(!names.iter().any(|name| name.ends_with(".tmp") || name == "00000000000000009999.snapshot"));
+}

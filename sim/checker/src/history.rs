@@ -1,0 +1,311 @@
+//! What the checker knows of the history so far: partitions with their ledgers, operations, clients.
+//!
+//! A ledger holds the one value that an offset may have for ever, as acknowledgements and readers have told it. A
+//! batch is atomic: who knows the place of one of its records knows the places of all. Never: a judgement (those are
+//! the laws'), or a map whose order could reach a verdict.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use crate::{ClientKind, Partition, Written};
+
+/// An offset further than this beyond the ledger's end is not a record's place but nonsense.
+const LEAP_MOST: i64 = 10_000_000;
+
+/// How much of a partition can be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judged {
+    Fully,
+    /// Power was lost and the topic leaves flushing to the system: what was there may be gone, and answers from before
+    /// may still arrive. Only that nothing appears from nowhere is judged.
+    WrittenOnly,
+    /// Deleted.
+    Not,
+}
+
+/// What stands at an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) value: u64,
+    pub(crate) hash: u64,
+    pub(crate) acked: bool,
+    /// A reader has seen it.
+    pub(crate) read: bool,
+}
+
+/// A number that only grows, with the times at which clients learned it.
+#[derive(Debug, Default)]
+pub(crate) struct Timeline {
+    steps: Vec<(u64, i64)>,
+}
+
+impl Timeline {
+    /// At `time_ns` a client knew that the number is at least `value`.
+    pub(crate) fn learn(&mut self, time_ns: u64, value: i64) {
+        if self.steps.last().is_none_or(|(_, last)| *last < value) {
+            self.steps.push((time_ns, value));
+        }
+    }
+
+    /// What was known strictly before `time_ns`; −1 for nothing.
+    pub(crate) fn before(&self, time_ns: u64) -> i64 {
+        let count = self.steps.partition_point(|(time, _)| *time < time_ns);
+        count.checked_sub(1).map_or(-1, |last| self.steps[last].1)
+    }
+
+    /// What is known now.
+    pub(crate) fn now(&self) -> i64 {
+        self.steps.last().map_or(-1, |(_, value)| *value)
+    }
+}
+
+/// A partition of one topic id.
+#[derive(Debug)]
+pub(crate) struct PartitionState {
+    pub(crate) name: Partition,
+    pub(crate) topic_id: u128,
+    pub(crate) synced: bool,
+    pub(crate) dense: bool,
+    pub(crate) replication_factor: i16,
+    pub(crate) judged: Judged,
+    slots: Vec<Option<Slot>>,
+    /// Behind the last acknowledged record; 0 for none.
+    pub(crate) acked_end: i64,
+    /// Ends that clients know to be committed: acknowledged, or a high watermark they were told.
+    pub(crate) ends: Timeline,
+    /// Log starts that clients were told.
+    pub(crate) starts: Timeline,
+    /// Where the operations of each (producer id, epoch) begin, by operation number.
+    pub(crate) orders: BTreeMap<(i64, i16), BTreeMap<u64, i64>>,
+}
+
+impl PartitionState {
+    /// What is known to stand at `offset`.
+    pub(crate) fn slot(&self, offset: i64) -> Option<&Slot> {
+        self.slots.get(usize::try_from(offset).ok()?)?.as_ref()
+    }
+
+    pub(crate) fn slot_mut(&mut self, offset: i64) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::try_from(offset).ok()?)?.as_mut()
+    }
+
+    /// Whether an offset can be a record's place at all.
+    pub(crate) fn is_plausible(&self, offset: i64) -> bool {
+        (0..=self.slots.len() as i64 + LEAP_MOST).contains(&offset)
+    }
+
+    /// Writes down what stands at a plausible `offset`.
+    pub(crate) fn set(&mut self, offset: i64, slot: Slot) {
+        let index = usize::try_from(offset).expect("a plausible offset");
+        if index >= self.slots.len() {
+            self.slots.resize(index + 1, None);
+        }
+        self.slots[index] = Some(slot);
+    }
+
+    /// Everything known, with offsets.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (i64, &Slot)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index as i64, slot.as_ref()?)))
+    }
+
+    /// One replica, whose disk alone keeps what was acknowledged.
+    pub(crate) fn kept_by_one_disk(&self) -> bool {
+        self.synced && self.replication_factor == 1 && self.judged == Judged::Fully
+    }
+}
+
+/// A produce operation: one batch.
+#[derive(Debug)]
+pub(crate) struct Op {
+    pub(crate) number: u64,
+    pub(crate) producer: u32,
+    /// Index in [`History::partitions`].
+    pub(crate) partition: usize,
+    pub(crate) records: Vec<Written>,
+    /// Producer id and epoch of an idempotent producer.
+    pub(crate) identity: Option<(i64, i16)>,
+    pub(crate) sent: u32,
+    /// Attempts that ended with an error which says that they wrote nothing.
+    pub(crate) refused: u32,
+    pub(crate) acked: bool,
+    /// Where the first record stands: at most one place for an idempotent producer.
+    pub(crate) places: Vec<i64>,
+    /// Connection and position in its sending order, of the first attempt.
+    pub(crate) first_send: (u64, u64),
+}
+
+impl Op {
+    /// Whether it is certain that no attempt wrote anything.
+    pub(crate) fn wrote_nothing(&self) -> bool {
+        self.sent == self.refused
+    }
+}
+
+/// A client, and how it stands in the partitions that it reads.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) kind: ClientKind,
+    pub(crate) alive: bool,
+    pub(crate) started_ns: u64,
+    /// Time of the last progress.
+    pub(crate) progressed_ns: Option<u64>,
+    /// By index in [`History::partitions`].
+    pub(crate) reading: BTreeMap<usize, Reading>,
+}
+
+/// A consumer in a partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// Where its next fetch must begin; `None` after a jump that has no answer yet.
+    pub(crate) position: Option<i64>,
+    /// As told last; −1 for never.
+    pub(crate) high_watermark: i64,
+    pub(crate) last_stable_offset: i64,
+    pub(crate) log_start: i64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { position: None, high_watermark: -1, last_stable_offset: -1, log_start: -1 }
+    }
+}
+
+/// Numbers are hashed by one multiplication: they are no enemy's.
+#[derive(Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 29;
+    }
+}
+
+pub(crate) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub(crate) partitions: Vec<PartitionState>,
+    /// Indexes of a topic's partitions, of the newest topic id of that name.
+    topics: HashMap<Arc<str>, Vec<usize>>,
+    pub(crate) ops: Vec<Op>,
+    ops_by_number: NumberMap<usize>,
+    /// Operation and index in it, by value.
+    values: NumberMap<(usize, u32)>,
+    pub(crate) clients: BTreeMap<u32, Client>,
+    /// Batches handed to each connection so far.
+    sends: NumberMap<u64>,
+}
+
+impl History {
+    /// A topic begins, or is told of once more.
+    pub(crate) fn create(
+        &mut self,
+        template: impl Fn(i32) -> PartitionState,
+        topic: &Arc<str>,
+        partitions: i32,
+    ) {
+        let known = self.topics.get(topic).cloned().unwrap_or_default();
+        let fresh = template(0);
+        let same = known.first().is_some_and(|index| {
+            let first = &self.partitions[*index];
+            first.topic_id == fresh.topic_id && first.judged != Judged::Not
+        });
+        let mut indexes = if same { known } else { Vec::new() };
+        for partition in indexes.len() as i32..partitions {
+            indexes.push(self.partitions.len());
+            self.partitions.push(template(partition));
+        }
+        self.topics.insert(topic.clone(), indexes);
+    }
+
+    /// The partitions of a topic, by index.
+    pub(crate) fn topic(&self, topic: &str) -> &[usize] {
+        self.topics.get(topic).map_or(&[], Vec::as_slice)
+    }
+
+    /// The index of a partition.
+    pub(crate) fn find(&self, topic: &str, partition: i32) -> Option<usize> {
+        self.topic(topic).get(usize::try_from(partition).ok()?).copied()
+    }
+
+    /// Takes in a new operation. `false` if its number or one of its values was used before.
+    pub(crate) fn begin(&mut self, op: Op) -> bool {
+        let index = self.ops.len();
+        let mut fresh = self.ops_by_number.insert(op.number, index).is_none();
+        for (place, record) in op.records.iter().enumerate() {
+            fresh &= self.values.insert(record.value, (index, place as u32)).is_none();
+        }
+        self.ops.push(op);
+        fresh
+    }
+
+    /// The index of an operation.
+    pub(crate) fn op(&self, number: u64) -> Option<usize> {
+        self.ops_by_number.get(&number).copied()
+    }
+
+    /// The operation that wrote `value`, and the record's index in it.
+    pub(crate) fn writer(&self, value: u64) -> Option<(usize, u32)> {
+        self.values.get(&value).copied()
+    }
+
+    /// Notes an attempt on a connection.
+    pub(crate) fn send(&mut self, op: usize, connection: u64) {
+        let position = self.sends.entry(connection).or_default();
+        *position += 1;
+        let op = &mut self.ops[op];
+        if op.sent == 0 {
+            op.first_send = (connection, *position);
+        }
+        op.sent += 1;
+    }
+
+    /// A client, made up if nobody announced it.
+    pub(crate) fn client(&mut self, number: u32, kind: ClientKind, time_ns: u64) -> &mut Client {
+        self.clients.entry(number).or_insert_with(|| Client {
+            kind,
+            alive: false,
+            started_ns: time_ns,
+            progressed_ns: None,
+            reading: BTreeMap::new(),
+        })
+    }
+}
+
+impl PartitionState {
+    /// A partition that nothing is known of.
+    pub(crate) fn new(
+        name: Partition,
+        topic_id: u128,
+        synced: bool,
+        dense: bool,
+        replication_factor: i16,
+    ) -> Self {
+        Self {
+            name,
+            topic_id,
+            synced,
+            dense,
+            replication_factor,
+            judged: Judged::Fully,
+            slots: Vec::new(),
+            acked_end: 0,
+            ends: Timeline::default(),
+            starts: Timeline::default(),
+            orders: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The laws, one per file, each opened by its statement and its source.
+//!
+//! | law (= file) | judges | source |
+//! |---|---|---|
+//! | `well_formed` | the history itself | the contract of the history's writers |
+//! | `acknowledged_kept` | readers, logs | KIP-98; oracle O1 |
+//! | `one_value_per_offset` | acknowledgements, readers, logs | Kafka's log model; O4 |
+//! | `record_unchanged` | readers, logs | KIP-98: batches are stored as sent |
+//! | `nothing_unwritten` | readers, logs | Jepsen's Kafka workload |
+//! | `no_duplicate` | acknowledgements, readers, logs | KIP-98; O2 |
+//! | `original_offset` | acknowledgements | semantics §5; B19 |
+//! | `producer_order` | acknowledgements, readers | KIP-98; O3 |
+//! | `no_overtaking` | acknowledgements | the protocol: a connection is served in order |
+//! | `below_high_watermark` | fetches | semantics §6; B26 |
+//! | `no_gap` | fetches | Jepsen's Kafka workload: contiguity |
+//! | `reader_never_back` | fetches | O5 |
+//! | `valid_offset` | fetches | semantics §6 |
+//! | `listed_offsets` | ListOffsets | semantics §9; O5, B11 |
+//! | `recovered_log` | logs after a restart | design §5; B36 |
+//! | `replica_bounds` | views | semantics §6, §10; design §5 |
+//! | `replica_never_back` | views | O5 |
+//! | `acknowledged_end` | views | design §5–6; O1 |
+//! | `progress` | time | O7 |
+//!
+//! Oracles O1–O7 and bugs B… are those of the project's catalogue of known bugs; semantics and design its pages.
+
+pub(crate) mod acknowledged_end;
+pub(crate) mod acknowledged_kept;
+pub(crate) mod below_high_watermark;
+pub(crate) mod listed_offsets;
+pub(crate) mod no_duplicate;
+pub(crate) mod no_gap;
+pub(crate) mod no_overtaking;
+pub(crate) mod nothing_unwritten;
+pub(crate) mod one_value_per_offset;
+pub(crate) mod original_offset;
+pub(crate) mod producer_order;
+pub(crate) mod progress;
+pub(crate) mod reader_never_back;
+pub(crate) mod record_unchanged;
+pub(crate) mod recovered_log;
+pub(crate) mod replica_bounds;
+pub(crate) mod replica_never_back;
+pub(crate) mod valid_offset;
+pub(crate) mod well_formed;
+
+/// A broken law: its name and the story.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) law: &'static str,
+    pub(crate) story: String,
+}
+
+/// What a law says.
+pub(crate) type Verdict = Result<(), Broken>;
+
+/// Unless `holds`, `law` is broken. The story is told only then.
+pub(crate) fn demand(holds: bool, law: &'static str, story: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Broken { law, story: story() }) }
+}
+
+/// The names of all laws.
+pub const NAMES: &[&str] = &[
+    well_formed::LAW,
+    acknowledged_kept::LAW,
+    one_value_per_offset::LAW,
+    record_unchanged::LAW,
+    nothing_unwritten::LAW,
+    no_duplicate::LAW,
+    original_offset::LAW,
+    producer_order::LAW,
+    no_overtaking::LAW,
+    below_high_watermark::LAW,
+    no_gap::LAW,
+    reader_never_back::LAW,
+    valid_offset::LAW,
+    listed_offsets::LAW,
+    recovered_log::LAW,
+    replica_bounds::LAW,
+    replica_never_back::LAW,
+    acknowledged_end::LAW,
+    progress::LAW,
+];
