@@ -22,6 +22,8 @@ const PATCHED: usize = 12;
 /// The front of an answer that is kept for a look; the rest is dropped.
 const KEPT: usize = 192;
 const SCRATCH: usize = 256 << 10;
+/// How long the answers may take after the last request.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// When requests leave.
 #[derive(Debug, Clone, Copy)]
@@ -157,7 +159,11 @@ pub(crate) fn run(load: Load) -> anyhow::Result<Measured> {
         if idle && (generator.is_over(now) || matches!(generator.pace, Pace::Closed(_))) {
             break;
         }
-        ensure!(now < generator.stop_at + Duration::from_secs(30), "no answers for 30 seconds");
+        ensure!(
+            now < generator.stop_at + DRAIN,
+            "requests unanswered {} s after the last was due",
+            DRAIN.as_secs()
+        );
         events.clear();
         let timeout = generator.timeout(now);
         match epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {

@@ -96,6 +96,7 @@ fn main() -> anyhow::Result<()> {
     if let Some(path) = &arguments.out {
         std::fs::write(path, &table).with_context(|| format!("write {}", path.display()))?;
     }
+    anyhow::ensure!(bench.failures == 0, "{} cells could not be measured", bench.failures);
     Ok(())
 }
 
@@ -105,6 +106,7 @@ struct Bench {
     bounds: Bounds,
     repeats: usize,
     topics: u32,
+    failures: u32,
 }
 
 impl Bench {
@@ -119,6 +121,7 @@ impl Bench {
             },
             repeats: arguments.repeats.max(1),
             topics: 0,
+            failures: 0,
         };
         if !arguments.only_peer {
             let program = match &arguments.program {
@@ -196,8 +199,15 @@ impl Bench {
                 self.topics += 1;
                 // Of one length always: answers are read at fixed places.
                 let topic = format!("bench-{:05}", self.topics);
-                let result = rows::run(row, server, &topic, variant.is_synced(), self.bounds)
-                    .with_context(|| format!("{} on {}", row.name, variant.title()))?;
+                let result = match rows::run(row, server, &topic, variant.is_synced(), self.bounds) {
+                    Ok(result) => result,
+                    Err(error) => {
+                        // The cell stays empty, and the run ends in failure.
+                        eprintln!("{:<20} {:<16} FAILED: {error:#}", row.name, variant.title());
+                        self.failures += 1;
+                        continue;
+                    }
+                };
                 let shown: Vec<String> =
                     result.iter().map(|figure| format!("{} {:.2}", figure.name, figure.value)).collect();
                 eprintln!("{:<20} {:<16} {}", row.name, variant.title(), shown.join(", "));

@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 use gracchus_tests::{Client, broker::free_port, places};
-use kafka_protocol::messages::{ApiVersionsRequest, DeleteTopicsRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, BrokerId, DeleteTopicsRequest, ListOffsetsRequest,
+    list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Which broker.
@@ -148,15 +151,33 @@ impl Server {
     /// Creates a topic; `synced` makes the broker sync each append.
     pub(crate) fn create_topic(&self, topic: &str, partitions: usize, synced: bool) -> anyhow::Result<()> {
         let flush = if synced { "1" } else { "9223372036854775807" };
-        Client::connect(self.address)?.create_topic(
+        let mut client = Client::connect(self.address)?;
+        client.create_topic(
             topic,
             partitions as i32,
-            &[
-                ("flush.messages", flush),
-                // The ready-made batches carry old timestamps.
-                ("retention.ms", "-1"),
-            ],
-        )
+            // The ready-made batches carry old timestamps.
+            &[("flush.messages", flush), ("retention.ms", "-1")],
+        )?;
+        // Metadata may name a leader before that broker knows of it.
+        let asked = (0..partitions).map(|index| {
+            ListOffsetsPartition::default().with_partition_index(index as i32).with_timestamp(-1)
+        });
+        let topics = vec![
+            ListOffsetsTopic::default()
+                .with_name(gracchus_tests::client::name(topic))
+                .with_partitions(asked.collect()),
+        ];
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics);
+        let start = Instant::now();
+        loop {
+            let response = client.call(&request, 2)?;
+            let mut partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+            if partitions.all(|partition| partition.error_code == 0) {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < Duration::from_secs(30), "{topic} has no leaders");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Gives back the disk space of a topic, where the broker can.
