@@ -157,7 +157,7 @@ impl Broker {
     pub fn probe(&self) -> BrokerProbe {
         let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());
         BrokerProbe {
-            partitions: Vec::new(),
+            partitions: self.replicas.probe(),
             offline: offline.map(|directory| directory.path().to_owned()).collect(),
         }
     }
@@ -239,7 +239,7 @@ async fn open_directory(
 ) -> Result<Arc<LogDirectory>, StartError> {
     let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
     let open = LogDirectory::open(env.clone(), path.to_owned(), options);
-    let opened = announced(env, format_args!("opening log directory {}", path.display()), open).await;
+    let opened = announced(env, format!("opening log directory {}", path.display()), open).await;
     opened.map_err(|error| match error {
         log::OpenError::Locked(path) => StartError::InUse(path),
         error => StartError::Directory { path: path.to_owned(), error },
@@ -299,3 +299,6 @@ fn advertised(config: &BrokerConfig, bound: &[(Endpoint, SocketAddr)]) -> Vec<Br
     };
     config.advertised_listeners.iter().map(advertise).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gracchus_core::{TopicId, TopicPartition, controller::Image, error::ResponseError};
+use gracchus_core::{
+    TopicId, TopicPartition,
+    controller::Image,
+    error::ResponseError,
+    session::{self, Context, PartitionAnswer, PartitionKey, PartitionRequest, SessionRequest, TopicKey},
+};
 use kafka_protocol::messages::{FetchRequest, fetch_request as asked};
 
 use super::{
@@ -26,6 +31,8 @@ pub const KEY: i16 = 1;
 
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 13;
+/// First version whose clients use a leader hint.
+const LEADER_HINTS: i16 = 16;
 const READ_COMMITTED: i8 = 1;
 
 /// Structure of the request.
@@ -91,127 +98,259 @@ static FORGOTTEN: Structure = Structure {
 pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
     let body: FetchRequest = request.decode()?;
     let version = request.api_version;
-    let envelope = request.envelope;
-    let throttle_ms = request.context.throttle_ms();
-    // There are no sessions: who asks for one is told 0 and goes on without, and one that we gave out cannot come back.
-    if body.session_epoch > 0 {
-        let response = FetchResponse {
-            throttle_time_ms: throttle_ms,
-            error_code: ResponseError::FetchSessionIdNotFound.code(),
-            ..FetchResponse::default()
-        };
-        return Ok(Reply::Now(response.encode(&envelope)));
-    }
-    let read_committed = body.isolation_level == READ_COMMITTED;
-    let fetch = |partitions| replica::FetchRequest {
+    let replica_id = if version >= 15 { body.replica_state.replica_id.0 } else { body.replica_id.0 };
+    let asker = Asker {
+        envelope: request.envelope,
+        listener: request.context.connection.listener.clone(),
+        throttle_ms: request.context.throttle_ms(),
+        read_committed: body.isolation_level == READ_COMMITTED,
+    };
+    let resolved =
+        services.sessions().resolve(session_request(&body, version, replica_id), services.now_ms());
+    let context = match resolved {
+        Ok(context) => context,
+        Err(error) => return Ok(Reply::Now(asker.refuse(error))),
+    };
+    let image = services.controller.image();
+    let wanted: Vec<Wanted> =
+        context.partitions.iter().map(|(key, asked)| wanted(key, asked, &image)).collect();
+    let (known, unknown) = separate(wanted);
+    let outcomes = services.replicas.fetch(replica::FetchRequest {
         api_version: version,
-        replica_id: if version >= 15 { body.replica_state.replica_id.0 } else { body.replica_id.0 },
-        max_wait: Duration::from_millis(u64::try_from(body.max_wait_ms).unwrap_or(0)),
+        replica_id,
+        // A partition that is not known is news that must not wait.
+        max_wait: if unknown.is_empty() { milliseconds(body.max_wait_ms) } else { Duration::ZERO },
         min_bytes: body.min_bytes.min(body.max_bytes),
         max_bytes: body.max_bytes.min(i32::try_from(services.config.fetch_max_bytes).unwrap_or(i32::MAX)),
-        read_committed,
-        partitions,
-    };
-    let Split { topics, partitions } = split(&body.topics, version, &services.controller.image());
-    let outcomes = services.replicas.fetch(fetch(partitions));
+        read_committed: asker.read_committed,
+        partitions: known,
+    });
     let services = services.clone();
-    let listener = request.context.connection.listener.clone();
     Ok(Reply::Later(Box::pin(async move {
-        let outcomes = outcomes.await;
-        respond(topics, outcomes, &services, &listener, read_committed, throttle_ms, &envelope)
+        let outcomes = merge(outcomes.await, unknown);
+        let answers: Vec<PartitionAnswer> = outcomes.iter().map(news).collect();
+        let (now_ms, random) = (services.now_ms(), services.env.random());
+        let answer = services.sessions().answer(&context, &answers, now_ms, random);
+        match answer.error {
+            Some(error) => asker.refuse(error),
+            None => asker.answer(&services, context, outcomes, answer),
+        }
     })))
 }
 
-/// A topic of the request.
-struct Topic {
-    name: Arc<str>,
-    id: TopicId,
-    /// Set when no such topic is known; then its partitions are not asked for.
-    error: Option<ResponseError>,
-    partitions: Vec<i32>,
+fn milliseconds(wait: i32) -> Duration {
+    Duration::from_millis(u64::try_from(wait).unwrap_or(0))
 }
 
-struct Split {
-    topics: Vec<Topic>,
-    /// Of all known topics, in request order, which is the order of fairness.
-    partitions: Vec<replica::FetchPartition>,
-}
-
-/// Finds the topics that ids stand for.
-fn split(asked: &[asked::FetchTopic], version: i16, image: &Image) -> Split {
-    let mut result = Split { topics: Vec::with_capacity(asked.len()), partitions: Vec::new() };
-    for topic in asked {
-        let id = TopicId(topic.topic_id);
-        let name = if version >= TOPIC_IDS {
-            image.topic_by_id(id).map(|topic| topic.name.clone())
-        } else {
-            Some(Arc::from(topic.topic.as_str()))
-        };
-        let error = name.is_none().then_some(ResponseError::UnknownTopicId);
-        let name = name.unwrap_or_default();
-        if error.is_none() {
-            let wanted = topic.partitions.iter().map(|partition| replica::FetchPartition {
-                tp: TopicPartition::new(name.clone(), partition.partition),
-                topic_id: id,
+/// What the session needs to know of the request.
+fn session_request(body: &FetchRequest, version: i16, replica_id: i32) -> SessionRequest {
+    let by_id = version >= TOPIC_IDS;
+    let key = |name: &str, id| if by_id { TopicKey::Id(TopicId(id)) } else { TopicKey::Name(name.into()) };
+    let mut partitions = Vec::with_capacity(body.topics.iter().map(|topic| topic.partitions.len()).sum());
+    for topic in &body.topics {
+        let topic_key = key(&topic.topic, topic.topic_id);
+        partitions.extend(topic.partitions.iter().map(|partition| {
+            let asked = PartitionRequest {
                 current_leader_epoch: partition.current_leader_epoch,
                 fetch_offset: partition.fetch_offset,
                 last_fetched_epoch: partition.last_fetched_epoch,
                 log_start_offset: partition.log_start_offset,
                 max_bytes: partition.partition_max_bytes,
-            });
-            result.partitions.extend(wanted);
-        }
-        let partitions = topic.partitions.iter().map(|partition| partition.partition).collect();
-        result.topics.push(Topic { name, id, error, partitions });
-    }
-    result
-}
-
-fn respond(
-    topics: Vec<Topic>,
-    outcomes: Vec<FetchOutcome>,
-    services: &Services,
-    listener: &str,
-    read_committed: bool,
-    throttle_ms: i32,
-    envelope: &Envelope,
-) -> Answer {
-    let version = envelope.api_version;
-    let endpoints = if version >= 16 {
-        let leaders = outcomes.iter().filter_map(|outcome| outcome.current_leader);
-        let leaders: Vec<_> = leaders.map(|(leader, _)| leader).collect();
-        services::endpoints(&services.controller.image(), listener, leaders.into_iter())
-    } else {
-        Vec::new()
-    };
-    let mut outcomes = outcomes.into_iter();
-    let topic = |topic: Topic| {
-        let partition = |index| {
-            let outcome = match topic.error {
-                Some(error) => FetchOutcome::failed(error),
-                None => outcomes.next().expect("one outcome per partition"),
             };
-            partition(index, outcome, read_committed, version)
-        };
-        let partitions = topic.partitions.into_iter().map(partition).collect();
-        FetchedTopic { name: topic.name, id: topic.id, partitions }
-    };
-    let topics = topics.into_iter().map(topic).collect();
-    FetchResponse { throttle_time_ms: throttle_ms, error_code: 0, session_id: 0, topics, endpoints }
-        .encode(envelope)
+            (PartitionKey { topic: topic_key.clone(), partition: partition.partition }, asked)
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in &body.forgotten_topics_data {
+        let topic_key = key(&topic.topic, topic.topic_id);
+        let partitions = topic.partitions.iter();
+        forgotten
+            .extend(partitions.map(|index| PartitionKey { topic: topic_key.clone(), partition: *index }));
+    }
+    SessionRequest {
+        session_id: body.session_id,
+        session_epoch: body.session_epoch,
+        by_id,
+        follower: replica_id >= 0,
+        partitions,
+        forgotten,
+    }
 }
 
-fn partition(index: i32, outcome: FetchOutcome, read_committed: bool, version: i16) -> FetchedPartition {
-    FetchedPartition {
-        index,
-        error_code: outcome.error.map_or(0, |error| services::spoken(error, version > 5).code()),
+/// A partition to read, or why there is none.
+type Wanted = Result<replica::FetchPartition, ResponseError>;
+
+/// Finds the topic that a key stands for. A name without a topic is the replica manager's to refuse.
+fn wanted(key: &PartitionKey, asked: &PartitionRequest, image: &Image) -> Wanted {
+    let (name, topic_id) = match &key.topic {
+        TopicKey::Name(name) => (name.clone(), TopicId::ZERO),
+        TopicKey::Id(id) => {
+            let topic = image.topic_by_id(*id).ok_or(ResponseError::UnknownTopicId)?;
+            (topic.name.clone(), *id)
+        }
+    };
+    Ok(replica::FetchPartition {
+        tp: TopicPartition::new(name, key.partition),
+        topic_id,
+        current_leader_epoch: asked.current_leader_epoch,
+        fetch_offset: asked.fetch_offset,
+        last_fetched_epoch: asked.last_fetched_epoch,
+        log_start_offset: asked.log_start_offset,
+        max_bytes: asked.max_bytes,
+    })
+}
+
+/// The partitions to read, and the places of those that cannot be.
+fn separate(wanted: Vec<Wanted>) -> (Vec<replica::FetchPartition>, Vec<(usize, ResponseError)>) {
+    let mut known = Vec::with_capacity(wanted.len());
+    let mut unknown = Vec::new();
+    for (place, wanted) in wanted.into_iter().enumerate() {
+        match wanted {
+            Ok(partition) => known.push(partition),
+            Err(error) => unknown.push((place, error)),
+        }
+    }
+    (known, unknown)
+}
+
+/// The reverse of [`separate`]: one outcome for each partition, in order.
+fn merge(outcomes: Vec<FetchOutcome>, unknown: Vec<(usize, ResponseError)>) -> Vec<FetchOutcome> {
+    if unknown.is_empty() {
+        return outcomes;
+    }
+    let mut merged = Vec::with_capacity(outcomes.len() + unknown.len());
+    let mut read = outcomes.into_iter();
+    for (place, error) in unknown {
+        let before = place - merged.len();
+        merged.extend(read.by_ref().take(before));
+        merged.push(FetchOutcome::failed(error));
+    }
+    merged.extend(read);
+    merged
+}
+
+/// What decides whether an incremental response holds a partition.
+fn news(outcome: &FetchOutcome) -> PartitionAnswer {
+    PartitionAnswer {
+        failed: outcome.error.is_some(),
+        has_records: outcome.bytes > 0,
         high_watermark: outcome.high_watermark,
-        last_stable_offset: outcome.last_stable_offset,
         log_start_offset: outcome.log_start_offset,
-        aborted_transactions: read_committed.then(Vec::new),
-        preferred_read_replica: -1,
-        diverging: outcome.diverging,
-        current_leader: if version >= 16 { outcome.current_leader } else { None },
-        ranges: outcome.ranges,
+        urgent: outcome.diverging.is_some(),
+    }
+}
+
+/// What a response depends on beside what was read.
+struct Asker {
+    envelope: Envelope,
+    listener: Arc<str>,
+    throttle_ms: i32,
+    read_committed: bool,
+}
+
+impl Asker {
+    /// A response to a request as a whole that cannot be served.
+    fn refuse(&self, error: ResponseError) -> Answer {
+        let error_code = error.code();
+        let response =
+            FetchResponse { throttle_time_ms: self.throttle_ms, error_code, ..FetchResponse::default() };
+        response.encode(&self.envelope)
+    }
+
+    fn answer(
+        &self,
+        services: &Services,
+        context: Context,
+        outcomes: Vec<FetchOutcome>,
+        answer: session::Answer,
+    ) -> Answer {
+        let endpoints = if self.envelope.api_version >= LEADER_HINTS {
+            let leaders = outcomes.iter().filter_map(|outcome| Some(outcome.current_leader?.0));
+            services::endpoints(&services.controller.image(), &self.listener, leaders)
+        } else {
+            Vec::new()
+        };
+        let mut topics: Vec<FetchedTopic> = Vec::new();
+        let mut current: Option<TopicKey> = None;
+        let told = context.partitions.into_iter().zip(outcomes).zip(answer.included);
+        for ((key, _), outcome) in told.filter_map(|(read, included)| included.then_some(read)) {
+            if current.as_ref() != Some(&key.topic) {
+                topics.push(topic(&key.topic));
+                current = Some(key.topic.clone());
+            }
+            let partition = self.partition(key.partition, outcome);
+            topics.last_mut().expect("just pushed").partitions.push(partition);
+        }
+        let response = FetchResponse {
+            throttle_time_ms: self.throttle_ms,
+            error_code: 0,
+            session_id: answer.session_id,
+            topics,
+            endpoints,
+        };
+        response.encode(&self.envelope)
+    }
+
+    fn partition(&self, index: i32, outcome: FetchOutcome) -> FetchedPartition {
+        let version = self.envelope.api_version;
+        FetchedPartition {
+            index,
+            error_code: outcome.error.map_or(0, |error| services::spoken(error, version > 5).code()),
+            high_watermark: outcome.high_watermark,
+            last_stable_offset: outcome.last_stable_offset,
+            log_start_offset: outcome.log_start_offset,
+            aborted_transactions: self.read_committed.then(Vec::new),
+            preferred_read_replica: -1,
+            diverging: outcome.diverging,
+            current_leader: outcome.current_leader.filter(|_| version >= LEADER_HINTS),
+            ranges: outcome.ranges,
+        }
+    }
+}
+
+/// A topic of the response, without partitions yet.
+fn topic(key: &TopicKey) -> FetchedTopic {
+    let (name, id) = match key {
+        TopicKey::Name(name) => (name.clone(), TopicId::ZERO),
+        TopicKey::Id(id) => (Arc::default(), *id),
+    };
+    FetchedTopic { name, id, partitions: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_partitions_keep_their_places() {
+        let named = |index| {
+            let key = PartitionKey { topic: TopicKey::Name("t".into()), partition: index };
+            let asked = PartitionRequest {
+                current_leader_epoch: -1,
+                fetch_offset: i64::from(index),
+                last_fetched_epoch: -1,
+                log_start_offset: -1,
+                max_bytes: 1,
+            };
+            wanted(&key, &asked, &Image::default())
+        };
+        let unknown = || Err(ResponseError::UnknownTopicId);
+        for pattern in 0..32u32 {
+            let wanted = (0..5).map(|index| if pattern & 1 << index == 0 { named(index) } else { unknown() });
+            let (known, unknown) = separate(wanted.collect());
+            let read = |partition: &replica::FetchPartition| {
+                let high_watermark = i64::from(partition.tp.partition.0);
+                FetchOutcome {
+                    error: None,
+                    high_watermark,
+                    ..FetchOutcome::failed(ResponseError::UnknownTopicId)
+                }
+            };
+            let merged = merge(known.iter().map(read).collect(), unknown);
+            let found: Vec<i64> = merged.iter().map(|outcome| outcome.high_watermark).collect();
+            let expected: Vec<i64> =
+                (0..5).map(|index| if pattern & 1 << index == 0 { index } else { -1 }).collect();
+            assert_eq!(found, expected);
+        }
     }
 }

@@ -373,7 +373,7 @@ mod tests {
             // Broker 2 is not registered, but its replica is named all the same.
             let partition = &response.topics[1].partitions[0];
             assert_eq!((partition.error_code, partition.leader_id.0), (5, -1));
-            assert_eq!(partition.replica_nodes, [2.into()]);
+            assert_eq!(partition.replica_nodes, [2]);
             if version >= 2 {
                 assert_eq!(response.cluster_id.as_deref(), Some("AAAAAAAAAAAAAAAAAAAABw"));
             }

@@ -3,13 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use gracchus_core::{
     BrokerId, TopicId,
     controller::{Broker, BrokerListener, Command, Image, Rejection, Response, Topic},
     error::ResponseError,
+    session::FetchSessions,
     topic::TopicConfig,
 };
 use gracchus_env::Env;
@@ -31,6 +32,9 @@ pub struct Services {
     pub(super) controller: Arc<Controller>,
     /// The partitions of this broker.
     pub(super) replicas: Arc<ReplicaManager>,
+    /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
+    /// short steps per fetch and guards no partition state.
+    sessions: Mutex<FetchSessions>,
 }
 
 impl std::fmt::Debug for Services {
@@ -48,7 +52,18 @@ impl Services {
         controller: Arc<Controller>,
         replicas: Arc<ReplicaManager>,
     ) -> Arc<Self> {
-        Arc::new(Self { env, config, topic_defaults, controller, replicas })
+        let sessions = Mutex::new(FetchSessions::new(config.max_incremental_fetch_session_cache_slots));
+        Arc::new(Self { env, config, topic_defaults, controller, replicas, sessions })
+    }
+
+    /// The fetch sessions, for one step.
+    pub(super) fn sessions(&self) -> MutexGuard<'_, FetchSessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Monotonic milliseconds, for the age of sessions.
+    pub(super) fn now_ms(&self) -> i64 {
+        i64::try_from(self.env.now().as_nanos() / 1_000_000).unwrap_or(i64::MAX)
     }
 
     /// Commits a new topic whose name, shape and configuration were checked.

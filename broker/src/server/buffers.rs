@@ -54,7 +54,10 @@ impl BufferPool {
     /// Makes room for more of a frame of `length` bytes: doubles, but never beyond what the frame needs.
     pub(super) fn grow(buffer: &mut BytesMut, length: usize) {
         let target = (buffer.capacity() * 2).clamp(FIRST_CAPACITY, rounded(length).max(FIRST_CAPACITY));
-        buffer.reserve(target.saturating_sub(buffer.len()).max(1));
+        // Not `reserve`, which would double once more.
+        let mut larger = BytesMut::with_capacity(target.max(buffer.len() + 1));
+        larger.extend_from_slice(buffer);
+        *buffer = larger;
     }
 
     /// The filled buffer as shared bytes; it comes back to the pool with the last of them.

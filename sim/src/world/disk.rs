@@ -165,6 +165,17 @@ impl NodeDisk {
         self.names.walk().into_iter().filter_map(|(path, entry)| Some((path, bytes(entry)?))).collect()
     }
 
+    /// The files right in `directory`.
+    pub(crate) fn files_in(&self, directory: &str) -> Snapshot {
+        let Ok(names) = self.names.list(Path::new(directory)) else { return Snapshot::new() };
+        let bytes = |entry: Entry| match entry {
+            Entry::File(inode) => Some(lock(&inode.content).bytes().to_vec()),
+            Entry::Directory(_) => None,
+        };
+        let path = |name: String| format!("{directory}/{name}");
+        names.into_iter().filter_map(|(name, entry)| Some((path(name), bytes(entry)?))).collect()
+    }
+
     pub(crate) fn digests(&self) -> Vec<(String, u64)> {
         let digest = |entry: &Entry| match entry {
             Entry::File(inode) => {

@@ -114,7 +114,8 @@ fn check_form(header: &BatchHeader, rules: &ProduceRules) -> Result<(), Rejected
     if header.base_offset.0 != 0 {
         return invalid("the base offset of a produced batch is 0");
     }
-    if header.record_count < 1 || header.record_count != header.last_offset_delta + 1 {
+    // The largest delta plus one is no i32: counted before the CRC is checked, it can be anything.
+    if header.record_count < 1 || header.record_count - 1 != header.last_offset_delta {
         return invalid("the record count does not match the last offset delta");
     }
     if header.is_control() {
@@ -241,6 +242,21 @@ mod tests {
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 0x10;
             assert_eq!(refused(damaged, &rules()).error, ResponseError::CorruptMessage, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_are_refused_like_any_other() {
+        let bytes = BatchBuilder::new().value(NOW, "x").build();
+        for at in [0, 23, 27, 35, 43, 51, 53, 57] {
+            for largest in [[0x7f, 0xff, 0xff, 0xff], [0x80, 0, 0, 0], [0xff; 4]] {
+                let mut damaged = bytes.to_vec();
+                damaged[at..at + 4].copy_from_slice(&largest);
+                // Where it stands for nothing (no producer id), it may even be the number that was there.
+                if damaged != bytes {
+                    refused(damaged, &rules());
+                }
+            }
         }
     }
 

@@ -13,6 +13,8 @@
 mod background;
 mod logs;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::{
@@ -81,7 +83,8 @@ pub struct Forget {
     pub position: u64,
     /// The log end after the cut; `None` when the log as such goes (position 0 of segment 0).
     pub end_offset: Option<Offset>,
-    /// What carries the cut out (truncations *with their syncs*, removals): runs once the journal cannot undo it.
+    /// What carries the cut out and leaves the rest of the log synced (truncation and sync, a synced copy renamed,
+    /// removals): runs once the journal cannot undo it.
     pub ops: Vec<Op>,
 }
 

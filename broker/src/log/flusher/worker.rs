@@ -353,11 +353,8 @@ impl Worker {
     fn cut_ended(&mut self, (slot, forget, answer): Cut) {
         let log = self.logs.get(slot);
         log.blocked = false;
-        let void = |dirty: &mut Dirty| {
-            dirty.segment_base > forget.segment_base
-                || (dirty.segment_base == forget.segment_base && forget.position == 0)
-        };
-        let dirty = if forget.end_offset.is_none() { log.dirty.take() } else { log.dirty.take_if(void) };
+        // What the steps of the cut left is synced by them.
+        let dirty = log.dirty.take();
         if let Some(dirty) = dirty {
             self.background.forget(slot, &dirty);
             self.clean(Cleaned { slot, dirty: Some(dirty) });

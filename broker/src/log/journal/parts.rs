@@ -45,10 +45,10 @@ impl PartHeader {
     }
 
     pub(super) fn parse(mut bytes: &[u8]) -> Option<Self> {
-        if bytes.len() < 24
-            || bytes.get_u32_le() != MAGIC
-            || bytes.get_u32_le() != crc32c::crc32c(&bytes[4..20])
-        {
+        let magic = bytes.try_get_u32_le().ok()?;
+        let crc = bytes.try_get_u32_le().ok()?;
+        let body = bytes.get(..16)?;
+        if magic != MAGIC || crc != crc32c::crc32c(body) {
             return None;
         }
         let header = Self { lap: bytes.get_u64_le(), alignment: bytes.get_u64_le() };
@@ -297,5 +297,25 @@ impl Journal {
             ops.push(Op::Sync { file: file.clone() });
         }
         ops
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_header_reads_back_or_is_nothing() {
+        let header = PartHeader { lap: 7, alignment: 4096 };
+        let bytes = header.encode();
+        assert_eq!(bytes.len(), PART_HEADER);
+        assert_eq!(PartHeader::parse(&bytes), Some(header));
+        for damaged in 0..24 {
+            let mut bytes = bytes.to_vec();
+            bytes[damaged] ^= 1;
+            assert_eq!(PartHeader::parse(&bytes), None, "byte {damaged}");
+        }
+        assert_eq!(PartHeader::parse(&bytes[..23]), None);
+        assert_eq!(PartHeader::parse(&[0; PART_HEADER]), None);
     }
 }

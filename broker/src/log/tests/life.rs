@@ -195,8 +195,7 @@ async fn a_namesake_gets_nothing() {
     let mut broker = Broker::start(&machine, &config()).await;
     broker.append(batch(1, 5, 10)).await.unwrap();
     broker.stop().await;
-    let directory =
-        LogDirectory::open(machine.start(), directory_path(), DirectoryOptions::default()).await.unwrap();
+    let directory = LogDirectory::open(machine.start(), directory_path(), in_place()).await.unwrap();
     let namesake = LogId { topic_id: TopicId(uuid::Uuid::from_u128(5)), ..id() };
     let refused = Log::open(directory.clone(), namesake, Arc::new(config())).await;
     assert!(

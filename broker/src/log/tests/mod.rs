@@ -17,7 +17,7 @@ use gracchus_env::FileRange;
 
 use super::{
     AppendBatch, DirectoryOptions, Log, LogDirectory, LogId, LogView, Recovered, StorageError,
-    memory::Machine,
+    directory::JournalOptions, memory::Machine,
 };
 
 const TOPIC_ID: TopicId = TopicId(uuid::Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
@@ -47,6 +47,19 @@ fn changed(mut config: TopicConfig, change: impl FnOnce(&mut TopicConfig)) -> To
     config
 }
 
+/// A journal so small that its parts are recycled within a story.
+fn journaled() -> DirectoryOptions {
+    DirectoryOptions {
+        journal: JournalOptions { part_bytes: 16 * 1024, min_parts: 2, max_parts: 3, alignment: 512 },
+        ..DirectoryOptions::default()
+    }
+}
+
+/// Every round is synced in its segment, so that damage done to a segment is not undone by a replay.
+fn in_place() -> DirectoryOptions {
+    DirectoryOptions { in_place_bytes: 0, ..journaled() }
+}
+
 /// A process that has the log open.
 struct Broker {
     directory: Arc<LogDirectory>,
@@ -56,7 +69,15 @@ struct Broker {
 
 impl Broker {
     async fn try_start(machine: &Machine, config: &TopicConfig) -> Result<Self, String> {
-        let directory = LogDirectory::open(machine.start(), directory_path(), DirectoryOptions::default())
+        Self::try_start_with(machine, config, in_place()).await
+    }
+
+    async fn try_start_with(
+        machine: &Machine,
+        config: &TopicConfig,
+        options: DirectoryOptions,
+    ) -> Result<Self, String> {
+        let directory = LogDirectory::open(machine.start(), directory_path(), options)
             .await
             .map_err(|error| error.to_string())?;
         let opened = Log::open(directory.clone(), id(), Arc::new(config.clone())).await;

@@ -1,0 +1,359 @@
+//! The table against kafka-protocol: versions, headers, and that no bytes whatever get past the walk and hurt.
+//!
+//! These tests run on the system allocator, where a reservation by an unchecked length would abort the process.
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::*,
+    protocol::{Decodable, Encodable, HeaderVersion, Message as _, StrBytes},
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+
+/// Runs `$body` with `$Request` standing for the request type of `$key`.
+macro_rules! with_request {
+    ($key:expr, $Request:ident => $body:expr) => {
+        match $key {
+            0 => {
+                type $Request = ProduceRequest;
+                $body
+            }
+            1 => {
+                type $Request = FetchRequest;
+                $body
+            }
+            2 => {
+                type $Request = ListOffsetsRequest;
+                $body
+            }
+            3 => {
+                type $Request = MetadataRequest;
+                $body
+            }
+            10 => {
+                type $Request = FindCoordinatorRequest;
+                $body
+            }
+            18 => {
+                type $Request = ApiVersionsRequest;
+                $body
+            }
+            19 => {
+                type $Request = CreateTopicsRequest;
+                $body
+            }
+            22 => {
+                type $Request = InitProducerIdRequest;
+                $body
+            }
+            key => panic!("no request type for api key {key}"),
+        }
+    };
+}
+
+mod live;
+
+fn text(text: &'static str) -> StrBytes {
+    StrBytes::from_static_str(text)
+}
+
+fn encoded(message: &impl Encodable, version: i16) -> Bytes {
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes, version).unwrap();
+    bytes.freeze()
+}
+
+/// A request of each API that uses all of its fields, in every version that is served.
+fn sample(key: i16, version: i16) -> Bytes {
+    match key {
+        0 => encoded(&produce(version), version),
+        1 => encoded(&fetch(version), version),
+        2 => encoded(&list_offsets(version), version),
+        3 => encoded(&metadata(version), version),
+        10 => encoded(&find_coordinator(version), version),
+        18 if version >= 3 => {
+            let request = ApiVersionsRequest::default().with_client_software_name(text("a"));
+            encoded(&request.with_client_software_version(text("1.2")), version)
+        }
+        18 => encoded(&ApiVersionsRequest::default(), version),
+        19 => encoded(&create_topics(), version),
+        22 => encoded(&init_producer_id(version), version),
+        key => panic!("no sample for api key {key}"),
+    }
+}
+
+fn produce(version: i16) -> ProduceRequest {
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    let records = [Some(Bytes::from_static(b"not checked here")), Some(Bytes::new()), None];
+    let partition = |records| PartitionProduceData::default().with_index(7).with_records(records);
+    let topic = TopicProduceData::default().with_partition_data(records.map(partition).to_vec());
+    let named = |name| {
+        let topic = topic.clone();
+        if version >= 13 {
+            topic.with_topic_id(Uuid::from_u128(5))
+        } else {
+            topic.with_name(TopicName(text(name)))
+        }
+    };
+    ProduceRequest::default()
+        .with_transactional_id(Some(TransactionalId(text("t"))))
+        .with_acks(-1)
+        .with_timeout_ms(1000)
+        .with_topic_data(vec![named("one"), named("another")])
+}
+
+fn fetch(version: i16) -> FetchRequest {
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState};
+    let mut partition =
+        FetchPartition::default().with_partition(3).with_fetch_offset(9).with_partition_max_bytes(1);
+    if version >= 9 {
+        partition.current_leader_epoch = 4;
+    }
+    if version >= 12 {
+        partition.last_fetched_epoch = 4;
+    }
+    if version >= 17 {
+        partition.replica_directory_id = Uuid::from_u128(8);
+    }
+    if version >= 18 {
+        partition.high_watermark = 5;
+    }
+    let mut topic = FetchTopic::default().with_partitions(vec![partition.clone(), partition]);
+    let mut forgotten = ForgottenTopic::default().with_partitions(vec![1, 2, 3]);
+    if version >= 13 {
+        (topic.topic_id, forgotten.topic_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    } else {
+        (topic.topic, forgotten.topic) = (TopicName(text("topic")), TopicName(text("f")));
+    }
+    let mut request = FetchRequest::default().with_max_wait_ms(5).with_topics(vec![topic.clone(), topic]);
+    if version >= 7 {
+        request =
+            request.with_session_id(3).with_session_epoch(4).with_forgotten_topics_data(vec![forgotten]);
+    }
+    if version >= 11 {
+        request.rack_id = text("rack");
+    }
+    if version >= 12 {
+        request.cluster_id = Some(text("cluster"));
+    }
+    if version >= 15 {
+        request.replica_state = ReplicaState::default().with_replica_id(BrokerId(1)).with_replica_epoch(2);
+    }
+    request
+}
+
+fn list_offsets(version: i16) -> ListOffsetsRequest {
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    let mut partition = ListOffsetsPartition::default().with_partition_index(3).with_timestamp(-1);
+    if version >= 4 {
+        partition.current_leader_epoch = 1;
+    }
+    let topic = ListOffsetsTopic::default()
+        .with_name(TopicName(text("topic")))
+        .with_partitions(vec![partition.clone(), partition]);
+    let mut request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+    if version >= 2 {
+        request.isolation_level = 1;
+    }
+    if version >= 10 {
+        request.timeout_ms = 7;
+    }
+    request
+}
+
+fn metadata(version: i16) -> MetadataRequest {
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    let mut topics = vec![MetadataRequestTopic::default().with_name(Some(TopicName(text("topic"))))];
+    if version >= 12 {
+        topics.push(MetadataRequestTopic::default().with_name(None).with_topic_id(Uuid::from_u128(3)));
+    }
+    let mut request = MetadataRequest::default().with_topics(Some(topics));
+    if version >= 4 {
+        request.allow_auto_topic_creation = true;
+    }
+    if version >= 8 {
+        request.include_topic_authorized_operations = true;
+    }
+    request
+}
+
+fn find_coordinator(version: i16) -> FindCoordinatorRequest {
+    let request = FindCoordinatorRequest::default();
+    let request = if version >= 1 { request.with_key_type(1) } else { request };
+    if version >= 4 {
+        request.with_coordinator_keys(vec![text("one"), text(""), text("another")])
+    } else {
+        request.with_key(text("group"))
+    }
+}
+
+fn create_topics() -> CreateTopicsRequest {
+    use kafka_protocol::messages::create_topics_request::*;
+    let config = |value| CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(value);
+    let assignment = |index| {
+        CreatableReplicaAssignment::default()
+            .with_partition_index(index)
+            .with_broker_ids(vec![BrokerId(1), BrokerId(2)])
+    };
+    let topic = CreatableTopic::default()
+        .with_name(TopicName(text("topic")))
+        .with_num_partitions(3)
+        .with_replication_factor(2)
+        .with_assignments(vec![assignment(0), assignment(1)])
+        .with_configs(vec![config(Some(text("1"))), config(None)]);
+    CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1).with_validate_only(true)
+}
+
+fn init_producer_id(version: i16) -> InitProducerIdRequest {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(TransactionalId(text("t"))))
+        .with_transaction_timeout_ms(3);
+    if version >= 3 { request.with_producer_id(ProducerId(4)).with_producer_epoch(1) } else { request }
+}
+
+/// How many bytes the decoder takes, if it takes them at all.
+fn decoded(key: i16, version: i16, body: &Bytes) -> Option<usize> {
+    let mut rest = body.clone();
+    with_request!(key, R => drop(R::decode(&mut rest, version).ok()?));
+    Some(body.len() - rest.remaining())
+}
+
+fn pairs() -> impl Iterator<Item = (&'static Api, i16)> {
+    APIS.iter().flat_map(|api| api.versions.clone().map(move |version| (api, version)))
+}
+
+#[test]
+fn the_table_is_sorted_and_within_what_the_crate_knows() {
+    assert!(APIS.is_sorted_by(|one, other| one.key < other.key));
+    for api in &APIS {
+        let known = with_request!(api.key, R => R::VERSIONS);
+        assert!(known.min <= *api.versions.start() && *api.versions.end() <= known.max, "{}", api.name);
+        assert_eq!(ApiKey::try_from(api.key).map(|key| format!("{key:?}")), Ok(api.name.to_owned()));
+        assert!(api.advertised_from <= *api.versions.start());
+    }
+}
+
+#[test]
+fn headers_are_those_of_the_protocol() {
+    for (api, version) in pairs() {
+        let key = ApiKey::try_from(api.key).unwrap();
+        let route = api.route(version);
+        assert_eq!(route.request_header_version, with_request!(api.key, R => R::header_version(version)));
+        assert_eq!(
+            route.response_header_version,
+            key.response_header_version(version),
+            "{} {version}",
+            api.name
+        );
+    }
+}
+
+#[test]
+fn a_valid_request_is_walked_and_decoded_to_its_last_byte() {
+    for (api, version) in pairs() {
+        let body = sample(api.key, version);
+        let measured = api.shape.measure(&body, version).unwrap();
+        assert_eq!(measured.length, body.len(), "{} {version}", api.name);
+        assert_eq!(decoded(api.key, version, &body), Some(body.len()));
+        let again =
+            with_request!(api.key, R => encoded(&R::decode(&mut body.clone(), version).unwrap(), version));
+        assert_eq!(again, body);
+        // Trailing bytes are left alone.
+        let longer = Bytes::from([&body[..], b"trailing"].concat());
+        assert_eq!(api.shape.measure(&longer, version), Ok(measured));
+    }
+}
+
+#[test]
+fn a_request_cut_anywhere_is_malformed() {
+    for (api, version) in pairs() {
+        let body = sample(api.key, version);
+        for length in 0..body.len() {
+            let cut = body.slice(..length);
+            assert!(api.shape.measure(&cut, version).is_err(), "{} {version} cut at {length}", api.name);
+            assert_eq!(decoded(api.key, version, &cut), None);
+        }
+    }
+}
+
+#[test]
+fn the_fifteen_bytes_that_ask_for_412_gigabytes() {
+    // Produce 9: null transactional id, acks, timeout, and an array of 2^32 − 2 topics.
+    let body = [&[0u8; 7][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+    let api = Api::of(produce::KEY).unwrap();
+    assert_eq!(api.shape.measure(&body, 9), Err(shape::Malformed::Truncated));
+}
+
+#[test]
+fn decoding_is_charged_for() {
+    let api = Api::of(metadata::KEY).unwrap();
+    let count = 100_000usize;
+    // Version 0: topics with names of no characters.
+    let body = [&(count as u32).to_be_bytes()[..], &vec![0; 2 * count]].concat();
+    let measured = api.shape.measure(&body, 0).unwrap();
+    let decoded = MetadataRequest::decode(&mut Bytes::from(body), 0).unwrap().topics.unwrap();
+    assert!(measured.memory >= decoded.capacity() * size_of::<metadata_request::MetadataRequestTopic>());
+}
+
+/// Whatever passes the walk must be harmless to decode, and mean the same bytes.
+fn check(api: &Api, version: i16, body: Vec<u8>) {
+    if let Ok(measured) = api.shape.measure(&body, version)
+        && let Some(length) = decoded(api.key, version, &Bytes::from(body))
+    {
+        assert_eq!(measured.length, length, "{} {version}", api.name);
+    }
+}
+
+#[test]
+fn extremes_in_every_place() {
+    let extremes: [&[u8]; 6] = [
+        &[0xff; 4],
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[0x80, 0, 0, 0],
+        &[0xff, 0xff, 0xff, 0xff, 0x0f],
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        &[0x7f, 0xff],
+    ];
+    for (api, version) in pairs() {
+        let body = sample(api.key, version);
+        for at in 0..body.len() {
+            for extreme in extremes {
+                let replaced = [&body[..at], extreme, body.get(at + extreme.len()..).unwrap_or(&[])].concat();
+                check(api, version, replaced);
+                check(api, version, [&body[..at], extreme, &body[at + 1..]].concat());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn noise_is_harmless(row in 0..APIS.len(), pick in any::<i16>(), body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let api = &APIS[row];
+        let version = api.versions.start() + pick.rem_euclid(api.versions.end() - api.versions.start() + 1);
+        check(api, version, body);
+    }
+
+    #[test]
+    fn flipped_bits_are_harmless(
+        row in 0..APIS.len(),
+        pick in any::<i16>(),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..8), 1..6),
+    ) {
+        let api = &APIS[row];
+        let version = api.versions.start() + pick.rem_euclid(api.versions.end() - api.versions.start() + 1);
+        let mut body = sample(api.key, version).to_vec();
+        if body.is_empty() {
+            return Ok(());
+        }
+        for (at, bit) in flips {
+            let at = at.index(body.len());
+            body[at] ^= 1 << bit;
+        }
+        check(api, version, body);
+    }
+}

@@ -1,0 +1,376 @@
+//! The stories.
+
+use std::{io, path::Path, sync::Arc};
+
+use gracchus_core::Offset;
+use gracchus_env::Op;
+
+use super::{
+    super::super::{CleanLog, DirectoryOptions, Forget, LogDirectory, OpenError, StorageError},
+    model::{DIRECTORY, Story, options},
+};
+
+/// All logs of `story` live for a while, then the power fails, at any step, several times. `seed` decides everything.
+fn crash_and_recover(seed: u64, lives: u64) -> Story {
+    let story = Story::new(seed, &[true, true, false, true]);
+    for _ in 0..lives {
+        story.world.fail_after(1 + story.world.below(600));
+        let this = story.clone();
+        let survived = story.world.run(async move {
+            let directory = this.open(options()).await;
+            this.recover(&directory).await;
+            let owners = (0..this.log_count()).map(|number| {
+                let (this, directory) = (this.clone(), directory.clone());
+                gracchus_env::spawn(&**directory.clone().env(), "owner", async move {
+                    this.live(&directory, number, 40).await
+                })
+            });
+            for owner in owners.collect::<Vec<_>>() {
+                owner.await.expect("not aborted").expect("the disk works");
+            }
+        });
+        if survived.is_some() {
+            story.world.stop();
+        }
+        if story.world.below(3) > 0 {
+            story.lose_power();
+        }
+    }
+    let this = story.clone();
+    story.world.run(async move {
+        let directory = this.open(options()).await;
+        this.recover(&directory).await;
+    });
+    story
+}
+
+#[test]
+fn acknowledged_words_survive_and_cut_ones_do_not() {
+    for seed in 0..300 {
+        if std::panic::catch_unwind(|| crash_and_recover(seed, 6)).is_err() {
+            panic!("seed {seed}");
+        }
+    }
+}
+
+/// A short story with everything in it: small and large rounds of three logs, a roll, a cut, bytes again where the cut
+/// ones were.
+async fn told(story: &Story, directory: &LogDirectory) -> Result<(), StorageError> {
+    for _ in 0..3 {
+        story.append(directory, 0, &[10, 20]).await?;
+        story.append(directory, 1, &[30]).await?;
+    }
+    story.append(directory, 2, &[700]).await?;
+    story.roll(directory, 0).await?;
+    story.append(directory, 0, &[40, 5]).await?;
+    story.cut(directory, 0, 70).await?;
+    story.append(directory, 0, &[15]).await?;
+    story.append(directory, 1, &[60, 60, 60]).await?;
+    story.cut(directory, 1, 100).await?;
+    story.append(directory, 1, &[60]).await
+}
+
+/// Tells the story up to step `at`, then crashes; opens again up to step `again`, crashes; opens and checks. Returns how
+/// many steps the whole story, and opening after it, take.
+fn told_until(at: u64, again: u64) -> (u64, u64) {
+    let story = Story::new(at.wrapping_mul(1000).wrapping_add(again), &[true, true, true]);
+    let begin = story.world.steps();
+    story.world.fail_after(at);
+    let this = story.clone();
+    story.world.run(async move {
+        let directory = this.open(options()).await;
+        told(&this, &directory).await.expect("the disk works");
+    });
+    story.world.stop();
+    let steps = story.world.steps() - begin;
+    story.lose_power();
+    let begin = story.world.steps();
+    story.world.fail_after(again);
+    let this = story.clone();
+    story.world.run(async move { drop(this.open(options()).await) });
+    story.world.stop();
+    let opening = story.world.steps() - begin;
+    story.lose_power();
+    let this = story.clone();
+    story.world.run(async move {
+        let directory = this.open(options()).await;
+        this.recover(&directory).await;
+    });
+    (steps, opening)
+}
+
+#[test]
+fn a_crash_between_any_two_steps_costs_nothing_acknowledged() {
+    let (steps, _) = told_until(u64::MAX / 2, u64::MAX / 2);
+    assert!(steps > 50, "the story is too short: {steps} steps");
+    for at in 0..=steps {
+        told_until(at, u64::MAX / 2);
+    }
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_replay_changes_nothing() {
+    let (steps, opening) = told_until(u64::MAX / 2, u64::MAX / 2);
+    for at in [steps / 3, steps / 2, steps * 2 / 3, steps - 1] {
+        for again in 0..=opening + 5 {
+            told_until(at, again);
+        }
+    }
+}
+
+/// Runs `act` on a fresh directory of `story`.
+fn on_directory<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    story: &Story,
+    options: DirectoryOptions,
+    act: impl FnOnce(Story, Arc<LogDirectory>) -> F + Send + 'static,
+) -> T {
+    let this = story.clone();
+    let result = story.world.run(async move {
+        let directory = this.open(options).await;
+        act(this, directory).await
+    });
+    result.expect("the power is on")
+}
+
+#[test]
+fn small_rounds_are_journaled_and_large_ones_are_not() {
+    for (count, journaled) in [(10, true), (900, false)] {
+        let story = Story::new(1, &[true]);
+        on_directory(&story, options(), move |story, directory| async move {
+            // Until the journal is there, everything is synced in place.
+            directory.env().sleep(std::time::Duration::from_secs(1)).await;
+            story.world.sabotage(move |op| {
+                let Op::Sync { file } = op else { return None };
+                let journal = format!("{file:?}").contains("/journal/");
+                assert_eq!(journal, journaled, "{count} words: {file:?} is synced");
+                None
+            });
+            story.append(&directory, 0, &[count]).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_torn_group_ends_the_replay_and_an_older_lap_is_not_replayed() {
+    let story = Story::new(2, &[true]);
+    on_directory(&story, options(), |story, directory| async move {
+        directory.env().sleep(std::time::Duration::from_secs(1)).await;
+        for _ in 0..3 {
+            story.append(&directory, 0, &[10]).await.unwrap();
+        }
+    });
+    story.world.stop();
+    let (segment, journal) = (story.segment_path(0, 0), Path::new(DIRECTORY).join("journal"));
+    let part = story.world.paths(&journal).into_iter().find(|path| {
+        story.world.contents(path).is_some_and(|contents| contents[512..].iter().any(|byte| *byte != 0))
+    });
+    let part = part.expect("something was journaled");
+    let stale = story.world.contents(&part).unwrap();
+    // The second group is damaged, the segment never reached the disk.
+    story.world.edit(&part, |contents| contents[1024 + 100] ^= 1);
+    story.world.edit(&segment, Vec::clear);
+    on_directory(&story, options(), |_, _| async {});
+    story.world.stop();
+    assert_eq!(story.world.contents(&segment).unwrap().len(), 80, "one group of three, of ten words");
+    // What is left of the old lap behind the new header means nothing.
+    story.world.edit(&segment, Vec::clear);
+    story.world.edit(&part, |contents| contents[512..].copy_from_slice(&stale[512..]));
+    on_directory(&story, options(), |_, _| async {});
+    assert_eq!(story.world.contents(&segment).unwrap().len(), 0);
+}
+
+#[test]
+fn a_replay_touches_no_other_topic_and_makes_no_file() {
+    let story = Story::new(3, &[true, true]);
+    on_directory(&story, options(), |story, directory| async move {
+        directory.env().sleep(std::time::Duration::from_secs(1)).await;
+        story.append(&directory, 0, &[10]).await.unwrap();
+        story.append(&directory, 1, &[10]).await.unwrap();
+    });
+    story.world.stop();
+    let metadata = story.segment_path(0, 0).with_file_name("partition.metadata");
+    story.world.edit(&metadata, |contents| {
+        let other = gracchus_core::TopicId(uuid::Uuid::from_u128(1));
+        *contents = format!("version: 0\ntopic_id: {other}\n").into_bytes();
+    });
+    story.world.edit(&story.segment_path(0, 0), Vec::clear);
+    story.world.remove(&story.segment_path(1, 0));
+    on_directory(&story, options(), |_, _| async {});
+    story.world.stop();
+    assert_eq!(story.world.contents(&story.segment_path(1, 0)), None);
+    assert_eq!(story.world.contents(&story.segment_path(0, 0)).unwrap().len(), 0);
+}
+
+#[test]
+fn the_first_error_takes_the_directory_offline_for_good() {
+    for (kind, broken) in [(io::ErrorKind::Other, true), (io::ErrorKind::StorageFull, false)] {
+        let story = Story::new(4, &[true, true]);
+        on_directory(&story, options(), move |story, directory| async move {
+            directory.env().sleep(std::time::Duration::from_secs(1)).await;
+            story.append(&directory, 0, &[10]).await.unwrap();
+            story.world.sabotage(move |op| match op {
+                Op::Sync { .. } if broken => Some(kind),
+                Op::WriteAt { .. } if !broken => Some(kind),
+                _ => None,
+            });
+            let mut watch = directory.watch_offline();
+            let failed = story.append(&directory, 0, &[10, 10]).await.unwrap_err();
+            assert!(matches!(&failed, StorageError::Offline(_)), "{failed:?}");
+            assert!(watch.borrow_and_update().is_some());
+            // The disk works again; nobody may believe it.
+            story.world.sabotage(|_| None);
+            assert_eq!(story.append(&directory, 1, &[10]).await.unwrap_err(), failed);
+            assert_eq!(
+                story.roll(&directory, 1).await,
+                Err(failed.clone()).or(story.roll(&directory, 1).await)
+            );
+            assert_eq!(directory.flusher().checkpoint().await.unwrap_err(), failed);
+            let second = directory.fail(&io::Error::other("later"), "something else");
+            assert_eq!(second, failed, "the first error stands");
+            directory.close().await;
+        });
+        story.world.stop();
+        on_directory(&story, options(), |_, directory| async move {
+            assert!(!directory.was_clean(), "a directory that went offline was not left clean");
+        });
+    }
+}
+
+#[test]
+fn an_error_from_outside_stops_the_flusher() {
+    let story = Story::new(5, &[true]);
+    on_directory(&story, options(), |story, directory| async move {
+        let failed = directory.fail(&io::Error::other("a sector cannot be read"), "reading");
+        assert_eq!(story.append(&directory, 0, &[10]).await.unwrap_err(), failed);
+    });
+}
+
+#[test]
+fn no_room_for_another_part_is_no_disaster() {
+    let story = Story::new(6, &[true]);
+    let options = DirectoryOptions {
+        journal: super::super::super::directory::JournalOptions { max_parts: 8, ..options().journal },
+        ..options()
+    };
+    on_directory(&story, options, |story, directory| async move {
+        directory.env().sleep(std::time::Duration::from_secs(1)).await;
+        story.world.sabotage(|op| matches!(op, Op::Allocate { .. }).then_some(io::ErrorKind::StorageFull));
+        for _ in 0..100 {
+            story.append(&directory, 0, &[100]).await.unwrap();
+        }
+        assert_eq!(directory.offline(), None);
+    });
+}
+
+#[test]
+fn a_clean_stop_leaves_a_summary_and_an_empty_journal() {
+    let story = Story::new(7, &[true, false]);
+    let clean =
+        CleanLog { log_start: Offset(3), log_end: Offset(0), active_segment: Offset(0), active_bytes: 0 };
+    on_directory(&story, options(), {
+        let clean = clean.clone();
+        move |story, directory| async move {
+            for number in 0..2 {
+                story.append(&directory, number, &[10, 20, 30]).await.unwrap();
+            }
+            directory.closed(&story.id(0), clean);
+            directory.close().await;
+            assert_eq!(story.append(&directory, 0, &[1]).await, Err(StorageError::Closed));
+        }
+    });
+    story.world.stop();
+    story.lose_power();
+    for path in [story.segment_path(0, 0), story.segment_path(1, 0)] {
+        assert_eq!(story.world.contents(&path).unwrap().len(), 480, "{}", path.display());
+    }
+    let (first, second) = (story.id(0), story.id(1));
+    on_directory(&story, options(), move |_, directory| async move {
+        assert!(directory.was_clean());
+        assert_eq!(directory.log_start(&first), Some(Offset(3)));
+        assert_eq!(directory.recovery_point(&second), Some(Offset(60)));
+        assert_eq!(directory.take_clean(&first), Some(clean));
+        assert_eq!(directory.take_clean(&first), None, "given away once");
+        assert_eq!(directory.take_clean(&second), None, "it was not closed");
+    });
+    // That process died: the marker is believed once.
+    story.world.stop();
+    story.lose_power();
+    on_directory(&story, options(), |_, directory| async move { assert!(!directory.was_clean()) });
+}
+
+#[test]
+fn a_log_that_goes_stays_gone() {
+    let story = Story::new(8, &[true]);
+    on_directory(&story, options(), |story, directory| async move {
+        story.append(&directory, 0, &[10, 700]).await.unwrap();
+        story.roll(&directory, 0).await.unwrap();
+        directory.set_log_start(&story.id(0), Offset(2));
+        assert!(directory.recovery_point(&story.id(0)).is_some());
+        let path = story.segment_path(0, 0).parent().unwrap().to_owned();
+        let ops = vec![Op::RemoveDir { path: path.clone() }, Op::SyncDir { path }];
+        directory.flusher().forget(Forget::log(story.id(0), ops)).await.unwrap();
+        assert_eq!(directory.recovery_point(&story.id(0)), None);
+    });
+    story.world.stop();
+    story.lose_power();
+    on_directory(&story, options(), |story, directory| async move {
+        assert_eq!(directory.recovery_point(&story.id(0)), None);
+        assert_eq!(directory.log_start(&story.id(0)), None);
+        assert_eq!(story.world.contents(&story.segment_path(0, 0)), None);
+    });
+}
+
+#[test]
+fn one_process_one_node_one_directory() {
+    let story = Story::new(9, &[true]);
+    on_directory(&story, options(), |story, directory| async move {
+        let open = |options| LogDirectory::open(story.world.env(), DIRECTORY.into(), options);
+        let refused = open(options()).await.unwrap_err();
+        assert_eq!(refused.to_string(), "another process uses log directory /data/logs");
+        directory.close().await;
+        let other = DirectoryOptions { node_id: gracchus_core::BrokerId(8), ..options() };
+        assert!(matches!(open(other).await, Err(OpenError::WrongNode { .. })));
+        let id = directory.directory_id();
+        let again = open(options()).await.expect("closed means unlocked");
+        assert_eq!(again.directory_id(), id);
+    });
+}
+
+#[test]
+fn old_bytes_are_synced_and_recovery_points_follow() {
+    let story = Story::new(10, &[true, false]);
+    on_directory(&story, options(), |story, directory| async move {
+        for number in 0..2 {
+            story.append(&directory, number, &[10]).await.unwrap();
+            assert!(directory.recovery_point(&story.id(number)).is_none_or(|point| point <= Offset(10)));
+        }
+        directory.env().sleep(std::time::Duration::from_secs(200)).await;
+    });
+    story.world.stop();
+    story.lose_power();
+    on_directory(&story, options(), |story, directory| async move {
+        for number in 0..2 {
+            assert_eq!(directory.recovery_point(&story.id(number)), Some(Offset(10)), "checkpointed by then");
+        }
+    });
+}
+
+#[test]
+fn handles_are_bounded_and_forgotten_by_name() {
+    let story = Story::new(11, &[true, true, true]);
+    let few = DirectoryOptions { open_files: 2, ..options() };
+    on_directory(&story, few, |story, directory| async move {
+        let paths: Vec<_> = (0..3).map(|number| story.segment_path(number, 0)).collect();
+        for path in &paths {
+            directory.files().open(path).await.unwrap();
+        }
+        assert!(directory.files().get(&paths[0]).is_none(), "the least recently used went");
+        assert!(directory.files().get(&paths[1]).is_some());
+        directory.files().forget(&paths[1]);
+        assert!(directory.files().get(&paths[1]).is_none());
+        directory.files().forget_directory(paths[2].parent().unwrap());
+        assert!(directory.files().get(&paths[2]).is_none());
+        let missing = directory.files().open(Path::new("/data/none")).await.unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    });
+}
