@@ -58,6 +58,8 @@ pub(crate) struct Segment {
     directory: Arc<LogDirectory>,
     /// The directory of the log.
     path: Arc<Path>,
+    /// The `.log` file.
+    log_path: PathBuf,
     base: Offset,
     /// `index.interval.bytes` for a rebuild.
     interval: u64,
@@ -94,6 +96,7 @@ impl Segment {
     ) -> Self {
         Self {
             directory,
+            log_path: names::file(&path, base, names::LOG),
             path,
             base,
             interval,
@@ -132,7 +135,7 @@ impl Segment {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let opened = self.directory.files().open(&self.file_path(names::LOG)).await;
+        let opened = self.directory.files().open(&self.log_path).await;
         // A file that was opened while the log still lived is the one that was meant.
         self.life.check()?;
         opened.map_err(|error| self.fail(&error, "opening a segment"))
