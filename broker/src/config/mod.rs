@@ -23,6 +23,9 @@ pub use settings::{ConfigError, Origin, Settings};
 /// Every broker key of Apache Kafka 4.3, one a line, sorted.
 const KAFKA_KEYS: &str = include_str!("kafka_keys.txt");
 
+/// Keys that are read, so that a malformed value is an error already, but that nothing acts on yet.
+const NOT_ACTED_ON: &[&str] = &["producer.id.expiration.ms", "producer.id.expiration.check.interval.ms"];
+
 /// Where the data goes when nothing is configured.
 pub const DEFAULT_LOG_DIR: &str = "./gracchus-data";
 
@@ -78,8 +81,6 @@ pub struct BrokerConfig {
     pub num_io_threads: usize,
     /// `num.network.threads`: runtime workers; `None`: one per core.
     pub num_network_threads: Option<usize>,
-    /// `num.recovery.threads.per.data.dir`; `None`: one per core.
-    pub num_recovery_threads_per_data_dir: Option<usize>,
     /// Defaults of the topic configurations (`log.segment.bytes`, …).
     pub topic_defaults: TopicConfig,
 }
@@ -99,6 +100,7 @@ impl BrokerConfig {
         let (topic_defaults, without_effect) = topic_defaults::read(&mut reader);
         let config = read(&mut reader, host_name, topic_defaults);
         reader.forget(&without_effect);
+        reader.forget(NOT_ACTED_ON);
         let unasked = reader.finish()?;
         let kafka_keys: BTreeSet<&str> = KAFKA_KEYS.lines().collect();
         let warning = |(key, origin): (&str, &Origin)| {
@@ -155,7 +157,6 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         metadata_snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
         num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
         num_network_threads: reader.number("num.network.threads", 1..=1024),
-        num_recovery_threads_per_data_dir: reader.number("num.recovery.threads.per.data.dir", 1..=1024),
         topic_defaults,
     }
 }
