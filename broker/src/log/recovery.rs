@@ -26,7 +26,7 @@ use super::{
     plan::{self, Plan},
     producer_snapshot, resume,
     scan::{BatchScan, Step, WALK_BLOCK},
-    segment::{Persisted, Segment},
+    segment::{Life, Persisted, Segment},
     segment_view::SegmentView,
     walk::{self, Expect, Resumed, Walked},
 };
@@ -52,6 +52,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) id: &'a LogId,
     pub(crate) config: &'a Arc<TopicConfig>,
     pub(crate) path: &'a Arc<Path>,
+    pub(crate) life: Life,
 }
 
 /// The files of a log that matter, as the directory lists them.
@@ -89,7 +90,7 @@ pub(crate) async fn open(
     config: &Arc<TopicConfig>,
     path: &Arc<Path>,
 ) -> Result<(Parts, Recovered), StorageError> {
-    let opening = Opening { directory, id, config, path };
+    let opening = Opening { directory, id, config, path, life: Life::default() };
     let clean = directory.take_clean(id);
     let Some(found) = opening.list().await? else { return opening.create().await };
     if !opening.is_ours(&found).await? {
@@ -176,6 +177,7 @@ impl Opening<'_> {
         ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         self.disk().submit(ops).await.map_err(self.fail("creating a segment"))?;
         Ok(Parts {
+            life: self.life.clone(),
             log_start: base,
             sealed: Vec::new(),
             active: self.active(files, &plan, imbl::Vector::new()),
@@ -199,7 +201,15 @@ impl Opening<'_> {
         plan: &Plan,
         tail: imbl::Vector<super::segment_view::BatchPosition>,
     ) -> Active {
-        Active::new(self.directory, self.path, files, plan, tail, plan::interval(self.config))
+        Active::new(
+            self.directory,
+            self.path,
+            files,
+            plan,
+            tail,
+            plan::interval(self.config),
+            self.life.clone(),
+        )
     }
 
     /// Sealed segments, whose files are opened when needed; each ends where the next begins.
@@ -207,14 +217,8 @@ impl Opening<'_> {
         let view = |pair: &[(Offset, u64)]| {
             let ((base, size), (next, _)) = (pair[0], pair[1]);
             let interval = plan::interval(self.config);
-            let segment = Segment::new(
-                self.directory.clone(),
-                self.path.clone(),
-                base,
-                interval,
-                Persisted::Whole,
-                None,
-            );
+            let (directory, path, life) = (self.directory.clone(), self.path.clone(), self.life.clone());
+            let segment = Segment::new(directory, path, base, interval, Persisted::Whole, None, life);
             SegmentView::sealed(Arc::new(segment), size, next)
         };
         segments.windows(2).map(view).collect()
@@ -363,7 +367,9 @@ impl Opening<'_> {
             "log recovered"
         );
         let plan = resumed.plan;
-        let parts = Parts { log_start, sealed, active, plan, producers, epochs, snapshots, changed: true };
+        let life = self.life.clone();
+        let parts =
+            Parts { life, log_start, sealed, active, plan, producers, epochs, snapshots, changed: true };
         Ok((parts, recovered))
     }
 

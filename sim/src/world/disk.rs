@@ -210,12 +210,13 @@ impl NodeDisk {
     /// Whether `more` bytes still fit.
     fn room(&mut self, more: u64) -> io::Result<()> {
         let limit = self.faults.quota.unwrap_or(u64::MAX).min(self.profile.capacity);
-        if limit != u64::MAX {
-            self.used = self.names.used();
-        }
+        // What was counted is too much where bytes were overwritten or removed: it is counted anew only when it matters.
         if more > 0 && self.used.saturating_add(more) > limit {
-            self.report.errors += 1;
-            return Err(io::ErrorKind::StorageFull.into());
+            self.used = self.names.used();
+            if self.used.saturating_add(more) > limit {
+                self.report.errors += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         self.used += more;
         Ok(())
