@@ -23,7 +23,7 @@ use crate::{
     config::{BrokerConfig, Endpoint},
     controller::{self, Controller, ControllerError, ControllerOptions},
     log::{self, DirectoryOptions, LogDirectory},
-    replica::{PartitionProbe, ReplicaManager},
+    replica::{PartitionProbe, ProducerExpiry, ReplicaManager},
     server::{Bound, ListenerOptions, Server, ServerOptions},
 };
 
@@ -132,6 +132,10 @@ impl Broker {
             base.directories.clone(),
             controller.clone(),
             defaults.clone(),
+            ProducerExpiry {
+                after: config.producer_id_expiration,
+                check_every: config.producer_id_expiration_check_interval,
+            },
         );
         let services = Services::new(env, config.clone(), defaults, controller.clone(), replicas.clone());
         let server = bound.serve(Arc::new(Apis(services)));

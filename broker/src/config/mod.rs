@@ -23,9 +23,6 @@ pub use settings::{ConfigError, Origin, Settings};
 /// Every broker key of Apache Kafka 4.3, one a line, sorted.
 const KAFKA_KEYS: &str = include_str!("kafka_keys.txt");
 
-/// Keys that are read, so that a malformed value is an error already, but that nothing acts on yet.
-const NOT_ACTED_ON: &[&str] = &["producer.id.expiration.ms", "producer.id.expiration.check.interval.ms"];
-
 /// Where the data goes when nothing is configured.
 pub const DEFAULT_LOG_DIR: &str = "./gracchus-data";
 
@@ -100,7 +97,6 @@ impl BrokerConfig {
         let (topic_defaults, without_effect) = topic_defaults::read(&mut reader);
         let config = read(&mut reader, host_name, topic_defaults);
         reader.forget(&without_effect);
-        reader.forget(NOT_ACTED_ON);
         let unasked = reader.finish()?;
         let kafka_keys: BTreeSet<&str> = KAFKA_KEYS.lines().collect();
         let warning = |(key, origin): (&str, &Origin)| {
