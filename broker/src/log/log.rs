@@ -104,6 +104,9 @@ impl Log {
         id: LogId,
         config: Arc<TopicConfig>,
     ) -> Result<(Log, Recovered), StorageError> {
+        if let Some(reason) = directory.offline() {
+            return Err(StorageError::Offline(reason));
+        }
         let path: Arc<Path> = directory.path().join(id.tp.to_string()).into();
         let (parts, recovered) = recovery::open(&directory, &id, &config, &path).await?;
         Ok((Self::assemble(directory, id, config, path, parts), recovered))

@@ -240,7 +240,24 @@ impl Opening<'_> {
             checked.recovered.damaged = true;
         }
         self.cut(&found, &mut checked).await?;
+        if checked.cut.is_none() && point.is_some_and(|point| checked.log_end() < point) {
+            self.lower_recovery_point(&checked).await?;
+        }
         self.restore(found, checked, epochs).await
+    }
+
+    /// The recovery point is above a log that is not to be cut. It must not speak for what comes next.
+    async fn lower_recovery_point(&self, checked: &Checked) -> Result<(), StorageError> {
+        let (_, last) = checked.walked.last().expect("the segment of the recovery point was walked");
+        // `restore` syncs what was walked, and nothing of this log is in the journal any more.
+        let forget = Forget {
+            id: self.id.clone(),
+            segment_base: last.base,
+            position: last.size,
+            end_offset: Some(last.next_offset),
+            ops: Vec::new(),
+        };
+        self.directory.flusher().forget(forget).await
     }
 
     /// Walks the segments from the one that holds `point` on.
