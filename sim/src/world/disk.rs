@@ -165,6 +165,17 @@ impl NodeDisk {
         self.names.walk().into_iter().filter_map(|(path, entry)| Some((path, bytes(entry)?))).collect()
     }
 
+    /// The files right in `directory`.
+    pub(crate) fn files_in(&self, directory: &str) -> Snapshot {
+        let Ok(names) = self.names.list(Path::new(directory)) else { return Snapshot::new() };
+        let bytes = |entry: Entry| match entry {
+            Entry::File(inode) => Some(lock(&inode.content).bytes().to_vec()),
+            Entry::Directory(_) => None,
+        };
+        let path = |name: String| format!("{directory}/{name}");
+        names.into_iter().filter_map(|(name, entry)| Some((path(name), bytes(entry)?))).collect()
+    }
+
     pub(crate) fn digests(&self) -> Vec<(String, u64)> {
         let digest = |entry: &Entry| match entry {
             Entry::File(inode) => {
@@ -199,12 +210,13 @@ impl NodeDisk {
     /// Whether `more` bytes still fit.
     fn room(&mut self, more: u64) -> io::Result<()> {
         let limit = self.faults.quota.unwrap_or(u64::MAX).min(self.profile.capacity);
-        if limit != u64::MAX {
-            self.used = self.names.used();
-        }
+        // What was counted is too much where bytes were overwritten or removed: it is counted anew only when it matters.
         if more > 0 && self.used.saturating_add(more) > limit {
-            self.report.errors += 1;
-            return Err(io::ErrorKind::StorageFull.into());
+            self.used = self.names.used();
+            if self.used.saturating_add(more) > limit {
+                self.report.errors += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         self.used += more;
         Ok(())
