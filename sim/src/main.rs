@@ -160,7 +160,12 @@ fn finish(verb: &str, report: &Report) -> bool {
 fn start_log(filter: Option<&str>) -> Result<()> {
     if let Some(filter) = filter {
         let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log")?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .without_time()
+            .init();
     }
     Ok(())
 }
