@@ -376,10 +376,11 @@ impl Producer {
         if is_retriable(code) {
             return self.try_again(lane, unfinished);
         }
-        let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
-        self.context
-            .recorder
-            .complain("produce_refused", format!("a sound batch for {at} was refused: error {code}"));
+        if code != INVALID_TIMESTAMP {
+            let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
+            let story = format!("a sound batch for {at} was refused: error {code}");
+            self.context.recorder.complain("produce_refused", story);
+        }
         self.broken = self.plan.delivery == Delivery::Idempotent;
     }
 
