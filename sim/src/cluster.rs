@@ -304,8 +304,10 @@ impl Operator {
                 () = running.process.ended() => {
                     if *lock(&running.stopped) {
                         self.world.tell(format!("{name} stopped cleanly"));
-                        let errors = self.world.disk_report(self.node).errors;
-                        files_check::after_clean_stop(&self.world, self.node, errors == running.disk_errors);
+                        if self.world.disk_report(self.node).errors == running.disk_errors {
+                            let opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
+                            files_check::after_clean_stop(&self.world, self.node, &opened);
+                        }
                     }
                     return down;
                 }

@@ -5,7 +5,7 @@
 //!
 //! Never: a type or a constant of the broker.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gracchus_checker::Seen;
@@ -15,7 +15,7 @@ use gracchus_workload::{
 };
 
 use crate::{
-    plan::{DATA, Plan},
+    plan::Plan,
     world::{NodeId, Snapshot, World},
 };
 
@@ -78,24 +78,19 @@ pub(crate) fn read_log(
     Ok(records)
 }
 
-/// Checks every partition's files after a clean stop.
-pub(crate) fn after_clean_stop(world: &World, node: NodeId, healthy: bool) {
-    if !healthy {
-        return;
-    }
-    let mut partitions: BTreeMap<String, Snapshot> = BTreeMap::new();
-    for (path, bytes) in world.disk_snapshot(node) {
-        if let Some((directory, name)) = path.rsplit_once('/') {
-            partitions.entry(directory.to_owned()).or_default().insert(name.to_owned(), bytes);
-        }
-    }
-    for (directory, files) in partitions {
-        let inside = directory.strip_prefix(DATA).is_some_and(|rest| rest.matches('/').count() == 1);
-        if inside
-            && files.contains_key("partition.metadata")
-            && !directory.ends_with("-delete")
-            && let Err(problem) = check_partition(&files)
-        {
+/// Checks the files of the partitions that a process had opened before its clean stop. The others are as the process
+/// before it left them: a log is recovered when it is opened.
+pub(crate) fn after_clean_stop(world: &World, node: NodeId, opened: &[(Arc<str>, i32)]) {
+    let rotten = world.rotten(node);
+    for (topic, partition) in opened {
+        let directory = Plan::partition_directory(topic, *partition);
+        let directory = directory.to_string_lossy();
+        let files = world.files_in(node, &directory).into_iter();
+        let files: Snapshot = files
+            .filter(|(path, _)| !rotten.contains(path))
+            .map(|(path, bytes)| (path[directory.len() + 1..].to_owned(), bytes))
+            .collect();
+        if let Err(problem) = check_partition(&files) {
             world.violate(LAW, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
         }
     }

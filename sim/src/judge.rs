@@ -80,6 +80,14 @@ impl Judge {
         self.tell(EventKind::Healed);
     }
 
+    /// The partitions that `incarnation` of a node has published.
+    pub(crate) fn opened(&self, node: NodeId, incarnation: u64) -> Vec<(Arc<str>, i32)> {
+        let seen = lock(&self.seen);
+        let seen = seen.get(&node).filter(|seen| seen.incarnation == incarnation);
+        let partitions = seen.map(|seen| seen.partitions.as_slice()).unwrap_or_default();
+        partitions.iter().map(|probe| (probe.tp.topic.clone(), probe.tp.partition.0)).collect()
+    }
+
     /// Judges what can only be judged at the end.
     pub(crate) fn finish(&self) -> Summary {
         let Some(checker) = lock(&self.checker).take() else { return Summary::default() };

@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use gracchus_sim::{
-    meta,
+    meta, mutants,
     plan::Plan,
     report::Report,
     run,
@@ -71,6 +71,24 @@ enum Verb {
         #[arg(long)]
         jobs: Option<usize>,
     },
+    /// Plants each bug of sim/mutants and counts the seeds until a law catches it.
+    Mutants {
+        /// Only the one of this name.
+        #[arg(long)]
+        only: Option<String>,
+        /// The most seeds that a bug may need.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many processes at a time.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Runs also what an interrupted or earlier run of the same sources has found.
+        #[arg(long)]
+        fresh: bool,
+    },
     /// One seed for a parent process: answers with one line of JSON.
     #[command(hide = true)]
     One {
@@ -92,6 +110,9 @@ fn main() -> Result<ExitCode> {
             swarm::swarm(from, seeds, jobs_or_cores(jobs), &Child::default())
         }
         Verb::Meta { seeds, from, jobs } => meta::meta(from, seeds, jobs_or_cores(jobs)),
+        Verb::Mutants { only, seeds, from, jobs, fresh } => {
+            mutants::mutants(&mutants::Options { only, from, seeds, jobs: jobs_or_cores(jobs), fresh })?
+        }
         Verb::Run { file, seed, log } => told(&file, seed, log.as_deref())?,
         Verb::Replay { seed, log } => {
             start_log(Some(log.as_deref().unwrap_or("world=info")))?;
@@ -160,7 +181,12 @@ fn finish(verb: &str, report: &Report) -> bool {
 fn start_log(filter: Option<&str>) -> Result<()> {
     if let Some(filter) = filter {
         let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log")?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .without_time()
+            .init();
     }
     Ok(())
 }

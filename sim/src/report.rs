@@ -13,8 +13,10 @@ pub struct Report {
     pub violations: Vec<Broken>,
     /// Virtual seconds.
     pub simulated_s: f64,
-    /// Real seconds of one core.
+    /// Real seconds.
     pub wall_s: f64,
+    /// Seconds of one core.
+    pub cpu_s: f64,
     /// Produce batches acknowledged.
     pub acknowledged: u64,
     /// Faults done, by kind.
@@ -74,6 +76,7 @@ impl Report {
     pub fn add(&mut self, other: &Report) {
         self.simulated_s += other.simulated_s;
         self.wall_s += other.wall_s;
+        self.cpu_s += other.cpu_s;
         self.acknowledged += other.acknowledged;
         for (kind, count) in &other.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
@@ -97,8 +100,8 @@ impl Report {
             "seeds={seeds} violations={violations} simulated_s={:.0} wall_s={wall_s:.1} cpu_s={:.1} ratio={:.1} \
              acknowledged={} acks_per_s={:.0}",
             self.simulated_s,
-            self.wall_s,
-            self.simulated_s / self.wall_s.max(1e-9),
+            self.cpu_s,
+            self.simulated_s / self.cpu_s.max(1e-9),
             self.acknowledged,
             self.acknowledged as f64 / self.simulated_s.max(1e-9),
         );

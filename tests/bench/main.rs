@@ -128,7 +128,7 @@ impl Bench {
                 Some(program) => program.canonicalize()?,
                 None => {
                     eprintln!("building gracchus in release mode");
-                    program::build("release")
+                    program::release()
                 }
             };
             let mut server = Server::new(Kind::Gracchus, scratch.path(), &program)?;

@@ -7,7 +7,13 @@
 //!
 //! Never: a step that runs on behalf of a dead process, or two steps of one submission in one instant.
 
-use std::{any::Any, collections::BTreeMap, fmt, io, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use gracchus_env::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open};
@@ -104,6 +110,8 @@ pub(crate) struct NodeDisk {
     pub(crate) faults: DiskFaults,
     pub(crate) report: DiskReport,
     locks: BTreeMap<u64, Arc<Process>>,
+    /// Files in which a bit has flipped and that have not been emptied since.
+    pub(crate) rotten: BTreeSet<u64>,
     /// Bytes in files that have a name, as far as writes through here know.
     used: u64,
 }
@@ -116,6 +124,7 @@ impl NodeDisk {
             faults: DiskFaults::default(),
             report: DiskReport::default(),
             locks: BTreeMap::new(),
+            rotten: BTreeSet::new(),
             used: 0,
         }
     }
@@ -165,6 +174,13 @@ impl NodeDisk {
         self.names.walk().into_iter().filter_map(|(path, entry)| Some((path, bytes(entry)?))).collect()
     }
 
+    /// Paths of the files with a flipped bit.
+    pub(crate) fn rotten(&self) -> BTreeSet<String> {
+        let rotten =
+            |entry: &Entry| matches!(entry, Entry::File(inode) if self.rotten.contains(&inode.number));
+        self.names.walk().into_iter().filter(|(_, entry)| rotten(entry)).map(|(path, _)| path).collect()
+    }
+
     /// The files right in `directory`.
     pub(crate) fn files_in(&self, directory: &str) -> Snapshot {
         let Ok(names) = self.names.list(Path::new(directory)) else { return Snapshot::new() };
@@ -204,6 +220,7 @@ impl NodeDisk {
         let mut content = lock(&inode.content);
         let position = random.random_range(0..content.length());
         content.flip(position, random.random_range(0..8));
+        self.rotten.insert(inode.number);
         Some(format!("{path} at byte {position}"))
     }
 
@@ -566,6 +583,9 @@ impl Submission {
         })?;
         self.disk.with(|disk| disk.report.cuts += u64::from(file.segment && length < old));
         lock(&file.inode.content).set_length(length);
+        if length == 0 {
+            self.disk.with(|disk| disk.rotten.remove(&file.inode.number));
+        }
         Ok(())
     }
 

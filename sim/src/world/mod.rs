@@ -21,7 +21,7 @@ mod tcp;
 mod timeline;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     net::{IpAddr, Ipv4Addr},
     sync::{
@@ -345,6 +345,11 @@ impl World {
     /// What the disk of `node` holds now, as its page cache shows it.
     pub fn disk_snapshot(&self, node: NodeId) -> Snapshot {
         lock(&self.node(node).disk).snapshot()
+    }
+
+    /// Paths of the files in which a bit has flipped and that have not been emptied since.
+    pub fn rotten(&self, node: NodeId) -> BTreeSet<String> {
+        lock(&self.node(node).disk).rotten()
     }
 
     /// The files right in `directory`, by their whole path.
