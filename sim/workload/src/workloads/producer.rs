@@ -15,7 +15,8 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use rand::{Rng, seq::IndexedRandom};
 
 use super::{
-    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER,
+    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TIMESTAMP,
+    OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
     client::{ClientError, Pending, Topic, init_producer_id, is_retriable, produce_request},
