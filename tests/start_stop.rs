@@ -183,7 +183,7 @@ fn the_release_holds_nothing_of_the_simulator() {
         toolchain::not_run(what, "it needs a release build and GRACCHUS_REQUIRE_ALL is not 1");
         return;
     }
-    let release = program::build("release");
+    let release = program::release();
     let output = std::process::Command::new(nm).arg("--demangle").arg(&release).output().expect("nm runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let symbols = String::from_utf8_lossy(&output.stdout);

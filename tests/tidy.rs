@@ -105,7 +105,7 @@ fn shipped_lines(path: &Path) -> Vec<(usize, String)> {
     let mut test_next = false;
     for (index, line) in text.lines().enumerate() {
         let code = line.trim_start();
-        if test_next && code.starts_with("mod ") && code.ends_with('{') {
+        if test_next && code.contains("mod ") && code.ends_with('{') {
             break;
         }
         test_next = code.starts_with("#[cfg(test)]") || (test_next && code.starts_with("#["));
@@ -123,10 +123,29 @@ fn sources(folders: &[&str]) -> Vec<(String, PathBuf)> {
     files.into_iter().map(|path| (relative(&path), path)).collect()
 }
 
-/// Without files that hold nothing but tests.
+/// Without modules that exist for tests only.
 fn shipped() -> Vec<(String, PathBuf)> {
-    let is_test = |name: &str| name.ends_with("tests.rs") || name.contains("/tests/");
-    sources(&SHIPPED).into_iter().filter(|(name, _)| !is_test(name)).collect()
+    let all = sources(&SHIPPED);
+    let tests: BTreeSet<PathBuf> = all.iter().flat_map(|(_, path)| test_modules(path)).collect();
+    let is_test = |path: &Path| path.ancestors().any(|place| tests.contains(&place.with_extension("")));
+    all.into_iter().filter(|(_, path)| !is_test(path)).collect()
+}
+
+/// Where the modules live that `path` declares for tests only, without `.rs`.
+fn test_modules(path: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(path).expect("a source file");
+    let is_root = ["mod.rs", "lib.rs", "main.rs"].iter().any(|root| path.ends_with(root));
+    let home = if is_root { path.parent().expect("a folder").to_owned() } else { path.with_extension("") };
+    let mut modules = Vec::new();
+    let mut test_next = false;
+    for line in text.lines().map(str::trim) {
+        let declared = line.split_once("mod ").and_then(|(_, name)| name.strip_suffix(';'));
+        if let (true, Some(name)) = (test_next, declared) {
+            modules.push(home.join(name));
+        }
+        test_next = line.starts_with("#[cfg(test)]") || (test_next && line.starts_with("#["));
+    }
+    modules
 }
 
 fn relative(path: &Path) -> String {
@@ -320,7 +339,8 @@ fn pages_name_only_what_exists() {
             // Every second piece stands between back quotes.
             for quoted in line.split('`').skip(1).step_by(2) {
                 let path = quoted.trim_end_matches('/');
-                let is_file = [".rs", ".toml", ".md"].iter().any(|ending| path.ends_with(ending));
+                let is_file =
+                    path.contains('/') && [".rs", ".toml", ".md"].iter().any(|ending| path.ends_with(ending));
                 let is_folder = quoted.ends_with('/') && path.contains('/');
                 let is_pattern =
                     path.contains(['*', '<', '{', ' ', '$', '…']) || path.starts_with(['.', '/', '~']);

@@ -16,14 +16,14 @@ use std::{
 };
 
 use gracchus_core::controller::{BrokerListener, Command, Response};
-use gracchus_env::{Env, FileLock, spawn};
+use gracchus_env::{Env, FileLock, Op, spawn};
 
 use crate::{
     api::{Apis, Services},
     config::{BrokerConfig, Endpoint},
     controller::{self, Controller, ControllerError, ControllerOptions},
     log::{self, DirectoryOptions, LogDirectory},
-    replica::{PartitionProbe, ReplicaManager},
+    replica::{PartitionProbe, ProducerExpiry, ReplicaManager},
     server::{Bound, ListenerOptions, Server, ServerOptions},
 };
 
@@ -132,6 +132,10 @@ impl Broker {
             base.directories.clone(),
             controller.clone(),
             defaults.clone(),
+            ProducerExpiry {
+                after: config.producer_id_expiration,
+                check_every: config.producer_id_expiration_check_interval,
+            },
         );
         let services = Services::new(env, config.clone(), defaults, controller.clone(), replicas.clone());
         let server = bound.serve(Arc::new(Apis(services)));
@@ -157,7 +161,7 @@ impl Broker {
     pub fn probe(&self) -> BrokerProbe {
         let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());
         BrokerProbe {
-            partitions: Vec::new(),
+            partitions: self.replicas.probe(),
             offline: offline.map(|directory| directory.path().to_owned()).collect(),
         }
     }
@@ -221,7 +225,9 @@ async fn lock_metadata(env: &dyn Env, config: &BrokerConfig) -> Result<Option<Fi
         return Ok(None);
     }
     let locked = async {
-        env.disk().submit(vec![gracchus_env::Op::CreateDir { path: path.clone() }]).await?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let named = Op::SyncDir { path: parent.to_owned() };
+        env.disk().submit(vec![Op::CreateDir { path: path.clone() }, named]).await?;
         env.disk().lock(&path.join(".lock")).await
     };
     let lock = locked.await.map_err(|error| match error.kind() {
@@ -239,7 +245,7 @@ async fn open_directory(
 ) -> Result<Arc<LogDirectory>, StartError> {
     let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
     let open = LogDirectory::open(env.clone(), path.to_owned(), options);
-    let opened = announced(env, format_args!("opening log directory {}", path.display()), open).await;
+    let opened = announced(env, format!("opening log directory {}", path.display()), open).await;
     opened.map_err(|error| match error {
         log::OpenError::Locked(path) => StartError::InUse(path),
         error => StartError::Directory { path: path.to_owned(), error },
@@ -299,3 +305,6 @@ fn advertised(config: &BrokerConfig, bound: &[(Endpoint, SocketAddr)]) -> Vec<Br
     };
     config.advertised_listeners.iter().map(advertise).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,11 @@ fn start_logging(options: &Options) -> Result<(), String> {
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::force_capture();
-        tracing::error!("{panic}; the process ends here\n{backtrace}");
+        if tracing::enabled!(tracing::Level::ERROR) {
+            tracing::error!("{panic}; the process ends here\n{backtrace}");
+        } else {
+            let _ = writeln!(io::stderr(), "{panic}; the process ends here\n{backtrace}");
+        }
         abort();
     }));
 }

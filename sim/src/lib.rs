@@ -1,6 +1,8 @@
 //! The simulator: the broker's code unchanged in a world that one seed decides.
 //!
-//! [`world`] is the world: machines, disks, network, clocks. Never imported by anything that ships.
+//! [`world`] is the world: machines, disks, network, clocks. [`plan`] is what a seed decides, as data; [`run`] carries
+//! one plan out, with [`faults`] done to the world and all that shows judged; [`swarm`], [`meta`] and [`mutants`] start
+//! many. Never imported by anything that ships.
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -8,4 +10,14 @@ compile_error!(
      or .cargo/config.toml is not in effect"
 );
 
+mod cluster;
+pub mod faults;
+pub mod files_check;
+mod judge;
+pub mod meta;
+pub mod mutants;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod swarm;
 pub mod world;

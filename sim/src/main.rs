@@ -1,1 +1,192 @@
-fn main() {}
+//! `cargo sim`: swarm, run, replay, meta, mutants.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its user")]
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use gracchus_sim::{
+    meta, mutants,
+    plan::Plan,
+    report::Report,
+    run,
+    swarm::{self, Child},
+};
+use gracchus_workload::scenario::{Expectation, Scenario};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Runs brokers, unchanged, in a simulated world that a seed decides, and judges what clients see.
+#[derive(Parser)]
+#[command(name = "cargo sim")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Runs many seeds, each in a process of its own, and stops at none.
+    Swarm {
+        /// How many.
+        #[arg(long)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many processes at a time; one per core unless told otherwise.
+        #[arg(long)]
+        jobs: Option<usize>,
+    },
+    /// Runs one scenario file, or a plan that `replay` printed.
+    Run {
+        /// A TOML file.
+        file: PathBuf,
+        /// Instead of the file's own seed.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// What to log, as in RUST_LOG.
+        #[arg(long)]
+        log: Option<String>,
+    },
+    /// Runs one seed of the swarm again and prints its plan and what happened.
+    Replay {
+        /// The seed.
+        seed: u64,
+        /// What to log, as in RUST_LOG.
+        #[arg(long)]
+        log: Option<String>,
+    },
+    /// Checks that a seed is one history whatever surrounds its process.
+    Meta {
+        /// How many.
+        #[arg(long)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many processes at a time.
+        #[arg(long)]
+        jobs: Option<usize>,
+    },
+    /// Plants each bug of sim/mutants and counts the seeds until a law catches it.
+    Mutants {
+        /// Only the one of this name.
+        #[arg(long)]
+        only: Option<String>,
+        /// The most seeds that a bug may need.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many processes at a time.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Runs also what an interrupted or earlier run of the same sources has found.
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// One seed for a parent process: answers with one line of JSON.
+    #[command(hide = true)]
+    One {
+        seed: u64,
+        /// Without faults, and for so many milliseconds of load.
+        #[arg(long)]
+        calm_ms: Option<u64>,
+        #[arg(long)]
+        log: Option<String>,
+    },
+}
+
+/// A seed that takes longer than this in real time hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn main() -> Result<ExitCode> {
+    let held = match Arguments::parse().verb {
+        Verb::Swarm { seeds, from, jobs } => {
+            swarm::swarm(from, seeds, jobs_or_cores(jobs), &Child::default())
+        }
+        Verb::Meta { seeds, from, jobs } => meta::meta(from, seeds, jobs_or_cores(jobs)),
+        Verb::Mutants { only, seeds, from, jobs, fresh } => {
+            mutants::mutants(&mutants::Options { only, from, seeds, jobs: jobs_or_cores(jobs), fresh })?
+        }
+        Verb::Run { file, seed, log } => told(&file, seed, log.as_deref())?,
+        Verb::Replay { seed, log } => {
+            start_log(Some(log.as_deref().unwrap_or("world=info")))?;
+            let plan = Plan::draw(seed);
+            println!("{}", plan.to_text());
+            finish("replay", &run::run(plan, PATIENCE))
+        }
+        Verb::One { seed, calm_ms, log } => {
+            start_log(log.as_deref())?;
+            let plan = Plan::draw(seed);
+            let plan = calm_ms.map_or(plan.clone(), |duration| plan.without_faults(duration));
+            let report = run::run(plan, PATIENCE);
+            println!("{}", serde_json::to_string(&report)?);
+            // Tasks of the world may still hold what they hold: nothing of it is worth an orderly end.
+            std::process::exit(i32::from(!report.held()));
+        }
+    };
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn jobs_or_cores(jobs: Option<usize>) -> usize {
+    jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Runs a scenario or a plan from a file.
+fn told(file: &PathBuf, seed: Option<u64>, log: Option<&str>) -> Result<bool> {
+    start_log(Some(log.unwrap_or("world=info")))?;
+    #[allow(clippy::disallowed_methods, reason = "a tool reads its input")]
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let plan = match toml::from_str::<Plan>(&text) {
+        Ok(plan) => Plan { seed: seed.unwrap_or(plan.seed), ..plan },
+        Err(_) => {
+            let scenario =
+                Scenario::parse(&text).map_err(anyhow::Error::msg).context(file.display().to_string())?;
+            Plan::tell(seed.unwrap_or(scenario.seed), scenario)
+        }
+    };
+    let expected = plan.scenario.expect.clone();
+    let report = run::run(plan, PATIENCE);
+    let held = finish("run", &report);
+    Ok(match expected {
+        Expectation::Holds => held,
+        Expectation::Violates(law) => {
+            let found = report.violations.first().is_some_and(|broken| broken.law == law);
+            println!("expected: a violation of “{law}”{}", if found { "" } else { ", which did not come" });
+            found
+        }
+    })
+}
+
+fn finish(verb: &str, report: &Report) -> bool {
+    if !report.held() {
+        print!("{}", report.verdict());
+    }
+    let violations = u64::from(!report.held());
+    println!(
+        "{verb} seed={} hash={:016x} {}",
+        report.seed,
+        report.hash,
+        report.line(1, violations, report.wall_s)
+    );
+    report.held()
+}
+
+/// Log lines go to the error stream; without a filter nothing is installed, and nothing costs.
+fn start_log(filter: Option<&str>) -> Result<()> {
+    if let Some(filter) = filter {
+        let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log")?;
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .without_time()
+            .init();
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@ pub mod client;
 pub mod java;
 pub mod places;
 pub mod program;
+pub mod tmpfs;
 pub mod toolchain;
 
 pub use broker::{Broker, Options};

@@ -13,27 +13,35 @@ pub fn gracchus() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| match std::env::var_os("GRACCHUS_BIN") {
         Some(program) => program.into(),
-        None => build(if profile_directory().ends_with("release") { "release" } else { "dev" }),
+        None if profile_directory().ends_with("release") => release(),
+        // The whole workspace with a test in it: Cargo then resolves features as it just did for `cargo test`, and
+        // nothing that stands compiled is compiled again.
+        None => build(&["--workspace", "--bin", "gracchus", "--test", "tidy"]),
     })
 }
 
-/// Builds the `gracchus` binary in `profile` (`dev`, `release`) and says where it is.
+/// The `gracchus` binary as users build it.
 ///
 /// # Panics
 /// With the compiler's messages when it does not build.
-pub fn build(profile: &str) -> PathBuf {
+pub fn release() -> PathBuf {
+    build(&["--package", "gracchus", "--bin", "gracchus", "--release"])
+}
+
+fn build(arguments: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(super::places::workspace()).args([
-        "build",
-        "--package",
-        "gracchus",
-        "--bin",
-        "gracchus",
-    ]);
-    command.args(["--profile", profile, "--message-format", "json-render-diagnostics"]);
-    // What cargo sets for this test process is about another package.
-    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_PKG_NAME");
+    command.current_dir(super::places::workspace()).arg("build").args(arguments);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    // What Cargo sets for this test process is about another package.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG") || name.starts_with("CARGO_MANIFEST"))
+        {
+            command.env_remove(name);
+        }
+    }
     let output = command.stderr(Stdio::piped()).output().expect("cargo runs");
     assert!(output.status.success(), "gracchus does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8_lossy(&output.stdout);

@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    time::Duration,
 };
 
+use bytes::BytesMut;
 use gracchus_env::{
-    Env, contract, in_scope,
+    Env, FileRange, Open, Piece, contract, in_scope,
     production::{IoThreads, TokioEnv},
+    spawn,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -46,7 +49,7 @@ fn silent_listener() -> (SocketAddr, Vec<Socket>) {
         let _ = client.connect(&address.into());
         sockets.push(client);
     }
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50));
     (address, sockets)
 }
 
@@ -90,6 +93,45 @@ fn a_full_disk_says_so() {
             assert!(std::env::var_os("GRACCHUS_REQUIRE_ALL").is_none_or(|value| value != "1"), "{reason}");
         }
     }
+}
+
+/// What is not in the page cache takes another way to the socket, and must arrive all the same.
+#[test]
+fn cold_ranges_arrive() {
+    let scratch = Scratch::new("cold");
+    let path = scratch.0.join("cold.log");
+    let contents: Vec<u8> = (0..5_000_000u32).map(|index| (index / 7) as u8).collect();
+    std::fs::write(&path, &contents).expect("writes");
+    let evict = |path: &Path| {
+        let file = std::fs::File::open(path).expect("opens");
+        file.sync_all().expect("syncs");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advises");
+    };
+    evict(&path);
+    run(|env| async move {
+        let file = env.disk().open(&path, Open::Existing).await.expect("opens");
+        if file.read_cached(0, 4096).is_some() {
+            eprintln!("NOT RUN: this file system keeps in memory what it is told to forget");
+            return;
+        }
+        assert_eq!(file.read_at(4096, 10).await.expect("reads"), contents[4096..4106]);
+        evict(&path);
+        let mut listener = env.listen("127.0.0.1:0").await.expect("listens");
+        let address = listener.local_address().to_string();
+        let mut client = env.connect(&address, env.now() + Duration::from_secs(10)).await.expect("connects");
+        let mut server = listener.accept().await.expect("accepts");
+        let reading = spawn(&*env, "reader", async move {
+            let mut all = BytesMut::new();
+            while client.reader.read(&mut all, 1 << 20).await.expect("reads") > 0 {}
+            all.freeze()
+        });
+        let range = |offset, length| Piece::File(FileRange { file: file.clone(), offset, length });
+        let pieces = vec![range(1_000_000, 500), Piece::Bytes("between".into()), range(3, 4_999_997)];
+        server.writer.write(pieces).await.expect("writes");
+        drop(server);
+        let expected = [&contents[1_000_000..1_000_500], b"between", &contents[3..]].concat();
+        assert!(reading.await.expect("runs") == expected);
+    });
 }
 
 /// A small file system, unmounted on drop.

@@ -9,8 +9,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use kafka_protocol::protocol::StrBytes;
-
 /// Kafka's principal: a type and a name, `User:alice`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Principal {
@@ -89,7 +87,7 @@ pub struct RequestContext {
     /// Shared by all requests of the connection.
     pub connection: Arc<ConnectionContext>,
     /// `client.id` from the request header; quotas are kept by it and the principal.
-    pub client_id: Option<StrBytes>,
+    pub client_id: Option<Arc<str>>,
 }
 
 impl RequestContext {

@@ -340,9 +340,8 @@ fn respond(
     let response = CreatableTopicResult::default().with_name(TopicName(services::text(&name)));
     match outcome {
         Err((error, message)) => {
-            let mut response = response
-                .with_error_code(error.code())
-                .with_error_message(Some(StrBytes::from_string(message)));
+            let mut response =
+                response.with_error_code(error.code()).with_error_message(Some(services::message(message)));
             if version >= 5 {
                 response =
                     response.with_num_partitions(-1).with_replication_factor(-1).with_configs(Some(vec![]));
@@ -392,8 +391,8 @@ mod tests {
     fn image(brokers: i32) -> Image {
         let broker =
             |id| Broker { id: BrokerId(id), epoch: 0, listeners: vec![], directories: vec![], rack: None };
-        let mut image = Image::default();
-        image.brokers = (1..=brokers).map(|id| (BrokerId(id), Arc::new(broker(id)))).collect();
+        let brokers = (1..=brokers).map(|id| (BrokerId(id), Arc::new(broker(id)))).collect();
+        let mut image = Image { brokers, ..Image::default() };
         let id = TopicId(Uuid::from_u128(1));
         let assignment = vec![vec![BrokerId(1)]];
         apply(

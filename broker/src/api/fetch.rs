@@ -115,13 +115,14 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let wanted: Vec<Wanted> =
         context.partitions.iter().map(|(key, asked)| wanted(key, asked, &image)).collect();
     let (known, unknown) = separate(wanted);
+    let max_bytes = body.max_bytes.min(i32::try_from(services.config.fetch_max_bytes).unwrap_or(i32::MAX));
     let outcomes = services.replicas.fetch(replica::FetchRequest {
         api_version: version,
         replica_id,
         // A partition that is not known is news that must not wait.
         max_wait: if unknown.is_empty() { milliseconds(body.max_wait_ms) } else { Duration::ZERO },
-        min_bytes: body.min_bytes.min(body.max_bytes),
-        max_bytes: body.max_bytes.min(i32::try_from(services.config.fetch_max_bytes).unwrap_or(i32::MAX)),
+        min_bytes: body.min_bytes.min(max_bytes),
+        max_bytes,
         read_committed: asker.read_committed,
         partitions: known,
     });

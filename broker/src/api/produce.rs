@@ -70,8 +70,8 @@ pub fn start(services: &Arc<Services>, mut request: Request) -> Result<Reply, Ba
     let body: ProduceRequest = request.decode()?;
     let version = request.api_version;
     let acks = body.acks;
-    let image = services.controller.image();
-    let Enqueued { topics, partitions } = resolve(body.topic_data, version, &image);
+    let image = (version >= TOPIC_IDS).then(|| services.controller.image());
+    let Enqueued { topics, partitions } = resolve(body.topic_data, image.as_deref());
     let pending = if !(-1..=1).contains(&acks) {
         Err(ResponseError::InvalidRequiredAcks)
     } else if body.transactional_id.is_some() {
@@ -86,7 +86,9 @@ pub fn start(services: &Arc<Services>, mut request: Request) -> Result<Reply, Ba
             charge: request.charge.take(),
         }))
     };
-    let Request { context, envelope, .. } = request;
+    let envelope = request.envelope;
+    let throttle_ms = request.context.throttle_ms();
+    let listener = request.context.connection.listener.clone();
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
         let outcomes = match pending {
@@ -102,11 +104,11 @@ pub fn start(services: &Arc<Services>, mut request: Request) -> Result<Reply, Ba
         }
         let endpoints = if version >= 10 {
             let image = services.controller.image();
-            services::endpoints(&image, &context.connection.listener, hinted(&answered))
+            services::endpoints(&image, &listener, hinted(&answered))
         } else {
             Vec::new()
         };
-        respond(answered, endpoints, context.throttle_ms(), &envelope)
+        respond(answered, endpoints, throttle_ms, &envelope)
     })))
 }
 
@@ -133,16 +135,15 @@ struct Enqueued {
     partitions: Vec<ProducePartition>,
 }
 
-/// Finds the topics that ids stand for, and takes the records out of the request.
-fn resolve(asked: Vec<asked::TopicProduceData>, version: i16, image: &Image) -> Enqueued {
+/// Takes the records out of the request. With an image, topics are named by id.
+fn resolve(asked: Vec<asked::TopicProduceData>, image: Option<&Image>) -> Enqueued {
     let mut partitions = Vec::with_capacity(asked.iter().map(|topic| topic.partition_data.len()).sum());
     let mut topics = Vec::with_capacity(asked.len());
     for topic in asked {
         let id = TopicId(topic.topic_id);
-        let name = if version >= TOPIC_IDS {
-            image.topic_by_id(id).map(|topic| topic.name.clone())
-        } else {
-            Some(Arc::from(topic.name.as_str()))
+        let name = match image {
+            Some(image) => image.topic_by_id(id).map(|topic| topic.name.clone()),
+            None => Some(Arc::from(topic.name.as_str())),
         };
         let known = name.is_some();
         let name = name.unwrap_or_default();
@@ -188,8 +189,9 @@ fn silent(answered: &[AnsweredTopic]) -> Answer {
     let failed = all.filter_map(|(topic, (index, outcome))| Some((topic, index, outcome.error?))).next();
     match failed {
         Some((topic, index, error)) => {
-            let name = &topic.name;
-            Answer::Close(format!("a produce with acks=0 to {name}-{index} failed: {error:?}").into())
+            // The name is whatever the client sent.
+            let name: String = topic.name.chars().take(249).collect();
+            Answer::Close(format!("a produce with acks=0 to {name:?}, partition {index}: {error:?}").into())
         }
         None => Answer::Nothing,
     }
@@ -236,11 +238,11 @@ fn partition(index: i32, outcome: ProduceOutcome, version: i16) -> PartitionProd
         response.log_start_offset = outcome.log_start_offset;
     }
     if version >= 8 {
-        response.error_message = outcome.message.map(StrBytes::from_string);
+        response.error_message = outcome.message.map(services::message);
         let error = |(index, message)| {
             BatchIndexAndErrorMessage::default()
                 .with_batch_index(index)
-                .with_batch_index_error_message(Some(StrBytes::from_string(message)))
+                .with_batch_index_error_message(Some(services::message(message)))
         };
         response.record_errors = outcome.record_errors.into_iter().map(error).collect();
     }

@@ -143,3 +143,15 @@ pub(super) fn spoken(error: ResponseError, knows_storage_errors: bool) -> Respon
         error => error,
     }
 }
+
+/// A sentence for people. It may quote what a client sent, which has no bounds: cut where the longest string of old
+/// versions would still hold it.
+pub(super) fn message(mut message: String) -> StrBytes {
+    const MOST: usize = 2000;
+    if message.len() > MOST {
+        let end = (0..=MOST).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    StrBytes::from_string(message)
+}

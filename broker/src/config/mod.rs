@@ -78,8 +78,6 @@ pub struct BrokerConfig {
     pub num_io_threads: usize,
     /// `num.network.threads`: runtime workers; `None`: one per core.
     pub num_network_threads: Option<usize>,
-    /// `num.recovery.threads.per.data.dir`; `None`: one per core.
-    pub num_recovery_threads_per_data_dir: Option<usize>,
     /// Defaults of the topic configurations (`log.segment.bytes`, …).
     pub topic_defaults: TopicConfig,
 }
@@ -155,7 +153,6 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         metadata_snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
         num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
         num_network_threads: reader.number("num.network.threads", 1..=1024),
-        num_recovery_threads_per_data_dir: reader.number("num.recovery.threads.per.data.dir", 1..=1024),
         topic_defaults,
     }
 }

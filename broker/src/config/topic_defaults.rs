@@ -48,6 +48,8 @@ const NOT_ACTED_ON: &[&str] = &[
     "compression.type",
     "compression.zstd.level",
     "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.ms",
     "max.compaction.lag.ms",
     "min.cleanable.dirty.ratio",
     "min.compaction.lag.ms",

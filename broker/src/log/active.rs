@@ -16,7 +16,7 @@ use super::{
     log::AppendBatch,
     names,
     plan::{Ended, Placed, Plan},
-    segment::{Persisted, Segment},
+    segment::{Life, Persisted, Segment},
     segment_view::{BatchPosition, SegmentView, TAIL_BATCHES},
     time_index::{self, TimeEntry},
 };
@@ -83,10 +83,12 @@ impl Active {
         plan: &Plan,
         tail: Vector<BatchPosition>,
         interval: u64,
+        life: Life,
     ) -> Self {
         let persisted = Persisted::Entries { offsets: plan.offset_entries, times: plan.time_entries };
         let log = Some(files.log.clone());
-        let segment = Segment::new(directory.clone(), path.clone(), plan.base, interval, persisted, log);
+        let segment =
+            Segment::new(directory.clone(), path.clone(), plan.base, interval, persisted, log, life);
         Self {
             files,
             segment: Arc::new(segment),

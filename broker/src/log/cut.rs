@@ -10,7 +10,7 @@ use gracchus_env::{File, Op, Open};
 
 use super::{
     LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, recovery::Opening,
-    view::LogView,
+    segment::Life, view::LogView,
 };
 
 /// Bytes copied at a time.
@@ -58,6 +58,7 @@ impl Log {
         ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         let base = segment.base();
         let id = self.id.clone();
+        self.life.end();
         let forget = Forget { id, segment_base: base, position, end_offset: Some(end), ops };
         self.directory.flusher().forget(forget).await?;
         self.directory.files().forget(&path);
@@ -88,7 +89,8 @@ impl Log {
     async fn reopen(&mut self, end: Offset) -> Result<(), StorageError> {
         let (directory, id, config, path) =
             (self.directory.clone(), self.id.clone(), self.config.clone(), self.path.clone());
-        let opening = Opening { directory: &directory, id: &id, config: &config, path: &path };
+        let opening =
+            Opening { directory: &directory, id: &id, config: &config, path: &path, life: Life::default() };
         let found = opening
             .list()
             .await?
@@ -98,8 +100,10 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the log. Views and ranges that somebody holds can still be read.
+    /// Removes the log. Ranges that somebody holds can still be read; views answer [`StorageError::Superseded`] once
+    /// they would have to open a file.
     pub async fn delete(self) -> Result<(), StorageError> {
+        self.life.end();
         delete(&self.directory, &self.id).await
     }
 }

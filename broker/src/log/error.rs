@@ -16,6 +16,9 @@ pub enum StorageError {
     /// Files that should be ours are not, or contradict each other in a way that no recovery may paper over.
     #[error("corrupt log: {0}")]
     Corrupt(Arc<str>),
+    /// The log was cut or deleted since the view was taken that is being read.
+    #[error("the log was cut or deleted meanwhile")]
+    Superseded,
     /// The directory is closed (a clean shutdown is under way).
     #[error("log directory is closed")]
     Closed,

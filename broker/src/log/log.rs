@@ -25,7 +25,7 @@ use super::{
     plan::{self, Ended, Placed, Plan},
     producer_snapshot,
     recovery::{self, Recovered},
-    segment::{Persisted, Segment},
+    segment::{Life, Persisted, Segment},
     segment_view::SegmentView,
     view::LogView,
 };
@@ -47,6 +47,8 @@ pub struct Log {
     pub(crate) config: Arc<TopicConfig>,
     /// The directory of this log.
     pub(crate) path: Arc<Path>,
+    /// Until the next cut.
+    pub(crate) life: Life,
     pub(crate) view: Arc<LogView>,
     pub(crate) sealed: Arc<Vec<SegmentView>>,
     pub(crate) active: Active,
@@ -81,6 +83,7 @@ struct StagedRoll {
 
 /// What opening found, put together by [`recovery`].
 pub(crate) struct Parts {
+    pub(crate) life: Life,
     pub(crate) log_start: Offset,
     pub(crate) sealed: Vec<SegmentView>,
     pub(crate) active: Active,
@@ -101,6 +104,9 @@ impl Log {
         id: LogId,
         config: Arc<TopicConfig>,
     ) -> Result<(Log, Recovered), StorageError> {
+        if let Some(reason) = directory.offline() {
+            return Err(StorageError::Offline(reason));
+        }
         let path: Arc<Path> = directory.path().join(id.tp.to_string()).into();
         let (parts, recovered) = recovery::open(&directory, &id, &config, &path).await?;
         Ok((Self::assemble(directory, id, config, path, parts), recovered))
@@ -129,6 +135,7 @@ impl Log {
             directory,
             config,
             path,
+            life: parts.life,
             view: Arc::new(view),
             sealed,
             active: parts.active,
@@ -303,7 +310,9 @@ impl Log {
         // The plan may be further on already; the new segment begins empty.
         let empty = Plan::new(base, &self.config, 0, 0);
         let interval = plan::interval(&self.config);
-        self.active = Active::new(&self.directory, &self.path, files, &empty, imbl::Vector::new(), interval);
+        let tail = imbl::Vector::new();
+        self.active =
+            Active::new(&self.directory, &self.path, files, &empty, tail, interval, self.life.clone());
         Ok(())
     }
 
@@ -325,7 +334,8 @@ impl Log {
 
     /// A segment that nobody appends to.
     fn segment(&self, base: Offset, interval: u64) -> Segment {
-        Segment::new(self.directory.clone(), self.path.clone(), base, interval, Persisted::Whole, None)
+        let (directory, path) = (self.directory.clone(), self.path.clone());
+        Segment::new(directory, path, base, interval, Persisted::Whole, None, self.life.clone())
     }
 
     async fn write_snapshot(&mut self, offset: Offset, contents: Bytes) -> Result<(), StorageError> {

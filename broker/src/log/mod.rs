@@ -23,6 +23,7 @@ mod partition_metadata;
 mod plan;
 mod producer_snapshot;
 mod recovery;
+mod restore;
 mod resume;
 mod scan;
 mod segment;

@@ -9,7 +9,6 @@
 
 use std::{collections::BTreeSet, io, path::Path, sync::Arc};
 
-use bytes::Bytes;
 use gracchus_core::{
     LeaderEpoch, Offset, producer::ProducerStates, replication::epochs::EpochCache, topic::TopicConfig,
 };
@@ -24,11 +23,10 @@ use super::{
     log::Parts,
     names, partition_metadata,
     plan::{self, Plan},
-    producer_snapshot, resume,
-    scan::{BatchScan, Step, WALK_BLOCK},
-    segment::{Persisted, Segment},
+    resume,
+    segment::{Life, Persisted, Segment},
     segment_view::SegmentView,
-    walk::{self, Expect, Resumed, Walked},
+    walk::{self, Expect, Walked},
 };
 
 /// What opening a log took.
@@ -52,6 +50,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) id: &'a LogId,
     pub(crate) config: &'a Arc<TopicConfig>,
     pub(crate) path: &'a Arc<Path>,
+    pub(crate) life: Life,
 }
 
 /// The files of a log that matter, as the directory lists them.
@@ -60,7 +59,7 @@ pub(crate) struct Found {
     pub(crate) segments: Vec<(Offset, u64)>,
     pub(crate) snapshots: BTreeSet<Offset>,
     /// Files that a crash left half-way.
-    temporary: Vec<String>,
+    pub(crate) temporary: Vec<String>,
     names: BTreeSet<String>,
 }
 
@@ -89,7 +88,7 @@ pub(crate) async fn open(
     config: &Arc<TopicConfig>,
     path: &Arc<Path>,
 ) -> Result<(Parts, Recovered), StorageError> {
-    let opening = Opening { directory, id, config, path };
+    let opening = Opening { directory, id, config, path, life: Life::default() };
     let clean = directory.take_clean(id);
     let Some(found) = opening.list().await? else { return opening.create().await };
     if !opening.is_ours(&found).await? {
@@ -176,6 +175,7 @@ impl Opening<'_> {
         ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         self.disk().submit(ops).await.map_err(self.fail("creating a segment"))?;
         Ok(Parts {
+            life: self.life.clone(),
             log_start: base,
             sealed: Vec::new(),
             active: self.active(files, &plan, imbl::Vector::new()),
@@ -199,7 +199,15 @@ impl Opening<'_> {
         plan: &Plan,
         tail: imbl::Vector<super::segment_view::BatchPosition>,
     ) -> Active {
-        Active::new(self.directory, self.path, files, plan, tail, plan::interval(self.config))
+        Active::new(
+            self.directory,
+            self.path,
+            files,
+            plan,
+            tail,
+            plan::interval(self.config),
+            self.life.clone(),
+        )
     }
 
     /// Sealed segments, whose files are opened when needed; each ends where the next begins.
@@ -207,14 +215,8 @@ impl Opening<'_> {
         let view = |pair: &[(Offset, u64)]| {
             let ((base, size), (next, _)) = (pair[0], pair[1]);
             let interval = plan::interval(self.config);
-            let segment = Segment::new(
-                self.directory.clone(),
-                self.path.clone(),
-                base,
-                interval,
-                Persisted::Whole,
-                None,
-            );
+            let (directory, path, life) = (self.directory.clone(), self.path.clone(), self.life.clone());
+            let segment = Segment::new(directory, path, base, interval, Persisted::Whole, None, life);
             SegmentView::sealed(Arc::new(segment), size, next)
         };
         segments.windows(2).map(view).collect()
@@ -238,7 +240,24 @@ impl Opening<'_> {
             checked.recovered.damaged = true;
         }
         self.cut(&found, &mut checked).await?;
+        if checked.cut.is_none() && point.is_some_and(|point| checked.log_end() < point) {
+            self.lower_recovery_point(&checked).await?;
+        }
         self.restore(found, checked, epochs).await
+    }
+
+    /// The recovery point is above a log that is not to be cut. It must not speak for what comes next.
+    async fn lower_recovery_point(&self, checked: &Checked) -> Result<(), StorageError> {
+        let (_, last) = checked.walked.last().expect("the segment of the recovery point was walked");
+        // `restore` syncs what was walked, and nothing of this log is in the journal any more.
+        let forget = Forget {
+            id: self.id.clone(),
+            segment_base: last.base,
+            position: last.size,
+            end_offset: Some(last.next_offset),
+            ops: Vec::new(),
+        };
+        self.directory.flusher().forget(forget).await
     }
 
     /// Walks the segments from the one that holds `point` on.
@@ -323,190 +342,15 @@ impl Opening<'_> {
         };
         self.directory.flusher().forget(forget).await
     }
-
-    /// Makes everything else fit the segments that were checked.
-    async fn restore(
-        &self,
-        found: Found,
-        checked: Checked,
-        epochs: Option<EpochCache>,
-    ) -> Result<(Parts, Recovered), StorageError> {
-        let log_end = checked.log_end();
-        let Checked { from, walked, recovered, .. } = checked;
-        let mut kept = found.segments[..from].to_vec();
-        kept.extend(walked.iter().map(|(_, walked)| (walked.base, walked.size)));
-        let seen: Vec<_> = walked.iter().flat_map(|(_, walked)| walked.epochs.iter().copied()).collect();
-        let mut last = None;
-        for (log, walked) in walked {
-            last = Some(self.restore_segment(log, walked).await?);
-        }
-        let (files, resumed) = last.expect("the segment of the recovery point was walked");
-        let sealed = self.sealed(&kept);
-        let active = self.active(files, &resumed.plan, resumed.tail);
-        let log_start = self.log_start(kept[0].0, log_end);
-
-        let epochs = self.restore_epochs(epochs, &sealed[..from], &seen, log_end).await?;
-        let snapshots = self.tidy(&found, log_end).await?;
-        let (taken_at, producers) =
-            producer_snapshot::newest(self.disk(), self.path, &snapshots, log_start, log_end)
-                .await
-                .map_err(self.fail("reading a producer snapshot"))?;
-        let views = sealed.iter().cloned().chain([active.view()]);
-        let producers = self.replay_producers(producers, taken_at, views).await?;
-        tracing::info!(
-            log = %self.id.tp,
-            log_start = %log_start,
-            log_end = %log_end,
-            scanned_bytes = recovered.scanned_bytes,
-            cut_bytes = recovered.cut_bytes,
-            producers = producers.len(),
-            "log recovered"
-        );
-        let plan = resumed.plan;
-        let parts = Parts { log_start, sealed, active, plan, producers, epochs, snapshots, changed: true };
-        Ok((parts, recovered))
-    }
-
-    /// Syncs a segment that was walked, and makes its indexes fit.
-    async fn restore_segment(
-        &self,
-        log: Arc<dyn File>,
-        walked: Walked,
-    ) -> Result<(Files, Resumed), StorageError> {
-        let base = walked.base;
-        let Plan { opened_ms, jitter_ms, .. } = self.plan(base);
-        let resumed = walked.resume(opened_ms, jitter_ms);
-        let mut files =
-            Files::open(self.disk(), self.path, base).await.map_err(self.fail("opening an index"))?;
-        files.log = log;
-        let mut ops = vec![Op::Sync { file: files.log.clone() }];
-        for (file, wanted) in
-            [(&files.offsets, resumed.offsets.bytes()), (&files.times, resumed.times.bytes())]
-        {
-            let correct = self.holds(file, wanted).await.map_err(self.fail("reading an index"))?;
-            if !correct {
-                ops.push(Op::Truncate { file: file.clone(), length: 0 });
-                ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![wanted.clone()] });
-            }
-            ops.push(Op::Sync { file: file.clone() });
-        }
-        self.disk().submit(ops).await.map_err(self.fail("syncing a segment"))?;
-        Ok((files, resumed))
-    }
-
-    async fn holds(&self, file: &Arc<dyn File>, wanted: &Bytes) -> io::Result<bool> {
-        let length = file.length()?;
-        Ok(length == wanted.len() as u64 && file.read_at(0, wanted.len()).await? == *wanted)
-    }
-
-    /// The first offset that can be read, if the log holds `first .. log_end`.
-    pub(crate) fn log_start(&self, first: Offset, log_end: Offset) -> Offset {
-        self.directory.log_start(self.id).unwrap_or(first).clamp(first, log_end.max(first))
-    }
-
-    /// The epochs as the checkpoint has them; `None` if it cannot be read.
-    pub(crate) async fn read_epochs(&self) -> Result<Option<EpochCache>, StorageError> {
-        let path = self.path.join(names::LEADER_EPOCHS);
-        let contents = self.disk().read_all(&path).await.map_err(self.fail("reading the leader epochs"))?;
-        let Some(contents) = contents else { return Ok(None) };
-        let decoded = EpochCache::decode(&contents);
-        Ok(decoded
-            .inspect_err(|why| tracing::warn!(log = %self.id.tp, %why, "leader epochs are damaged"))
-            .ok())
-    }
-
-    /// The checkpoint, or what the older segments say where there is none; plus what was seen in the newer ones; up to
-    /// the log end.
-    pub(crate) async fn restore_epochs(
-        &self,
-        known: Option<EpochCache>,
-        older: &[SegmentView],
-        seen: &[(LeaderEpoch, Offset)],
-        log_end: Offset,
-    ) -> Result<EpochCache, StorageError> {
-        let mut epochs = match &known {
-            Some(epochs) => epochs.clone(),
-            None => self.epochs_in(older).await?,
-        };
-        for (epoch, start) in seen {
-            if epochs.latest().is_none_or(|(latest, _)| *epoch > latest) {
-                epochs.assign(*epoch, *start);
-            }
-        }
-        epochs.truncate_from_end(log_end);
-        if known.as_ref() != Some(&epochs) {
-            let path = self.path.join(names::LEADER_EPOCHS);
-            let replaced = self.disk().replace(&path, epochs.encode()).await;
-            replaced.map_err(self.fail("writing the leader epochs"))?;
-        }
-        Ok(epochs)
-    }
-
-    /// Where leader epochs begin, by a walk over all headers.
-    async fn epochs_in(&self, segments: &[SegmentView]) -> Result<EpochCache, StorageError> {
-        let mut epochs = EpochCache::new();
-        for segment in segments {
-            let mut scan = self.scan(segment, 0).await?;
-            while let Step::Batch(batch) = scan.next().await.map_err(self.fail("reading a segment"))? {
-                let epoch = batch.header.leader_epoch;
-                if epochs.latest().is_none_or(|(latest, _)| epoch > latest) {
-                    epochs.assign(epoch, batch.header.base_offset);
-                }
-            }
-        }
-        Ok(epochs)
-    }
-
-    async fn scan(&self, segment: &SegmentView, position: u64) -> Result<BatchScan, StorageError> {
-        Ok(BatchScan::new(segment.segment.file().await?, position, segment.size, WALK_BLOCK))
-    }
-
-    /// Removes snapshots of a future that did not happen and files that were never finished, and makes all names
-    /// durable: a name that a killed process created may not be. Returns the snapshots that are left.
-    async fn tidy(&self, found: &Found, log_end: Offset) -> Result<BTreeSet<Offset>, StorageError> {
-        let mut snapshots = found.snapshots.clone();
-        let future = snapshots.split_off(&log_end.plus(1));
-        let snapshots_of_future =
-            future.iter().map(|offset| names::file(self.path, *offset, names::SNAPSHOT));
-        let unfinished = found.temporary.iter().map(|name| self.path.join(name));
-        let mut ops: Vec<Op> =
-            snapshots_of_future.chain(unfinished).map(|path| Op::RemoveFile { path }).collect();
-        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
-        ops.push(Op::SyncDir { path: self.directory.path().to_path_buf() });
-        self.disk().submit(ops).await.map_err(self.fail("tidying the directory"))?;
-        Ok(snapshots)
-    }
-
-    /// Adds what the batches from `from` on say about their producers.
-    pub(crate) async fn replay_producers(
-        &self,
-        mut producers: ProducerStates,
-        from: Offset,
-        segments: impl IntoIterator<Item = SegmentView>,
-    ) -> Result<ProducerStates, StorageError> {
-        for segment in segments {
-            let Some(first) = segment.locate(from.max(segment.base())).await? else { continue };
-            let mut scan = self.scan(&segment, first.position).await?;
-            loop {
-                match scan.next().await.map_err(self.fail("reading a segment"))? {
-                    Step::Batch(batch) if batch.header.has_producer() => producers.record(&batch.header),
-                    Step::Batch(_) => {}
-                    Step::End => break,
-                    Step::Bad(error) => return Err(segment.segment.corrupt(scan.position(), &error)),
-                }
-            }
-        }
-        Ok(producers)
-    }
 }
 
 /// What the walks found.
-struct Checked {
+pub(crate) struct Checked {
     /// Number of the first segment that was walked.
-    from: usize,
-    walked: Vec<(Arc<dyn File>, Walked)>,
+    pub(crate) from: usize,
+    pub(crate) walked: Vec<(Arc<dyn File>, Walked)>,
     cut: Option<Cut>,
-    recovered: Recovered,
+    pub(crate) recovered: Recovered,
 }
 
 /// The log ends behind the last good batch.
@@ -518,7 +362,7 @@ struct Cut {
 }
 
 impl Checked {
-    fn log_end(&self) -> Offset {
+    pub(crate) fn log_end(&self) -> Offset {
         self.walked.last().expect("the segment of the recovery point was walked").1.next_offset
     }
 }

@@ -52,7 +52,17 @@ pub(crate) async fn open_clean(
     // Nothing to replay, unless the snapshot has been damaged since.
     let producers = opening.replay_producers(producers, taken_at, views).await?;
     let snapshots = found.snapshots.clone();
-    Ok(Some(Parts { log_start, sealed, active, plan, producers, epochs, snapshots, changed: false }))
+    Ok(Some(Parts {
+        life: opening.life.clone(),
+        log_start,
+        sealed,
+        active,
+        plan,
+        producers,
+        epochs,
+        snapshots,
+        changed: false,
+    }))
 }
 
 /// Where the active segment goes on.

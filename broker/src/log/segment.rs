@@ -38,17 +38,35 @@ pub(crate) enum Persisted {
     Entries { offsets: usize, times: usize },
 }
 
+/// Ends when the log's files change under their names: what an older view would open by name is no longer what it saw.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Life(Arc<AtomicBool>);
+
+impl Life {
+    /// Must come before the first file is renamed, replaced or removed.
+    pub(crate) fn end(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        if self.0.load(Ordering::Acquire) { Err(StorageError::Superseded) } else { Ok(()) }
+    }
+}
+
 /// See the module.
 pub(crate) struct Segment {
     directory: Arc<LogDirectory>,
     /// The directory of the log.
     path: Arc<Path>,
+    /// The `.log` file.
+    log_path: PathBuf,
     base: Offset,
     /// `index.interval.bytes` for a rebuild.
     interval: u64,
     persisted: Persisted,
     /// The active segment's handle. Those of sealed segments live in the directory's bounded cache.
     file: Option<Arc<dyn File>>,
+    life: Life,
     offsets: ArcSwapOption<Loaded<OffsetIndex>>,
     times: ArcSwapOption<Loaded<TimeIndex>>,
     /// The index files are known to be wrong. The owner writes them anew when it seals or closes the segment.
@@ -74,14 +92,17 @@ impl Segment {
         interval: u64,
         persisted: Persisted,
         file: Option<Arc<dyn File>>,
+        life: Life,
     ) -> Self {
         Self {
             directory,
+            log_path: names::file(&path, base, names::LOG),
             path,
             base,
             interval,
             persisted,
             file,
+            life,
             offsets: ArcSwapOption::empty(),
             times: ArcSwapOption::empty(),
             damaged: AtomicBool::new(false),
@@ -114,7 +135,9 @@ impl Segment {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let opened = self.directory.files().open(&self.file_path(names::LOG)).await;
+        let opened = self.directory.files().open(&self.log_path).await;
+        // A file that was opened while the log still lived is the one that was meant.
+        self.life.check()?;
         opened.map_err(|error| self.fail(&error, "opening a segment"))
     }
 
@@ -187,6 +210,7 @@ impl Segment {
         }
         let path = self.file_path(kind);
         let whole = self.directory.env().disk().read_all(&path).await;
+        self.life.check()?;
         let bytes = match whole.map_err(|error| self.fail(&error, "reading an index"))? {
             Some(bytes) => bytes,
             None => return Ok(Err(format!("there is no {kind} file"))),
@@ -244,6 +268,7 @@ impl Segment {
         times: &TimeIndex,
     ) -> Result<(), StorageError> {
         let disk = self.directory.env().disk();
+        self.life.check()?;
         for (kind, bytes) in [(names::INDEX, offsets.bytes()), (names::TIME_INDEX, times.bytes())] {
             let replaced = disk.replace(&self.file_path(kind), bytes.clone()).await;
             replaced.map_err(|error| self.fail(&error, "replacing an index"))?;

@@ -32,8 +32,10 @@ impl ReplicaManager {
         }
         let waiter = Arc::new(Waiter::default());
         self.purgatory.at(deadline, &waiter);
+        let mut again = false;
         loop {
-            self.watch(&request, &waiter);
+            self.watch(&request, &waiter, again);
+            again = true;
             // Looked at again behind the registration: what came in between would wake nobody.
             let outcomes = self.look(&request).await;
             if is_enough(&request, &outcomes) || self.env.now() >= deadline {
@@ -43,11 +45,11 @@ impl ReplicaManager {
         }
     }
 
-    fn watch(self: &Arc<Self>, request: &FetchRequest, waiter: &Arc<Waiter>) {
+    fn watch(self: &Arc<Self>, request: &FetchRequest, waiter: &Arc<Waiter>, again: bool) {
         let image = self.image();
         for partition in &request.partitions {
             if let Ok(led) = self.led(&image, &partition.tp, partition.topic_id) {
-                led.replica.watchers.register(waiter);
+                led.replica.watchers.register(waiter, again);
             }
         }
     }
@@ -58,8 +60,11 @@ impl ReplicaManager {
         let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
         let mut nothing_yet = true;
         let mut outcomes = Vec::with_capacity(request.partitions.len());
-        for wanted in &request.partitions {
-            let outcome = match self.led(&image, &wanted.tp, wanted.topic_id) {
+        // All are found before the first is waited for: logs that have to be opened are opened side by side.
+        let found = request.partitions.iter().map(|wanted| self.led(&image, &wanted.tp, wanted.topic_id));
+        let found: Vec<_> = found.collect();
+        for (wanted, found) in request.partitions.iter().zip(found) {
+            let outcome = match found {
                 Ok(led) => {
                     read(request, wanted, &led, left, nothing_yet).await.unwrap_or_else(FetchOutcome::failed)
                 }

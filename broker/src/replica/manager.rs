@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     PartitionProbe,
-    owner::{Assignment, Owner},
+    owner::{Assignment, Owner, ProducerExpiry},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
     view::Status,
@@ -41,6 +41,7 @@ pub struct ReplicaManager {
     controller: Arc<Controller>,
     /// Topic configuration as the broker's own configuration sets it.
     defaults: TopicConfig,
+    expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
     pub(crate) purgatory: Purgatory,
@@ -81,6 +82,7 @@ impl ReplicaManager {
         directories: Vec<Arc<LogDirectory>>,
         controller: Arc<Controller>,
         defaults: TopicConfig,
+        expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
         let manager = Arc::new(Self {
@@ -90,6 +92,7 @@ impl ReplicaManager {
             directories,
             controller,
             defaults,
+            expiry,
             replicas: Mutex::default(),
             followers: Mutex::default(),
         });
@@ -202,11 +205,23 @@ impl ReplicaManager {
             replicas: partition.replicas.clone(),
             in_sync: partition.isr.clone(),
         };
+        let (expiry, expiry_checked) = (self.expiry, self.env.now());
         let (env, directories, topic_id) = (self.env.clone(), self.directories.clone(), topic.id);
         spawn(&*self.env, "replica", async move {
             let directory = place(&*env, &directories, &tp).await;
-            let owner =
-                Owner { tp, topic_id, directory, config, assignment, queue: incoming, status, watchers };
+            let owner = Owner {
+                env,
+                tp,
+                topic_id,
+                directory,
+                config,
+                assignment,
+                expiry,
+                expiry_checked,
+                queue: incoming,
+                status,
+                watchers,
+            };
             owner.run().await;
         });
         replica
@@ -237,14 +252,22 @@ impl ReplicaManager {
     }
 }
 
-/// The directory that already holds the partition, else the one with the fewest partitions.
+/// The directory that already holds the partition, else the one with the fewest partitions. While it may be in a
+/// directory that is offline, that one: a second log elsewhere would give its offsets once more.
 async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicPartition) -> Arc<LogDirectory> {
     let mut emptiest: Option<(usize, &Arc<LogDirectory>)> = None;
+    let mut unknown = None;
     if directories.len() > 1 {
-        for directory in directories.iter().filter(|directory| directory.offline().is_none()) {
+        for directory in directories {
             let metadata = directory.path().join(tp.to_string()).join("partition.metadata");
-            if env.disk().open(Path::new(&metadata), Open::Existing).await.is_ok() {
-                return directory.clone();
+            match env.disk().open(&metadata, Open::Existing).await {
+                Ok(_) => return directory.clone(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => drop(directory.fail(&error, &format!("looking for {tp}"))),
+            }
+            if directory.offline().is_some() {
+                unknown = unknown.or(Some(directory));
+                continue;
             }
             let held = env.disk().list(directory.path()).await.map_or(usize::MAX, |names| names.len());
             if emptiest.is_none_or(|(fewest, _)| held < fewest) {
@@ -252,7 +275,8 @@ async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicParti
             }
         }
     }
-    emptiest.map_or(&directories[0], |(_, directory)| directory).clone()
+    let emptiest = emptiest.map_or(&directories[0], |(_, directory)| directory);
+    unknown.unwrap_or(emptiest).clone()
 }
 
 async fn follow_metadata(manager: std::sync::Weak<ReplicaManager>, mut version: watch::Receiver<u64>) {

@@ -13,6 +13,7 @@ mod request;
 mod view;
 
 pub use manager::ReplicaManager;
+pub use owner::ProducerExpiry;
 pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,

@@ -7,7 +7,7 @@
 //! Never: an acknowledgement before the round is kept, a duplicate answered before the original is, a retry over a
 //! failed write.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gracchus_core::{
     BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition,
@@ -17,6 +17,7 @@ use gracchus_core::{
     replication::high_watermark,
     topic::TopicConfig,
 };
+use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -40,13 +41,25 @@ pub(crate) struct Assignment {
     pub(crate) in_sync: Vec<BrokerId>,
 }
 
+/// When producer state is forgotten.
+#[derive(Debug, Clone, Copy)]
+pub struct ProducerExpiry {
+    /// `producer.id.expiration.ms`.
+    pub after: Duration,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub check_every: Duration,
+}
+
 /// Everything an owner begins with.
 pub(crate) struct Owner {
+    pub(crate) env: Arc<dyn Env>,
     pub(crate) tp: TopicPartition,
     pub(crate) topic_id: TopicId,
     pub(crate) directory: Arc<LogDirectory>,
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) assignment: Assignment,
+    pub(crate) expiry: ProducerExpiry,
+    pub(crate) expiry_checked: Instant,
     pub(crate) queue: mpsc::UnboundedReceiver<Message>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) watchers: Arc<Watchers>,
@@ -88,7 +101,11 @@ impl Owner {
                     self.append_round(&mut log, first, view.high_watermark, &mut found).await
                 }
                 Some(Message::Lead(epoch)) => self.lead(&mut log, epoch, view.high_watermark).await,
-                Some(Message::DirectoryFailed) => Err(self.directory_error()),
+                // Told to all; it may be another one's directory.
+                Some(Message::DirectoryFailed) => match self.directory.offline() {
+                    Some(reason) => Err(StorageError::Offline(reason)),
+                    None => continue,
+                },
                 Some(Message::Close(closed)) => {
                     self.close(log).await;
                     // The manager may have given up waiting.
@@ -137,6 +154,7 @@ impl Owner {
             }
             return Err(error);
         }
+        self.expire_producers(log);
         let view = self.publish(log, high_watermark);
         for Pending { reply, mut outcome } in pending {
             outcome.log_start_offset = view.log.log_start.0;
@@ -144,6 +162,16 @@ impl Owner {
             let _ = reply.send(outcome);
         }
         Ok(view)
+    }
+
+    /// Between rounds and only now and then. A log without appends keeps what it knows; it does not grow either.
+    fn expire_producers(&mut self, log: &mut Log) {
+        let now = self.env.now();
+        if now.since(self.expiry_checked) >= self.expiry.check_every {
+            self.expiry_checked = now;
+            let after_ms = i64::try_from(self.expiry.after.as_millis()).unwrap_or(i64::MAX);
+            log.expire_producers(self.env.wall_clock_ms(), after_ms);
+        }
     }
 
     /// Decides one batch and stages it if it is new.
@@ -225,10 +253,6 @@ impl Owner {
         if let Err(error) = log.close().await {
             tracing::warn!(partition = %self.tp, %error, "log not closed cleanly; it will be checked at the next start");
         }
-    }
-
-    fn directory_error(&self) -> StorageError {
-        StorageError::Offline(self.directory.offline().unwrap_or_else(|| "offline".into()))
     }
 
     /// Answers everything with KAFKA_STORAGE_ERROR: what the file holds is not known any more.

@@ -33,9 +33,13 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// `waiter` is woken by the next [`Watchers::wake_all`], once.
-    pub(crate) fn register(&self, waiter: &Arc<Waiter>) {
+    /// `waiter` is woken by the next [`Watchers::wake_all`], once. One that comes `again`, because another of its
+    /// partitions woke it, may still be here.
+    pub(crate) fn register(&self, waiter: &Arc<Waiter>, again: bool) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if again && waiting.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(waiter))) {
+            return;
+        }
         // Long polls that timed out leave dead entries on a partition without traffic: drop them as the list grows.
         if waiting.len() == waiting.capacity() {
             waiting.retain(|other| other.strong_count() > 0);
@@ -135,6 +139,10 @@ async fn run_timer(env: Arc<dyn Env>, mut incoming: mpsc::UnboundedReceiver<(Ins
             message = incoming.recv() => {
                 let Some((at, waiter)) = message else { return };
                 number += 1;
+                // Dead entries below the first stay until their deadline, which may be hours away.
+                if heap.len() == heap.capacity() {
+                    heap.retain(|Reverse(entry)| entry.waiter.strong_count() > 0);
+                }
                 heap.push(Reverse(Entry { at, number, waiter }));
             }
             () = sleep => {

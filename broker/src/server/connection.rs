@@ -13,6 +13,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Buf;
 use gracchus_core::frame::{self, Front};
 use gracchus_env::{Connection, Env, JoinHandle, Task, spawn};
+use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
@@ -85,14 +86,24 @@ pub(super) async fn serve(
         shared.largest_request,
     );
     let window = Arc::new(Semaphore::new(WINDOW as usize));
-    let mut reading = Reading { shared: &shared, context: &context, frames, window, sender, watch, stopping };
+    let mut reading = Reading {
+        shared: &shared,
+        context: &context,
+        frames,
+        window: window.clone(),
+        sender,
+        watch,
+        stopping,
+        client_id: None,
+    };
     let end = reading.run().await;
     drop(reading);
-    part(&shared, &context, end, guard).await;
+    let owes = window.available_permits() < WINDOW as usize;
+    part(&shared, &context, end, guard, owes).await;
 }
 
 /// Lets the writer send what is owed, and says why the connection ended.
-async fn part(shared: &Shared, context: &ConnectionContext, end: End, mut writer: Writer) {
+async fn part(shared: &Shared, context: &ConnectionContext, end: End, mut writer: Writer, owes: bool) {
     match &end {
         End::Closed => tracing::debug!("{context}: closed by the peer"),
         End::Stopping => tracing::debug!("{context}: closed, the server stops"),
@@ -103,7 +114,13 @@ async fn part(shared: &Shared, context: &ConnectionContext, end: End, mut writer
         End::Refused(reason) => shared.complaints.say(format_args!("closing {context}: {reason}")),
         End::WriterGone => {}
     }
-    match shared.env.timeout(FAREWELL, &mut writer.handle).await {
+    // Without anything owed the writer ends by itself, and no timer is needed.
+    let written = if owes {
+        shared.env.timeout(FAREWELL, &mut writer.handle).await
+    } else {
+        Some((&mut writer.handle).await)
+    };
+    match written {
         Some(Ok(Err(WriteEnd::Close(reason)))) => {
             shared.complaints.say(format_args!("closing {context}: {reason}"));
         }
@@ -122,6 +139,8 @@ struct Reading<'a> {
     sender: mpsc::Sender<InFlight>,
     watch: Arc<Watch>,
     stopping: watch::Receiver<bool>,
+    /// That of the last request. Kept apart from any frame: a client hardly ever changes it.
+    client_id: Option<Arc<str>>,
 }
 
 impl Reading<'_> {
@@ -173,7 +192,7 @@ impl Reading<'_> {
             return Err(format!("api key {api_key} in version {api_version} is not served").into());
         };
         let client_id = match take_client_id(&mut bytes, route.request_header_version) {
-            Some(client_id) => client_id,
+            Some(client_id) => self.remember(client_id),
             // A version that nobody knows may have a header that nobody knows.
             None if route.shape.is_none() => None,
             None => return Err(format!("the header of a request of api key {api_key} is malformed").into()),
@@ -201,6 +220,13 @@ impl Reading<'_> {
         // There is a place in the queue for every share of the window; a writer that is gone ends the reading.
         let _ = self.sender.try_send(InFlight { reply, turn, memory });
         Ok(route.overlaps || answered)
+    }
+
+    fn remember(&mut self, client_id: Option<StrBytes>) -> Option<Arc<str>> {
+        if self.client_id.as_deref() != client_id.as_deref() {
+            self.client_id = client_id.map(|id| Arc::from(id.as_str()));
+        }
+        self.client_id.clone()
     }
 
     /// Waits until the request may start.

@@ -182,7 +182,7 @@ impl fmt::Debug for FrameReader {
 }
 
 /// Takes the rest of a header of version 1 or 2 off `bytes`: the client id (with an old-style length in both), and in
-/// version 2 tagged fields, of which none are known. `None` when it is malformed.
+/// version 2 tagged fields, of which none are known. `None` when it is malformed. The id is a slice of the frame.
 pub(super) fn take_client_id(bytes: &mut Bytes, header_version: i16) -> Option<Option<StrBytes>> {
     let length = bytes.try_get_i16().ok()?;
     let client_id = match usize::try_from(length) {

@@ -1,8 +1,8 @@
 //! Accepting connections, and looking after them while they live.
 //!
 //! Each listener has a task that accepts; one sweeper per server looks at all connections about once a second and ends
-//! those that are idle, stalled or read nothing. Never: accept beyond `max.connections` (the rest waits in the
-//! kernel's queue), or die of a failed accept.
+//! those that are idle, stalled or read nothing. Never: serve more than `max.connections` (one more waits accepted, the
+//! rest in the kernel's queue), or die of a failed accept.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -52,7 +52,6 @@ impl Acceptor {
 
     async fn accept(&self, mut listener: Box<dyn Listener>) {
         loop {
-            let slot = self.slots.clone().acquire_owned().await.expect("slots are never closed");
             let connection = match listener.accept().await {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -62,6 +61,7 @@ impl Acceptor {
                     continue;
                 }
             };
+            let slot = self.slots.clone().acquire_owned().await.expect("slots are never closed");
             let context = self.introduce(&connection);
             tracing::debug!("{context}: accepted");
             let watch = Arc::new(Watch::default());

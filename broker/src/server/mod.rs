@@ -68,7 +68,7 @@ impl Default for ServerOptions {
             max_idle: Duration::from_secs(600),
             max_connections: usize::MAX,
             stall_timeout: Duration::from_secs(10),
-            pooled_bytes: 128 << 20,
+            pooled_bytes: 64 << 20,
         }
     }
 }

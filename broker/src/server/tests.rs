@@ -385,13 +385,13 @@ async fn acks_0_gets_no_response_and_an_error_closes() {
 
 #[tokio::test]
 async fn who_declares_much_and_sends_nothing_holds_nothing() {
-    let world = World::new(300_000);
+    let world = World::new(400_000);
     let peers: Vec<Peer> = (0..50).map(|_| world.connect()).collect();
     for peer in &peers {
         peer.send(frame(ECHO, 1, &body(250_000)).slice(..4));
     }
     world.settle().await;
-    assert_eq!(world.shared.budget.available(), 300_000);
+    assert_eq!(world.shared.budget.available(), 400_000);
     let honest = world.connect();
     honest.send(frame(ECHO, 1, &body(250_000)));
     world.until(|| honest.received.ids() == [1]).await;
@@ -399,7 +399,7 @@ async fn who_declares_much_and_sends_nothing_holds_nothing() {
 
 #[tokio::test]
 async fn memory_comes_back_when_the_payload_is_let_go_and_not_before() {
-    let world = World::new(300_000);
+    let world = World::new(400_000);
     let (one, other) = (world.connect(), world.connect());
     one.send(frame(OVERLAPS, 1, &body(200_000)));
     world.until(|| world.script.started().len() == 1).await;

@@ -96,7 +96,7 @@ impl Drop for Flag<'_> {
 pub(super) struct Patience {
     /// `connections.max.idle.ms`: nothing asked and nothing owed, or an answer that the peer does not read.
     pub(super) idle: Duration,
-    /// In the middle of a request: no byte for this long.
+    /// In the middle of a request: no byte for this long; a fifth of it when others wait for memory.
     pub(super) stalled: Duration,
     /// In the middle of a request, when others wait for memory: this long in all, and a second more per MiB.
     pub(super) slow: Duration,
@@ -137,7 +137,8 @@ impl Seen {
         }
         let quiet = now.since(self.progress_at);
         let slow = patience.slow + Duration::from_secs((receiving >> 20) as u64);
-        if receiving > 0 && quiet >= patience.stalled {
+        let stalled = if memory_is_short { patience.stalled / 5 } else { patience.stalled };
+        if receiving > 0 && quiet >= stalled {
             return Some("it stalled in the middle of a request");
         }
         if receiving > 0 && memory_is_short && now.since(self.frames_at) >= slow {
@@ -154,5 +155,63 @@ impl Seen {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        idle: Duration::from_secs(600),
+        stalled: Duration::from_secs(10),
+        slow: Duration::from_secs(30),
+    };
+
+    fn at(second: u64) -> Instant {
+        Instant::from_nanos(second * 1_000_000_000)
+    }
+
+    /// Looks once a second from 1 on while `step` does something; the first second with a reason to close.
+    fn closed_at(watch: &Watch, until: u64, short: bool, step: impl Fn(u64)) -> Option<u64> {
+        let mut seen = Seen::new(at(0));
+        (1..=until).find(|second| {
+            step(*second);
+            seen.look(watch, at(*second), &PATIENCE, short).is_some()
+        })
+    }
+
+    #[test]
+    fn a_stalled_request_is_cut_off_sooner_when_memory_is_short() {
+        let watch = Watch::default();
+        watch.frame_begins(1 << 20);
+        assert_eq!(closed_at(&watch, 100, false, |_| {}), Some(10));
+        assert_eq!(closed_at(&watch, 100, true, |_| {}), Some(2));
+    }
+
+    #[test]
+    fn a_trickle_is_cut_off_only_when_memory_is_short() {
+        let watch = Watch::default();
+        watch.frame_begins(20 << 20);
+        let trickle = |_| watch.progress();
+        assert_eq!(closed_at(&watch, 1000, false, trickle), None);
+        assert_eq!(closed_at(&watch, 1000, true, trickle), Some(50));
+    }
+
+    #[test]
+    fn waiting_for_memory_or_for_an_answer_is_nobodys_fault() {
+        let watch = Watch::default();
+        watch.frame_begins(20 << 20);
+        let waiting = watch.waits_for_memory();
+        assert_eq!(closed_at(&watch, 1000, true, |_| {}), None);
+        drop(waiting);
+        watch.frame_ends();
+        watch.started();
+        assert_eq!(closed_at(&watch, 1000, true, |_| {}), None);
+        let writing = watch.writing();
+        assert_eq!(closed_at(&watch, 1000, true, |_| {}), Some(600), "unless it does not take the answer");
+        drop(writing);
+        watch.answered(1);
+        assert_eq!(closed_at(&watch, 1000, false, |_| {}), Some(601));
     }
 }

@@ -7,7 +7,13 @@
 //!
 //! Never: a step that runs on behalf of a dead process, or two steps of one submission in one instant.
 
-use std::{any::Any, collections::BTreeMap, fmt, io, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use gracchus_env::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open};
@@ -104,6 +110,8 @@ pub(crate) struct NodeDisk {
     pub(crate) faults: DiskFaults,
     pub(crate) report: DiskReport,
     locks: BTreeMap<u64, Arc<Process>>,
+    /// Files in which a bit has flipped and that have not been emptied since.
+    pub(crate) rotten: BTreeSet<u64>,
     /// Bytes in files that have a name, as far as writes through here know.
     used: u64,
 }
@@ -116,6 +124,7 @@ impl NodeDisk {
             faults: DiskFaults::default(),
             report: DiskReport::default(),
             locks: BTreeMap::new(),
+            rotten: BTreeSet::new(),
             used: 0,
         }
     }
@@ -165,6 +174,24 @@ impl NodeDisk {
         self.names.walk().into_iter().filter_map(|(path, entry)| Some((path, bytes(entry)?))).collect()
     }
 
+    /// Paths of the files with a flipped bit.
+    pub(crate) fn rotten(&self) -> BTreeSet<String> {
+        let rotten =
+            |entry: &Entry| matches!(entry, Entry::File(inode) if self.rotten.contains(&inode.number));
+        self.names.walk().into_iter().filter(|(_, entry)| rotten(entry)).map(|(path, _)| path).collect()
+    }
+
+    /// The files right in `directory`.
+    pub(crate) fn files_in(&self, directory: &str) -> Snapshot {
+        let Ok(names) = self.names.list(Path::new(directory)) else { return Snapshot::new() };
+        let bytes = |entry: Entry| match entry {
+            Entry::File(inode) => Some(lock(&inode.content).bytes().to_vec()),
+            Entry::Directory(_) => None,
+        };
+        let path = |name: String| format!("{directory}/{name}");
+        names.into_iter().filter_map(|(name, entry)| Some((path(name), bytes(entry)?))).collect()
+    }
+
     pub(crate) fn digests(&self) -> Vec<(String, u64)> {
         let digest = |entry: &Entry| match entry {
             Entry::File(inode) => {
@@ -193,18 +220,20 @@ impl NodeDisk {
         let mut content = lock(&inode.content);
         let position = random.random_range(0..content.length());
         content.flip(position, random.random_range(0..8));
+        self.rotten.insert(inode.number);
         Some(format!("{path} at byte {position}"))
     }
 
     /// Whether `more` bytes still fit.
     fn room(&mut self, more: u64) -> io::Result<()> {
         let limit = self.faults.quota.unwrap_or(u64::MAX).min(self.profile.capacity);
-        if limit != u64::MAX {
-            self.used = self.names.used();
-        }
+        // What was counted is too much where bytes were overwritten or removed: it is counted anew only when it matters.
         if more > 0 && self.used.saturating_add(more) > limit {
-            self.report.errors += 1;
-            return Err(io::ErrorKind::StorageFull.into());
+            self.used = self.names.used();
+            if self.used.saturating_add(more) > limit {
+                self.report.errors += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         self.used += more;
         Ok(())
@@ -554,6 +583,9 @@ impl Submission {
         })?;
         self.disk.with(|disk| disk.report.cuts += u64::from(file.segment && length < old));
         lock(&file.inode.content).set_length(length);
+        if length == 0 {
+            self.disk.with(|disk| disk.rotten.remove(&file.inode.number));
+        }
         Ok(())
     }
 

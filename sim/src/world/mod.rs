@@ -21,7 +21,7 @@ mod tcp;
 mod timeline;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     net::{IpAddr, Ipv4Addr},
     sync::{
@@ -41,7 +41,7 @@ pub use clock::EPOCH_MS;
 pub use disk::{DiskFaults, DiskProfile, DiskReport, Snapshot};
 pub use env::SimEnv;
 pub use network::{LinkFaults, NetworkProfile};
-pub use process::Process;
+pub use process::{Process, last_panic, quiet_panics};
 pub use timeline::Nanos;
 
 use chronicle::{Chronicle, Mark};
@@ -345,6 +345,16 @@ impl World {
     /// What the disk of `node` holds now, as its page cache shows it.
     pub fn disk_snapshot(&self, node: NodeId) -> Snapshot {
         lock(&self.node(node).disk).snapshot()
+    }
+
+    /// Paths of the files in which a bit has flipped and that have not been emptied since.
+    pub fn rotten(&self, node: NodeId) -> BTreeSet<String> {
+        lock(&self.node(node).disk).rotten()
+    }
+
+    /// The files right in `directory`, by their whole path.
+    pub fn files_in(&self, node: NodeId, directory: &str) -> Snapshot {
+        lock(&self.node(node).disk).files_in(directory)
     }
 
     /// What happened to the disk of `node` so far.

@@ -7,6 +7,7 @@
 
 use std::{
     any::Any,
+    cell::RefCell,
     collections::BTreeMap,
     fmt,
     future::Future,
@@ -230,8 +231,31 @@ impl Step {
     }
 }
 
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics are told in reports, with their place; printing them as well would only be noise. The text of the last one,
+/// of any thread, is kept for [`last_panic`].
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        LAST_PANIC.with_borrow_mut(|last| last.clone_from(&text));
+        *lock(&LAST_OF_ALL) = Some(text);
+    }));
+}
+
+/// The last panic of the program, with its place.
+pub fn last_panic() -> Option<String> {
+    lock(&LAST_OF_ALL).clone()
+}
+
+static LAST_OF_ALL: Mutex<Option<String>> = Mutex::new(None);
+
 fn message_of(panic: &(dyn Any + Send)) -> String {
+    let with_place = LAST_PANIC.with_borrow_mut(std::mem::take);
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        _ if !with_place.is_empty() => with_place.replace('\n', " "),
         (Some(text), _) => (*text).to_owned(),
         (None, Some(text)) => text.clone(),
         (None, None) => "a panic without a message".to_owned(),

@@ -326,14 +326,9 @@ async fn sessions_tell_only_what_is_new() {
     let mut live = Live::start("sessions").await;
     let topic = live.create("sessions", 3).await;
     for version in [7, 12, 13, 18] {
-        let start: Vec<i64> = match live
-            .ask(1, version, &fetch(version, &topic, &[0, 0, 0], (0, -1), 0))
-            .await
-        {
-            response => {
-                response.responses[0].partitions.iter().map(|partition| partition.high_watermark).collect()
-            }
-        };
+        let seen = live.ask(1, version, &fetch(version, &topic, &[0, 0, 0], (0, -1), 0)).await;
+        let start: Vec<i64> =
+            seen.responses[0].partitions.iter().map(|partition| partition.high_watermark).collect();
         let full = live.ask(1, version, &fetch(version, &topic, &start, (0, 0), 0)).await;
         assert!(full.session_id != 0);
         assert_eq!(full.responses[0].partitions.len(), 3);

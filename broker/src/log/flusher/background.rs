@@ -118,8 +118,10 @@ impl Worker {
 
     /// What a sync that begins now will have made clean.
     pub(super) fn take_dirty(&mut self, slot: Slot) -> Cleaned {
-        let dirty = self.logs.get(slot).dirty.take();
+        let log = self.logs.get(slot);
+        let dirty = log.dirty.take();
         if let Some(dirty) = &dirty {
+            log.cleaning.extend_from_slice(&dirty.parts);
             self.background.forget(slot, dirty);
         }
         Cleaned { slot, dirty }

@@ -124,6 +124,8 @@ pub(super) struct LogState {
     /// Everything below is written.
     pub(super) written_end: Offset,
     pub(super) dirty: Option<Dirty>,
+    /// Parts of the journal that syncs under way will have made needless: one entry per sync and part.
+    pub(super) cleaning: Vec<PartNumber>,
     /// Bytes since the kernel was last asked to write back.
     pub(super) unhinted: u64,
     /// A background sync of it is under way; everything below will be synced in place.
@@ -146,6 +148,7 @@ impl LogState {
             exposed: false,
             written_end: Offset::NONE,
             dirty: None,
+            cleaning: Vec::new(),
             unhinted: 0,
             syncing: None,
         }

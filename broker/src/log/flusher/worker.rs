@@ -354,11 +354,8 @@ impl Worker {
         let log = self.logs.get(slot);
         log.blocked = false;
         // What the steps of the cut left is synced by them.
-        let dirty = log.dirty.take();
-        if let Some(dirty) = dirty {
-            self.background.forget(slot, &dirty);
-            self.clean(Cleaned { slot, dirty: Some(dirty) });
-        }
+        let cleaned = self.take_dirty(slot);
+        self.clean(cleaned);
         if forget.end_offset.is_none() && self.logs.get(slot).is_idle() {
             self.logs.remove(slot);
         } else {
@@ -371,9 +368,13 @@ impl Worker {
     pub(super) fn clean(&mut self, cleaned: Cleaned) {
         let Cleaned { slot, dirty } = cleaned;
         for part in dirty.into_iter().flat_map(|dirty| dirty.parts) {
-            // It may have got more from this log since the sync began.
-            let again = &self.logs.get(slot).dirty;
-            if !again.as_ref().is_some_and(|dirty| dirty.parts.contains(&part)) {
+            let log = self.logs.get(slot);
+            if let Some(at) = log.cleaning.iter().position(|other| *other == part) {
+                log.cleaning.swap_remove(at);
+            }
+            // It may have got more from this log since the sync began; a later sync may be under way for that.
+            let dirty_again = log.dirty.as_ref().is_some_and(|dirty| dirty.parts.contains(&part));
+            if !dirty_again && !log.cleaning.contains(&part) {
                 self.journal.release(part, slot);
             }
         }

@@ -162,3 +162,21 @@ async fn left_to_the_operating_system_a_power_loss_leaves_a_prefix() {
     }
     assert!(lost > 0, "this machine loses what nobody synced");
 }
+
+#[tokio::test]
+async fn recovery_reads_only_what_lies_behind_the_recovery_point() {
+    let machine = Machine::new(3);
+    let mut broker = Broker::start(&machine, &small()).await;
+    append_until_failure(&mut broker, 0, 100).await;
+    assert!(broker.view().sealed.len() > 5);
+    broker.directory.flusher().checkpoint().await.unwrap();
+    append_until_failure(&mut broker, 100, 3).await;
+    let size = broker.view().size();
+    for _ in 0..2 {
+        let killed = Broker::start(&machine, &small()).await;
+        check(&killed, 103, "killed").await;
+        assert!(!killed.recovered.clean && killed.recovered.cut_bytes == 0);
+        let scanned = killed.recovered.scanned_bytes;
+        assert!(0 < scanned && scanned < size / 10, "{scanned} of {size}");
+    }
+}

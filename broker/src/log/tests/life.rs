@@ -250,6 +250,10 @@ async fn a_cut_takes_indexes_epochs_and_producers_along_and_leaves_readers_their
 
     broker.append_in(LeaderEpoch(7), idempotent(9, 23, 50)).await.unwrap();
     assert_eq!(bytes(&read.ranges).await, all);
+    // What a view from before the cut has not opened yet, it must not find under the old names.
+    let late = before.read(Offset(0), before.log_end, usize::MAX / 2, true).await;
+    assert!(matches!(late, Err(crate::log::ReadError::Storage(StorageError::Superseded))), "{late:?}");
+    assert_eq!(broker.directory.offline(), None);
     machine.lose_power();
     let broker = Broker::start(&machine, &small).await;
     assert_eq!(broker.view().log_end, Offset(24));

@@ -1,0 +1,381 @@
+//! The brokers of a run and who keeps them running: starts them, stops them as told, and starts them again.
+//!
+//! The keeper of a broker is the operator: it restarts a process that ended, and one whose disk gave an error. A broker
+//! on a healthy disk must start, whatever it finds there; a broker that is told to stop must do so within a bound.
+//!
+//! Never: two processes on one machine, a start before the machine has been down for as long as told.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gracchus::{
+    broker::{Broker, BrokerProbe},
+    config::BrokerConfig,
+};
+use gracchus_env::Env;
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    faults::REBUILDABLE,
+    files_check,
+    judge::Judge,
+    world::{NodeId, World, lock},
+};
+
+/// How long a start may take, and a clean stop, while nothing else is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the operator looks at the disk.
+const ROUND: Duration = Duration::from_millis(250);
+
+/// What is to happen to a broker; it stays down for the given time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Order {
+    PowerLoss(Duration),
+    Kill(Duration),
+    /// Killed, and then a bit flips in a file that can be rebuilt.
+    Rot(Duration),
+    /// A clean stop.
+    Stop(Duration),
+}
+
+/// Whether a broker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Down,
+    Starting,
+    Serving,
+}
+
+/// What the world outside of its process may see of a broker.
+pub(crate) struct Slot {
+    pub(crate) node: NodeId,
+    /// Counts starts.
+    pub(crate) incarnation: u64,
+    /// Errors that the disk had given before the last start.
+    pub(crate) disk_errors: u64,
+    pub(crate) broker: Option<Broker>,
+}
+
+/// All brokers of a run.
+pub(crate) struct Cluster {
+    world: Arc<World>,
+    keepers: Vec<Keeper>,
+}
+
+struct Keeper {
+    node: NodeId,
+    orders: mpsc::UnboundedSender<Order>,
+    status: watch::Receiver<Status>,
+    slot: Arc<Mutex<Slot>>,
+}
+
+impl Cluster {
+    /// Starts a broker with each of `configs` on the first machines.
+    pub(crate) fn start(world: &Arc<World>, configs: Vec<BrokerConfig>, judge: &Arc<Judge>) -> Arc<Self> {
+        let start = |(index, config)| {
+            let node = NodeId(index);
+            let slot = Arc::new(Mutex::new(Slot { node, incarnation: 0, disk_errors: 0, broker: None }));
+            let (orders, incoming) = mpsc::unbounded_channel();
+            let (status, reported) = watch::channel(Status::Down);
+            let (world, judge) = (world.clone(), judge.clone());
+            let operator = Operator { world: world.clone(), node, config, slot: slot.clone(), status, judge };
+            world.spawn_runner(operator.run(incoming));
+            Keeper { node, orders, status: reported, slot }
+        };
+        Arc::new(Self { world: world.clone(), keepers: configs.into_iter().enumerate().map(start).collect() })
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.keepers.iter().map(|keeper| keeper.node).collect()
+    }
+
+    pub(crate) fn slots(&self) -> Vec<Arc<Mutex<Slot>>> {
+        self.keepers.iter().map(|keeper| keeper.slot.clone()).collect()
+    }
+
+    /// Tells the keeper of `node` what to do to it; ignored while it is down.
+    pub(crate) fn order(&self, node: NodeId, order: Order) {
+        let _ = self.keepers[node.0].orders.send(order);
+    }
+
+    /// Waits until every broker serves; breaks a law when that takes too long.
+    pub(crate) async fn serving(&self) {
+        for keeper in &self.keepers {
+            let mut status = keeper.status.clone();
+            let serving = status.wait_for(|status| *status == Status::Serving);
+            tokio::select! {
+                biased;
+                _ = serving => {}
+                () = self.world.pass(PATIENCE) => {
+                    let what = format!("{} does not serve after {PATIENCE:?}", self.world.name(keeper.node));
+                    self.world.violate("a broker starts", what);
+                }
+            }
+        }
+    }
+
+    /// Waits until every broker serves and none has seen an error of its disk since it started.
+    pub(crate) async fn recovered(&self) {
+        let sick = |keeper: &Keeper| {
+            let errors = self.world.disk_report(keeper.node).errors;
+            errors != lock(&keeper.slot).disk_errors || *keeper.status.borrow() != Status::Serving
+        };
+        let begin = self.world.now();
+        while self.keepers.iter().any(sick) {
+            if self.world.now() - begin > PATIENCE.as_nanos() as u64 {
+                self.world.violate(
+                    "a broker starts",
+                    format!("not every broker serves {PATIENCE:?} after the heal"),
+                );
+                return;
+            }
+            self.world.pass(ROUND).await;
+        }
+    }
+
+    /// Gives every broker `order` and waits until each has gone down and serves again.
+    pub(crate) async fn cycle(&self, order: Order) {
+        for keeper in &self.keepers {
+            self.order(keeper.node, order);
+            let mut status = keeper.status.clone();
+            let _ = status.wait_for(|status| *status == Status::Down).await;
+        }
+        self.serving().await;
+    }
+
+    /// Stops every broker cleanly and leaves it down.
+    pub(crate) async fn stop(&self) {
+        for keeper in &self.keepers {
+            self.order(keeper.node, Order::Stop(Duration::MAX));
+            let mut status = keeper.status.clone();
+            let _ = status.wait_for(|status| *status == Status::Down).await;
+        }
+    }
+}
+
+/// Keeps one broker running.
+struct Operator {
+    world: Arc<World>,
+    node: NodeId,
+    config: BrokerConfig,
+    slot: Arc<Mutex<Slot>>,
+    status: watch::Sender<Status>,
+    judge: Arc<Judge>,
+}
+
+/// A process while it runs.
+struct Running {
+    process: Arc<crate::world::Process>,
+    stop: Option<oneshot::Sender<()>>,
+    /// Whether the stop that was asked for went through to its end.
+    stopped: Arc<Mutex<bool>>,
+    /// Errors that the disk had given before it started.
+    disk_errors: u64,
+}
+
+impl Operator {
+    async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            let down = {
+                let mut running = self.start();
+                self.attend(&mut running, &mut orders).await
+            };
+            lock(&self.slot).broker = None;
+            self.status.send_replace(Status::Down);
+            if down == Duration::MAX {
+                return;
+            }
+            // Who is down is not hurt by what happens meanwhile.
+            self.world.pass(down).await;
+            while orders.try_recv().is_ok() {}
+        }
+    }
+
+    fn start(&self) -> Running {
+        let disk_errors = self.world.disk_report(self.node).errors;
+        let incarnation = {
+            let mut slot = lock(&self.slot);
+            slot.incarnation += 1;
+            slot.disk_errors = disk_errors;
+            slot.incarnation
+        };
+        let (stop, stopping) = oneshot::channel();
+        let stopped = Arc::new(Mutex::new(false));
+        self.status.send_replace(Status::Starting);
+        self.world.tell(format!("{} starts, incarnation {incarnation}", self.world.name(self.node)));
+        let main = Main {
+            world: self.world.clone(),
+            node: self.node,
+            config: self.config.clone(),
+            slot: self.slot.clone(),
+            status: self.status.clone(),
+            stopped: stopped.clone(),
+            disk_errors,
+        };
+        let process = self.world.start(self.node, |env| main.run(env, stopping));
+        Running { process, stop: Some(stop), stopped, disk_errors }
+    }
+
+    /// Watches a process to its end; how long to wait before the next one.
+    async fn attend(&self, running: &mut Running, orders: &mut mpsc::UnboundedReceiver<Order>) -> Duration {
+        loop {
+            let order = tokio::select! {
+                biased;
+                () = running.process.ended() => return self.draw(100, 400),
+                order = orders.recv() => match order {
+                    Some(order) => Some(order),
+                    // The run is over.
+                    None => return Duration::MAX,
+                },
+                () = self.world.pass(ROUND) => self.look_after(running),
+            };
+            match order {
+                None => {}
+                Some(Order::Stop(down)) => return self.stop(running, orders, down).await,
+                Some(order) => return self.fell(&running.process, order),
+            }
+        }
+    }
+
+    /// Restarts a broker whose disk gave an error.
+    fn look_after(&self, running: &Running) -> Option<Order> {
+        let errors = self.world.disk_report(self.node).errors;
+        if errors == running.disk_errors || !self.world.random().random_bool(0.3) {
+            return None;
+        }
+        self.world.tell(format!("the operator sees errors of the disk of {}", self.world.name(self.node)));
+        let down = self.draw(50, 300);
+        Some(match self.world.random().random_range(0..3) {
+            0 => Order::Stop(down),
+            1 => Order::Kill(down),
+            _ => Order::PowerLoss(down),
+        })
+    }
+
+    fn fell(&self, process: &Arc<crate::world::Process>, order: Order) -> Duration {
+        match order {
+            Order::PowerLoss(down) => {
+                let report = self.world.power_loss(self.node);
+                self.world.tell(format!(
+                    "{} lost power: {} unsynced bytes and {} names dropped, {} writes torn",
+                    self.world.name(self.node),
+                    report.dropped_bytes,
+                    report.dropped_names,
+                    report.torn_writes
+                ));
+                self.judge.power_lost(self.node);
+                down
+            }
+            Order::Kill(down) => {
+                self.world.kill(process);
+                down
+            }
+            Order::Rot(down) => {
+                self.world.kill(process);
+                match self.world.rot(self.node, &REBUILDABLE) {
+                    Some(place) => self.world.tell(format!("a bit flips in {place}")),
+                    None => self.world.tell("no file for a bit to flip in"),
+                }
+                down
+            }
+            Order::Stop(down) => down,
+        }
+    }
+
+    /// Asks the broker to stop and waits; other orders may hit it meanwhile.
+    async fn stop(
+        &self,
+        running: &mut Running,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        down: Duration,
+    ) -> Duration {
+        let name = self.world.name(self.node).to_owned();
+        if let Some(stop) = running.stop.take() {
+            let _ = stop.send(());
+        }
+        let bound = self.world.pass(PATIENCE);
+        tokio::pin!(bound);
+        loop {
+            tokio::select! {
+                biased;
+                () = running.process.ended() => {
+                    if *lock(&running.stopped) {
+                        self.world.tell(format!("{name} stopped cleanly"));
+                        if self.world.disk_report(self.node).errors == running.disk_errors {
+                            let opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
+                            files_check::after_clean_stop(&self.world, self.node, &opened);
+                        }
+                    }
+                    return down;
+                }
+                order = orders.recv() => match order {
+                    None => return Duration::MAX,
+                    Some(Order::Stop(_)) => {}
+                    Some(order) => {
+                        let other = self.fell(&running.process, order);
+                        return if down == Duration::MAX { down } else { other };
+                    }
+                },
+                () = &mut bound => {
+                    if running.process.alive() {
+                        self.world.violate("a clean stop ends", format!("{name} is not down {PATIENCE:?} after SIGTERM"));
+                        self.world.kill(&running.process);
+                    }
+                    return down;
+                }
+            }
+        }
+    }
+
+    fn draw(&self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.world.random().random_range(low..=high))
+    }
+}
+
+/// What runs as the broker's process.
+struct Main {
+    world: Arc<World>,
+    node: NodeId,
+    config: BrokerConfig,
+    slot: Arc<Mutex<Slot>>,
+    status: watch::Sender<Status>,
+    stopped: Arc<Mutex<bool>>,
+    disk_errors: u64,
+}
+
+impl Main {
+    async fn run(self, env: Arc<dyn Env>, stopping: oneshot::Receiver<()>) {
+        let name = self.world.name(self.node).to_owned();
+        match Broker::start(env, self.config).await {
+            Ok(broker) => {
+                lock(&self.slot).broker = Some(broker);
+                self.world.tell(format!("{name} serves"));
+                self.status.send_replace(Status::Serving);
+            }
+            Err(error) => {
+                self.world.tell(format!("{name} did not start: {error}"));
+                if self.world.disk_report(self.node).errors == self.disk_errors {
+                    let what = format!("{name} did not start on a disk that gave no error: {error}");
+                    self.world.violate("a broker starts", what);
+                }
+                return;
+            }
+        }
+        if stopping.await.is_err() {
+            return;
+        }
+        let broker = lock(&self.slot).broker.take();
+        if let Some(broker) = broker {
+            broker.stop().await;
+            *lock(&self.stopped) = true;
+        }
+    }
+}
+
+/// Shows the published state of a broker.
+pub(crate) fn probe(slot: &Slot) -> Option<BrokerProbe> {
+    slot.broker.as_ref().map(Broker::probe)
+}

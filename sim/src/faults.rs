@@ -1,0 +1,344 @@
+//! What goes wrong and when: the swarm's draw of faults, and how each one is done to the world.
+//!
+//! The draw is dense in what breaks logs: power losses under load, power losses within the recovery from the one
+//! before, failing syncs followed by a power loss. It leaves clients enough time in between to get their
+//! acknowledgements. Never: a fault that a single broker's promises do not cover, such as rot in a log segment.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use gracchus_workload::scenario::{Direction, Fault, TimedFault};
+use rand::{Rng, rngs::SmallRng};
+
+use crate::{
+    cluster::{Cluster, Order},
+    plan::pick,
+    world::{Nanos, NodeId, World},
+};
+
+/// Files that a broker can rebuild: rot in them must not cost a record.
+pub const REBUILDABLE: [&str; 3] = [".index", ".timeindex", ".snapshot"];
+
+/// Draws the faults of one broker over `duration_ms`.
+pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
+    const NODE: u32 = 1;
+    let mut faults = Vec::new();
+    let mut add = |at_ms: u64, for_ms: u64, fault: Fault| faults.push(TimedFault { at_ms, for_ms, fault });
+    let from = 1_500;
+    let until = duration_ms - 2_000;
+    for _ in 0..random.random_range(4..=7) {
+        let mut at = random.random_range(from..until);
+        let down = random.random_range(20..=500);
+        add(at, down, Fault::PowerLoss { node: NODE });
+        // Again while it recovers, or right after its first acknowledgements.
+        let mut again = 0.5;
+        let mut up = at + down;
+        while random.random_bool(again) {
+            at = up + *pick(random, &[1, 3, 8, 20, 50, 120, 400]) + random.random_range(0..3);
+            let down = random.random_range(10..=200);
+            add(at, down, Fault::PowerLoss { node: NODE });
+            up = at + down;
+            again *= 0.6;
+        }
+    }
+    let mut some = |random: &mut SmallRng, most: u32, make: &dyn Fn(&mut SmallRng) -> (u64, Fault)| {
+        for _ in 0..random.random_range(0..=most) {
+            let at = random.random_range(from..until);
+            let (for_ms, fault) = make(random);
+            add(at, for_ms, fault);
+        }
+    };
+    let node = NODE;
+    some(random, 3, &|random| (random.random_range(20..=400), Fault::Kill { node }));
+    some(random, 2, &|random| (random.random_range(10..=300), Fault::Restart { node }));
+    some(random, 2, &|random| (random.random_range(50..=2_500), Fault::Pause { node }));
+    some(random, 2, &|random| {
+        let direction = *pick(random, &[Direction::Both, Direction::From, Direction::To]);
+        (random.random_range(100..=3_000), Fault::Cut { node, direction })
+    });
+    some(random, 2, &|random| {
+        let direction = *pick(random, &[Direction::Both, Direction::From, Direction::To]);
+        let extra_ms = random.random_range(1..=150);
+        (random.random_range(300..=4_000), Fault::Delay { node, extra_ms, direction })
+    });
+    some(random, 2, &|random| {
+        (random.random_range(300..=3_000), Fault::Loss { node, per_mille: random.random_range(5..=200) })
+    });
+    some(random, 3, &|_| (0, Fault::Reset { node }));
+    some(random, 6, &|random| (random.random_range(300..=15_000), Fault::Hold { node }));
+    some(random, 2, &|random| {
+        (random.random_range(300..=3_000), Fault::SlowDisk { node, extra_ms: random.random_range(1..=8) })
+    });
+    some(random, 2, &|random| {
+        (random.random_range(300..=3_000), Fault::SlowSync { node, extra_ms: random.random_range(1..=300) })
+    });
+    some(random, 2, &|random| (random.random_range(1_000..=8_000), Fault::BitRot { node }));
+    some(random, 2, &|random| (0, Fault::ClockJump { node, by_ms: random.random_range(-30_000..=30_000) }));
+    some(random, 1, &|random| {
+        (
+            random.random_range(3_000..=20_000),
+            Fault::ClockDrift { node, ppm: random.random_range(-50_000..=50_000) },
+        )
+    });
+    // Each of these ends with a restart by the operator: rare, so that the rest of the minute is worth something.
+    if random.random_bool(0.6) {
+        some(random, 2, &|random| match random.random_range(0..5) {
+            0 | 1 => (0, Fault::FailSync { node }),
+            2 => (0, Fault::FailWrite { node }),
+            3 => (random.random_range(10..=300), Fault::FailRead { node }),
+            _ => (random.random_range(100..=2_000), Fault::DiskFull { node }),
+        });
+    }
+    while faults.len() < 12 {
+        let at_ms = random.random_range(from..until);
+        let fault =
+            pick(random, &[Fault::Kill { node }, Fault::Reset { node }, Fault::Hold { node }]).clone();
+        faults.push(TimedFault { at_ms, for_ms: random.random_range(20..=1_000), fault });
+    }
+    faults.sort_by_key(|fault| fault.at_ms);
+    faults
+}
+
+/// The name under which a fault is counted.
+pub fn kind(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::PowerLoss { .. } => "power_loss",
+        Fault::Kill { .. } => "kill",
+        Fault::Restart { .. } => "restart",
+        Fault::Pause { .. } => "pause",
+        Fault::Cut { .. } => "cut",
+        Fault::Delay { .. } => "delay",
+        Fault::Loss { .. } => "loss",
+        Fault::Reset { .. } => "reset",
+        Fault::Hold { .. } => "hold",
+        Fault::SlowDisk { .. } => "slow_disk",
+        Fault::SlowSync { .. } => "slow_sync",
+        Fault::FailSync { .. } => "fail_sync",
+        Fault::FailWrite { .. } => "fail_write",
+        Fault::FailRead { .. } => "fail_read",
+        Fault::DiskFull { .. } => "disk_full",
+        Fault::BitRot { .. } => "bit_rot",
+        Fault::ClockJump { .. } => "clock_jump",
+        Fault::ClockDrift { .. } => "clock_drift",
+    }
+}
+
+/// Does the faults of a plan to the world, one after the other.
+pub(crate) struct Injector {
+    world: Arc<World>,
+    cluster: Arc<Cluster>,
+    clients: Vec<NodeId>,
+    /// What is still to be undone, by time.
+    undo: BTreeMap<(Nanos, u64), Undo>,
+    next: u64,
+    /// How many faults of each kind were done.
+    pub(crate) done: BTreeMap<String, u64>,
+}
+
+/// The end of a fault that lasts.
+#[derive(Debug, Clone, Copy)]
+enum Undo {
+    Resume(NodeId),
+    Cut(NodeId, NodeId),
+    Delay(NodeId, NodeId),
+    Loss(NodeId, NodeId),
+    SlowDisk(NodeId),
+    SlowSync(NodeId),
+    FailRead(NodeId),
+    DiskFull(NodeId),
+    Drift(NodeId),
+}
+
+impl Injector {
+    pub(crate) fn new(world: Arc<World>, cluster: Arc<Cluster>, clients: Vec<NodeId>) -> Self {
+        Self { world, cluster, clients, undo: BTreeMap::new(), next: 0, done: BTreeMap::new() }
+    }
+
+    /// Lets `faults` happen at their times, counted from now, until `duration` has passed.
+    pub(crate) async fn inject(&mut self, faults: &[TimedFault], duration: Duration) {
+        let begin = self.world.now();
+        let end = begin + duration.as_nanos() as Nanos;
+        let mut faults: Vec<&TimedFault> = faults.iter().collect();
+        faults.sort_by_key(|fault| fault.at_ms);
+        let mut faults = faults.into_iter().peekable();
+        loop {
+            let fault = faults.peek().map(|fault| begin + milliseconds(fault.at_ms));
+            let undo = self.undo.first_key_value().map(|((at, _), _)| *at);
+            let next = fault.into_iter().chain(undo).min().unwrap_or(end);
+            if next >= end {
+                break;
+            }
+            self.world.pass_until(next).await;
+            if undo == Some(next) {
+                self.undo_first();
+            } else if let Some(fault) = faults.next() {
+                self.inflict(fault);
+            }
+        }
+        self.world.pass_until(end).await;
+    }
+
+    /// Ends every fault that lasts: from now on nothing is wrong with any machine, disk or link.
+    pub(crate) fn heal(&mut self) {
+        while !self.undo.is_empty() {
+            self.undo_first();
+        }
+        for node in self.cluster.nodes() {
+            self.world.disk_faults(node, |faults| *faults = Default::default());
+            for client in self.clients.clone() {
+                for (from, to) in [(node, client), (client, node)] {
+                    self.world.link_faults(from, to, |link| *link = Default::default());
+                }
+            }
+        }
+    }
+
+    fn inflict(&mut self, timed: &TimedFault) {
+        *self.done.entry(kind(&timed.fault).to_owned()).or_default() += 1;
+        let lasts = Duration::from_millis(timed.for_ms);
+        let end = self.world.now() + milliseconds(timed.for_ms);
+        self.world.tell(format!("fault: {}", describe(timed)));
+        match timed.fault {
+            Fault::PowerLoss { node } => self.order(node, Order::PowerLoss(lasts)),
+            Fault::Kill { node } => self.order(node, Order::Kill(lasts)),
+            Fault::Restart { node } => self.order(node, Order::Stop(lasts)),
+            Fault::BitRot { node } => self.order(node, Order::Rot(lasts)),
+            Fault::Pause { node } => self.pause(broker(node), end),
+            Fault::Cut { node, direction } => self.each_link(broker(node), direction, |this, from, to| {
+                this.world.link_faults(from, to, |link| link.cut = true);
+                this.later(end, Undo::Cut(from, to));
+            }),
+            Fault::Delay { node, extra_ms, direction } => {
+                self.each_link(broker(node), direction, |this, from, to| {
+                    this.world.link_faults(from, to, |link| link.delay_us = extra_ms * 1_000);
+                    this.later(end, Undo::Delay(from, to));
+                });
+            }
+            Fault::Loss { node, per_mille } => {
+                self.each_link(broker(node), Direction::Both, |this, from, to| {
+                    this.world.link_faults(from, to, |link| link.loss = f64::from(per_mille) / 1_000.0);
+                    this.later(end, Undo::Loss(from, to));
+                });
+            }
+            Fault::Reset { node } => self.world.reset_connections(broker(node)),
+            Fault::Hold { node } => self.hold(broker(node), end),
+            Fault::ClockJump { node, by_ms } => {
+                let by = Duration::from_millis(by_ms.unsigned_abs());
+                self.world.clock_jump(broker(node), by, by_ms > 0);
+            }
+            Fault::ClockDrift { node, ppm } => {
+                self.world.clock_drift(broker(node), ppm * 1_000);
+                self.later(end, Undo::Drift(broker(node)));
+            }
+            Fault::SlowDisk { node, extra_ms } => {
+                self.world.disk_faults(broker(node), |faults| faults.delay_us = extra_ms * 1_000);
+                self.later(end, Undo::SlowDisk(broker(node)));
+            }
+            Fault::SlowSync { node, extra_ms } => {
+                self.world.disk_faults(broker(node), |faults| faults.sync_delay_us = extra_ms * 1_000);
+                self.later(end, Undo::SlowSync(broker(node)));
+            }
+            Fault::FailSync { node } => self.world.disk_faults(broker(node), |faults| faults.fail_syncs = 1),
+            Fault::FailWrite { node } => {
+                self.world.disk_faults(broker(node), |faults| faults.fail_writes = 1)
+            }
+            Fault::FailRead { node } => {
+                self.world.disk_faults(broker(node), |faults| faults.fail_reads = u64::MAX);
+                self.later(end, Undo::FailRead(broker(node)));
+            }
+            Fault::DiskFull { node } => {
+                let used = self.world.disk_used(broker(node));
+                self.world.disk_faults(broker(node), |faults| faults.quota = Some(used));
+                self.later(end, Undo::DiskFull(broker(node)));
+            }
+        }
+    }
+
+    fn order(&self, node: u32, order: Order) {
+        self.cluster.order(broker(node), order);
+    }
+
+    fn pause(&mut self, node: NodeId, end: Nanos) {
+        if let Some(process) = self.world.process(node) {
+            self.world.pause(&process);
+            self.later(end, Undo::Resume(node));
+        }
+    }
+
+    /// Holds the next request to the node, or now and then the next answer from it.
+    fn hold(&self, node: NodeId, until: Nanos) {
+        let mut random = self.world.random();
+        let client = self.clients[random.random_range(0..self.clients.len())];
+        let (from, to) = if random.random_bool(0.75) { (client, node) } else { (node, client) };
+        self.world.link_faults(from, to, |link| link.hold = Some((60, until)));
+    }
+
+    fn each_link(&mut self, node: NodeId, direction: Direction, action: impl Fn(&mut Self, NodeId, NodeId)) {
+        for client in self.clients.clone() {
+            if direction != Direction::To {
+                action(self, node, client);
+            }
+            if direction != Direction::From {
+                action(self, client, node);
+            }
+        }
+    }
+
+    fn later(&mut self, at: Nanos, undo: Undo) {
+        self.next += 1;
+        self.undo.insert((at, self.next), undo);
+    }
+
+    fn undo_first(&mut self) {
+        let Some((_, undo)) = self.undo.pop_first() else { return };
+        let world = &self.world;
+        match undo {
+            Undo::Resume(node) => {
+                if let Some(process) = world.process(node) {
+                    world.resume(&process);
+                }
+            }
+            Undo::Cut(from, to) => world.link_faults(from, to, |link| link.cut = false),
+            Undo::Delay(from, to) => world.link_faults(from, to, |link| link.delay_us = 0),
+            Undo::Loss(from, to) => world.link_faults(from, to, |link| link.loss = 0.0),
+            Undo::SlowDisk(node) => world.disk_faults(node, |faults| faults.delay_us = 0),
+            Undo::SlowSync(node) => world.disk_faults(node, |faults| faults.sync_delay_us = 0),
+            Undo::FailRead(node) => world.disk_faults(node, |faults| faults.fail_reads = 0),
+            Undo::DiskFull(node) => world.disk_faults(node, |faults| faults.quota = None),
+            Undo::Drift(node) => world.clock_drift(node, 0),
+        }
+    }
+}
+
+fn broker(number: u32) -> NodeId {
+    NodeId(number as usize - 1)
+}
+
+fn milliseconds(count: u64) -> Nanos {
+    count * 1_000_000
+}
+
+fn describe(timed: &TimedFault) -> String {
+    let lasting = if timed.for_ms > 0 { format!(" for {} ms", timed.for_ms) } else { String::new() };
+    format!("{:?}{lasting}", timed.fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_minute_holds_enough_faults_and_power_losses() {
+        let (mut least, mut power, mut kinds) = (usize::MAX, 0, std::collections::BTreeSet::new());
+        for seed in 0..300 {
+            let faults = draw(&mut SmallRng::seed_from_u64(seed), 60_000);
+            least = least.min(faults.len());
+            power += faults.iter().filter(|timed| matches!(timed.fault, Fault::PowerLoss { .. })).count();
+            kinds.extend(faults.iter().map(|timed| kind(&timed.fault)));
+        }
+        assert!(least >= 10, "{least}");
+        assert!(power >= 300 * 5, "{power}");
+        assert_eq!(kinds.len(), 18, "{kinds:?}");
+    }
+}

@@ -1,0 +1,390 @@
+//! The files of a partition, read as Apache Kafka's format by a parser that shares nothing with the broker's.
+//!
+//! [`read_log`] reads what a started broker says it holds; [`after_clean_stop`] reads every file of every partition:
+//! segments batch by batch, offset and time indexes entry by entry, producer snapshots, epoch checkpoints, metadata.
+//!
+//! Never: a type or a constant of the broker.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gracchus_checker::Seen;
+use gracchus_workload::{
+    history,
+    record::{BATCH_HEADER, decode_batches},
+};
+
+use crate::{
+    plan::Plan,
+    world::{NodeId, Snapshot, World},
+};
+
+/// The law that these checks stand for.
+pub const LAW: &str = "files parse as Kafka's format";
+
+type Checked<T> = Result<T, String>;
+
+/// One batch as its header describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Batch {
+    position: usize,
+    length: usize,
+    base_offset: i64,
+    last_offset: i64,
+    leader_epoch: i32,
+    max_timestamp: i64,
+}
+
+/// The records from `start` to `end` that the log of a partition holds on the disk of `node`.
+pub(crate) fn read_log(
+    world: &World,
+    node: NodeId,
+    topic: &str,
+    partition: i32,
+    start: i64,
+    end: i64,
+) -> Checked<Vec<Seen>> {
+    let directory = Plan::partition_directory(topic, partition);
+    let directory = directory.to_string_lossy();
+    let mut records = Vec::new();
+    let mut next = None;
+    for (path, bytes) in world.files_in(node, &directory) {
+        let Some(base) = offset_in_name(&path, ".log") else { continue };
+        if base >= end {
+            continue;
+        }
+        let bytes = Bytes::from(bytes);
+        for batch in walk(&path, &bytes, base, Some(end))? {
+            if next.is_some_and(|next| next != batch.base_offset) {
+                return Err(format!(
+                    "{path}: offset {} follows {}",
+                    batch.base_offset,
+                    next.unwrap_or(0) - 1
+                ));
+            }
+            next = Some(batch.last_offset + 1);
+            let whole = bytes.slice(batch.position..batch.position + batch.length);
+            let decoded =
+                decode_batches(topic, partition, whole).map_err(|damage| format!("{path}: {damage}"))?;
+            for batch in &decoded {
+                records.extend(batch.records.iter().map(|record| history::seen(batch, record)));
+            }
+        }
+    }
+    if end > start && next != Some(end) {
+        return Err(format!("{directory}: the log is said to end at {end} but its files end at {next:?}"));
+    }
+    records.retain(|record| record.offset >= start);
+    Ok(records)
+}
+
+/// Checks the files of the partitions that a process had opened before its clean stop. The others are as the process
+/// before it left them: a log is recovered when it is opened.
+pub(crate) fn after_clean_stop(world: &World, node: NodeId, opened: &[(Arc<str>, i32)]) {
+    let rotten = world.rotten(node);
+    for (topic, partition) in opened {
+        let directory = Plan::partition_directory(topic, *partition);
+        let directory = directory.to_string_lossy();
+        let files = world.files_in(node, &directory).into_iter();
+        let files: Snapshot = files
+            .filter(|(path, _)| !rotten.contains(path))
+            .map(|(path, bytes)| (path[directory.len() + 1..].to_owned(), bytes))
+            .collect();
+        if let Err(problem) = check_partition(&files) {
+            world.violate(LAW, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
+        }
+    }
+}
+
+/// Checks the files of one partition, by name.
+fn check_partition(files: &Snapshot) -> Checked<()> {
+    let mut next: Option<i64> = None;
+    let mut epoch = -1;
+    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".log")) {
+        let base = offset_in_name(name, ".log").ok_or_else(|| format!("{name}: not named by an offset"))?;
+        let batches = walk(name, bytes, base, None)?;
+        if let Some(next) = next.filter(|next| *next != base) {
+            return Err(format!("{name}: the segment before it ends at {next}"));
+        }
+        for batch in &batches {
+            let expected = next.unwrap_or(base);
+            if batch.base_offset != expected {
+                return Err(format!("{name}: offset {} where {expected} is due", batch.base_offset));
+            }
+            if batch.leader_epoch < epoch {
+                return Err(format!("{name}: leader epoch {} after {epoch}", batch.leader_epoch));
+            }
+            epoch = batch.leader_epoch;
+            next = Some(batch.last_offset + 1);
+        }
+        next = next.or(Some(base));
+        let stem = name.trim_end_matches(".log");
+        if let Some(index) = files.get(&format!("{stem}.index")) {
+            check_index(&format!("{stem}.index"), index, base, &batches)?;
+        }
+        if let Some(index) = files.get(&format!("{stem}.timeindex")) {
+            check_time_index(&format!("{stem}.timeindex"), index, base, &batches)?;
+        }
+    }
+    for (name, bytes) in files {
+        if let Some(offset) = offset_in_name(name, ".snapshot") {
+            check_snapshot(name, bytes, offset)?;
+        }
+    }
+    check_epochs(files, epoch)?;
+    check_metadata(files)
+}
+
+/// The batches of a segment; up to `end` when given, else all of it, and then nothing may stand behind them.
+fn walk(name: &str, bytes: &[u8], base: i64, end: Option<i64>) -> Checked<Vec<Batch>> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut position = 0;
+    while position < bytes.len() {
+        if end.is_some() && batches.last().is_some_and(|last| Some(last.last_offset + 1) >= end) {
+            break;
+        }
+        let batch =
+            header(&bytes[position..]).map_err(|problem| format!("{name} at {position}: {problem}"))?;
+        let batch = Batch { position, ..batch };
+        if batch.base_offset < base {
+            return Err(format!("{name} at {position}: offset {} is below the segment's", batch.base_offset));
+        }
+        position += batch.length;
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+fn header(bytes: &[u8]) -> Checked<Batch> {
+    if bytes.len() < BATCH_HEADER {
+        return Err(format!("{} bytes are no batch", bytes.len()));
+    }
+    let length = 12 + int(bytes, 8) as usize;
+    if int(bytes, 8) < (BATCH_HEADER - 12) as i32 || length > bytes.len() {
+        return Err(format!("a batch of {length} bytes in {}", bytes.len()));
+    }
+    if bytes[16] != 2 {
+        return Err(format!("magic {}", bytes[16]));
+    }
+    let crc = crc32c::crc32c(&bytes[21..length]);
+    if crc != int(bytes, 17) as u32 {
+        return Err("wrong CRC".to_owned());
+    }
+    let base_offset = long(bytes, 0);
+    let delta = int(bytes, 23);
+    if delta < 0 || int(bytes, 57) != delta + 1 {
+        return Err(format!("{} records up to delta {delta}", int(bytes, 57)));
+    }
+    Ok(Batch {
+        position: 0,
+        length,
+        base_offset,
+        last_offset: base_offset + i64::from(delta),
+        leader_epoch: int(bytes, 12),
+        max_timestamp: long(bytes, 35),
+    })
+}
+
+/// Entries of 8 bytes: offset relative to the segment, position of the batch that holds it.
+fn check_index(name: &str, bytes: &[u8], base: i64, batches: &[Batch]) -> Checked<()> {
+    let mut last = -1;
+    for entry in entries(name, bytes, 8)? {
+        let (offset, position) = (base + i64::from(int(entry, 0)), int(entry, 4) as usize);
+        if offset <= last {
+            return Err(format!("{name}: offset {offset} after {last}"));
+        }
+        last = offset;
+        let batch = batches.iter().find(|batch| batch.position == position);
+        let batch = batch.ok_or_else(|| format!("{name}: no batch begins at {position}"))?;
+        // A reader looks for the last entry at or below its offset and reads on from there.
+        if batch.base_offset > offset || batches.last().is_some_and(|end| offset > end.last_offset) {
+            return Err(format!("{name}: offset {offset} is not behind position {position}"));
+        }
+    }
+    Ok(())
+}
+
+/// Entries of 12 bytes: the largest timestamp so far, and an offset that has it.
+fn check_time_index(name: &str, bytes: &[u8], base: i64, batches: &[Batch]) -> Checked<()> {
+    let mut last = (i64::MIN, i64::MIN);
+    for entry in entries(name, bytes, 12)? {
+        let (timestamp, offset) = (long(entry, 0), base + i64::from(int(entry, 8)));
+        if timestamp < last.0 || offset < last.1 {
+            return Err(format!("{name}: ({timestamp}, {offset}) after {last:?}"));
+        }
+        last = (timestamp, offset);
+        let holds = |batch: &&Batch| (batch.base_offset..=batch.last_offset).contains(&offset);
+        let batch = batches.iter().find(holds);
+        let batch = batch.ok_or_else(|| format!("{name}: no batch holds offset {offset}"))?;
+        if batch.max_timestamp != timestamp {
+            let found = batch.max_timestamp;
+            return Err(format!("{name}: timestamp {timestamp} at offset {offset}, the batch has {found}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whole entries; the zeros of space allocated ahead are none.
+fn entries<'a>(name: &str, bytes: &'a [u8], size: usize) -> Checked<Vec<&'a [u8]>> {
+    if !bytes.len().is_multiple_of(size) {
+        return Err(format!("{name}: {} bytes are no whole number of entries", bytes.len()));
+    }
+    let mut entries: Vec<&[u8]> = bytes.chunks(size).collect();
+    while entries.len() > 1 && entries.last().is_some_and(|entry| entry.iter().all(|byte| *byte == 0)) {
+        entries.pop();
+    }
+    Ok(entries)
+}
+
+/// Version 1, CRC-32C of what follows it, then producers of 46 bytes each.
+fn check_snapshot(name: &str, bytes: &[u8], offset: i64) -> Checked<()> {
+    if bytes.len() < 10 || bytes[..2] != [0, 1] {
+        return Err(format!("{name}: not a producer snapshot of version 1"));
+    }
+    if crc32c::crc32c(&bytes[6..]) != int(bytes, 2) as u32 {
+        return Err(format!("{name}: wrong CRC"));
+    }
+    let count = int(bytes, 6) as usize;
+    let body = &bytes[10..];
+    if body.len() < count * 46 {
+        return Err(format!("{name}: {count} producers in {} bytes", body.len()));
+    }
+    for entry in body.chunks(46).take(count) {
+        let last_offset = long(entry, 14);
+        if last_offset >= offset {
+            return Err(format!("{name}: producer {} is at offset {last_offset}", long(entry, 0)));
+        }
+    }
+    Ok(())
+}
+
+/// Lines of version 0, a count, then epochs with their start offsets, both rising.
+fn check_epochs(files: &Snapshot, last_in_log: i32) -> Checked<()> {
+    const NAME: &str = "leader-epoch-checkpoint";
+    let Some(bytes) = files.get(NAME) else {
+        return if last_in_log < 0 { Ok(()) } else { Err(format!("{NAME} is missing")) };
+    };
+    let text = std::str::from_utf8(bytes).map_err(|_| format!("{NAME}: not text"))?;
+    let mut lines = text.lines();
+    if lines.next() != Some("0") {
+        return Err(format!("{NAME}: not version 0"));
+    }
+    let count: usize = lines.next().and_then(|line| line.parse().ok()).ok_or(format!("{NAME}: no count"))?;
+    let mut last = (-1, -1);
+    let mut found = 0;
+    for line in lines {
+        let entry =
+            line.split_once(' ').and_then(|(a, b)| Some((a.parse::<i32>().ok()?, b.parse::<i64>().ok()?)));
+        let entry = entry.ok_or_else(|| format!("{NAME}: “{line}”"))?;
+        if entry.0 <= last.0 || entry.1 < last.1 {
+            return Err(format!("{NAME}: {entry:?} after {last:?}"));
+        }
+        last = entry;
+        found += 1;
+    }
+    if found != count {
+        return Err(format!("{NAME}: {found} entries of {count}"));
+    }
+    if last.0 < last_in_log {
+        return Err(format!("{NAME}: ends with epoch {}, the log with {last_in_log}", last.0));
+    }
+    Ok(())
+}
+
+fn check_metadata(files: &Snapshot) -> Checked<()> {
+    const NAME: &str = "partition.metadata";
+    let text = files.get(NAME).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+    let mut lines = text.lines();
+    if lines.next() != Some("version: 0") || !lines.next().is_some_and(|line| line.starts_with("topic_id: "))
+    {
+        return Err(format!("{NAME}: “{text}”"));
+    }
+    Ok(())
+}
+
+/// The offset that a file is named by.
+fn offset_in_name(path: &str, suffix: &str) -> Option<i64> {
+    let stem = path.rsplit('/').next()?.strip_suffix(suffix)?;
+    if stem.len() == 20 { stem.parse().ok() } else { None }
+}
+
+fn int(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn long(bytes: &[u8], at: usize) -> i64 {
+    i64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use gracchus_workload::{
+        plan::Codec,
+        record::{NewRecord, Sequenced, ValueId, encode_batch},
+    };
+
+    use super::*;
+
+    fn batch(base_offset: i64, epoch: i32, count: u64, timestamp: i64) -> Vec<u8> {
+        let record = |index| NewRecord { id: ValueId::new(1, index), timestamp, filler: 20 };
+        let records: Vec<_> = (0..count).map(record).collect();
+        let mut bytes = encode_batch("t", 0, &records, Codec::None, Sequenced::NONE).to_vec();
+        bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
+        bytes[12..16].copy_from_slice(&epoch.to_be_bytes());
+        bytes
+    }
+
+    fn partition() -> Snapshot {
+        let first = [batch(0, 0, 3, 50), batch(3, 1, 2, 70)];
+        let position = first[0].len() as i32;
+        let index = [4i32.to_be_bytes(), position.to_be_bytes()].concat();
+        let time_index = [&70i64.to_be_bytes()[..], &4i32.to_be_bytes()].concat();
+        let files: [(&str, Vec<u8>); 6] = [
+            ("00000000000000000000.log", first.concat()),
+            ("00000000000000000000.index", index),
+            ("00000000000000000000.timeindex", time_index),
+            ("00000000000000000005.log", batch(5, 1, 1, 60)),
+            ("leader-epoch-checkpoint", b"0\n2\n0 0\n1 3\n".to_vec()),
+            ("partition.metadata", b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ".to_vec()),
+        ];
+        files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+    }
+
+    #[test]
+    fn a_sound_partition_passes() {
+        check_partition(&partition()).expect("is sound");
+    }
+
+    #[test]
+    fn every_kind_of_damage_is_named() {
+        type Change = fn(&mut Snapshot);
+        let damages: [(Change, &str); 8] = [
+            (|files| files.get_mut("00000000000000000000.log").expect("is there")[70] ^= 1, "wrong CRC"),
+            (|files| files.get_mut("00000000000000000005.log").expect("is there").push(0), "no batch"),
+            (
+                |files| drop(files.insert("00000000000000000005.log".into(), batch(6, 1, 1, 1))),
+                "where 5 is due",
+            ),
+            (
+                |files| drop(files.insert("00000000000000000005.log".into(), batch(5, 0, 1, 1))),
+                "epoch 0 after 1",
+            ),
+            (
+                |files| files.get_mut("00000000000000000000.index").expect("is there")[7] ^= 1,
+                "no batch begins",
+            ),
+            (|files| files.get_mut("00000000000000000000.timeindex").expect("is there")[7] ^= 1, "timestamp"),
+            (|files| drop(files.insert("00000000000000000005.snapshot".into(), vec![0; 10])), "snapshot"),
+            (
+                |files| drop(files.insert("leader-epoch-checkpoint".into(), b"0\n1\n0 0\n".to_vec())),
+                "ends with epoch 0",
+            ),
+        ];
+        for (change, expected) in damages {
+            let mut files = partition();
+            change(&mut files);
+            let problem = check_partition(&files).expect_err(expected);
+            assert!(problem.contains(expected), "“{problem}” does not say “{expected}”");
+        }
+    }
+}

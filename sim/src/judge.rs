@@ -1,0 +1,202 @@
+//! Where everything that clients and brokers show reaches the laws.
+//!
+//! Client events arrive as they happen. After a step of a replica's owner, the only task that may change what a replica
+//! publishes, the broker's views are compared with the last ones and the changed ones judged. The first time that a
+//! started process publishes a partition, the partition's recovered log is read from the simulated disk and judged
+//! against the history.
+//!
+//! Never: a look at the broker that costs it a poll.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use gracchus::replica::PartitionProbe;
+use gracchus_checker::{
+    Checker, CheckerConfig, Event, EventKind, NodeView, Partition, PartitionView, Summary, Violation,
+};
+use gracchus_workload::{History, WorkloadPlan};
+
+use crate::{
+    cluster::{self, Slot},
+    files_check,
+    world::{NodeId, Process, World, lock},
+};
+
+/// The tasks that publish a replica's state.
+const OWNER: &str = "replica";
+
+pub(crate) struct Judge {
+    world: Arc<World>,
+    checker: Mutex<Option<Checker>>,
+    /// Topics that leave flushing to the operating system.
+    unsynced: Vec<Arc<str>>,
+    seen: Mutex<BTreeMap<NodeId, Seen>>,
+}
+
+/// What the last look at a node showed.
+#[derive(Default)]
+struct Seen {
+    incarnation: u64,
+    version: u64,
+    partitions: Vec<PartitionProbe>,
+}
+
+impl Judge {
+    pub(crate) fn new(world: &Arc<World>, config: CheckerConfig, plan: &WorkloadPlan) -> Arc<Self> {
+        let unsynced = plan
+            .topics
+            .iter()
+            .filter(|topic| topic.configs.get("flush.messages").is_some_and(|messages| messages != "1"));
+        Arc::new(Self {
+            world: world.clone(),
+            checker: Mutex::new(Some(Checker::new(config))),
+            unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// Looks at `slots` after every step that may have changed what they publish.
+    pub(crate) fn watch(self: &Arc<Self>, slots: Vec<Arc<Mutex<Slot>>>) {
+        let judge = self.clone();
+        self.world.after_each_step(move |process: &Arc<Process>, task| {
+            if task == OWNER
+                && process.alive()
+                && let Some(slot) = slots.get(process.node.0)
+            {
+                judge.look(&lock(slot));
+            }
+        });
+    }
+
+    /// The power of `node` failed.
+    pub(crate) fn power_lost(&self, node: NodeId) {
+        self.tell(EventKind::PowerLost { node: number(node) });
+    }
+
+    /// No further fault will come.
+    pub(crate) fn healed(&self) {
+        self.tell(EventKind::Healed);
+    }
+
+    /// The partitions that `incarnation` of a node has published.
+    pub(crate) fn opened(&self, node: NodeId, incarnation: u64) -> Vec<(Arc<str>, i32)> {
+        let seen = lock(&self.seen);
+        let seen = seen.get(&node).filter(|seen| seen.incarnation == incarnation);
+        let partitions = seen.map(|seen| seen.partitions.as_slice()).unwrap_or_default();
+        partitions.iter().map(|probe| (probe.tp.topic.clone(), probe.tp.partition.0)).collect()
+    }
+
+    /// Judges what can only be judged at the end.
+    pub(crate) fn finish(&self) -> Summary {
+        let Some(checker) = lock(&self.checker).take() else { return Summary::default() };
+        match checker.finish() {
+            Ok(summary) => summary,
+            Err(violation) => {
+                self.complain(violation);
+                Summary::default()
+            }
+        }
+    }
+
+    fn tell(&self, kind: EventKind) {
+        self.observe(Event { time_ns: self.world.now(), kind });
+    }
+
+    fn check(&self, ask: impl FnOnce(&mut Checker) -> Result<(), Violation>) {
+        let verdict = match lock(&self.checker).as_mut() {
+            Some(checker) => ask(checker),
+            None => Ok(()),
+        };
+        if let Err(violation) = verdict {
+            self.complain(violation);
+        }
+    }
+
+    fn look(&self, slot: &Slot) {
+        let Some(probe) = cluster::probe(slot) else { return };
+        let mut seen = lock(&self.seen);
+        let seen = seen.entry(slot.node).or_default();
+        if seen.incarnation != slot.incarnation {
+            *seen = Seen { incarnation: slot.incarnation, ..Seen::default() };
+        }
+        if seen.partitions == probe.partitions {
+            return;
+        }
+        let mut changed = Vec::new();
+        for now in &probe.partitions {
+            let before = seen
+                .partitions
+                .iter()
+                .find(|before| before.topic_id == now.topic_id && before.tp.partition == now.tp.partition);
+            if before.is_none() {
+                self.recovered(slot.node, now);
+            }
+            if before != Some(now) {
+                changed.push(self.view(now));
+            }
+        }
+        seen.version += 1;
+        seen.partitions = probe.partitions;
+        let view = NodeView {
+            node: number(slot.node),
+            incarnation: slot.incarnation,
+            version: seen.version,
+            time_ns: self.world.now(),
+            partitions: changed,
+        };
+        self.check(|checker| checker.view(&view));
+    }
+
+    /// The log as a process found it, before it takes a produce.
+    fn recovered(&self, node: NodeId, probe: &PartitionProbe) {
+        let (start, end) = (probe.log_start.0, probe.log_end.0);
+        match files_check::read_log(&self.world, node, &probe.tp.topic, probe.tp.partition.0, start, end) {
+            Ok(records) => self.tell(EventKind::RecoveredLog {
+                node: number(node),
+                at: Partition::new(probe.tp.topic.to_string(), probe.tp.partition.0),
+                log_start: start,
+                log_end: end,
+                records,
+            }),
+            Err(problem) => self.world.violate(files_check::LAW, problem),
+        }
+    }
+
+    fn view(&self, probe: &PartitionProbe) -> PartitionView {
+        let topic: Arc<str> = Arc::from(&*probe.tp.topic);
+        PartitionView {
+            synced: !self.unsynced.contains(&topic),
+            topic,
+            partition: probe.tp.partition.0,
+            topic_id: probe.topic_id.0.as_u128(),
+            leader_epoch: probe.leader_epoch.0,
+            log_start: probe.log_start.0,
+            log_end: probe.log_end.0,
+            flushed_end: probe.flushed_end.0,
+            high_watermark: probe.high_watermark.0,
+            last_stable_offset: probe.last_stable_offset.0,
+        }
+    }
+}
+
+impl History for Judge {
+    fn now_ns(&self) -> u64 {
+        self.world.now()
+    }
+
+    fn observe(&self, event: Event) {
+        tracing::trace!(target: "history", "{:?}", event.kind);
+        self.check(|checker| checker.observe(&event));
+    }
+
+    fn complain(&self, violation: Violation) {
+        self.world.violate(&violation.law, violation.story);
+    }
+}
+
+/// Brokers are numbered from 1, as in `node.id`.
+fn number(node: NodeId) -> i32 {
+    node.0 as i32 + 1
+}

@@ -1,0 +1,291 @@
+//! Everything that a seed decides before its world begins, as data: machines, broker knobs, clients, faults.
+//!
+//! A plan is drawn from a random stream of its own, so that editing one fault leaves the world's choices as they were.
+//! It prints as TOML, can be edited and run again. Never: a decision about a run that is not in its plan or in the
+//! world's stream.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use gracchus::config::{BrokerConfig, Settings};
+use gracchus_workload::{
+    WorkloadPlan,
+    plan::DrawLimits,
+    scenario::{Expectation, Scenario},
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    faults,
+    world::{DiskProfile, Machine, NetworkProfile, WorldPlan},
+};
+
+/// The port that every broker listens on.
+pub const PORT: u16 = 9092;
+/// Where a broker's data lies on its simulated disk.
+pub const DATA: &str = "/data";
+
+/// A whole run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// Moves the world: latencies, scheduling, what a power loss leaves.
+    pub seed: u64,
+    /// How the broker stops and starts once more before everything is read back.
+    pub ending: Ending,
+    /// Knobs of log directories and metadata that no configuration file has.
+    pub knobs: Knobs,
+    /// The story: broker properties, faults with their times, clients.
+    pub scenario: Scenario,
+    /// The machines, brokers first, and the network.
+    pub world: WorldPlan,
+}
+
+/// What stands between the last produce and the final read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Nothing.
+    None,
+    /// A clean stop and a start.
+    Restart,
+    /// `kill -9` and a start.
+    Kill,
+    /// A power loss and a start.
+    PowerLoss,
+}
+
+/// See the broker's `DirectoryOptions` and [`BrokerConfig::metadata_snapshot_interval`]; small, so that a minute takes every path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Knobs {
+    journal_part_bytes: u64,
+    journal_min_parts: usize,
+    journal_max_parts: usize,
+    journal_alignment: u64,
+    in_place_bytes: u64,
+    group_bytes: u64,
+    journal_in_flight: usize,
+    in_place_in_flight: usize,
+    writeback_bytes: u64,
+    dirty_bytes: u64,
+    dirty_age_ms: u64,
+    open_files: usize,
+    metadata_snapshot_interval: u64,
+}
+
+impl Plan {
+    /// Draws the swarm's plan for `seed`.
+    pub fn draw(seed: u64) -> Plan {
+        let random = &mut stream(seed);
+        let scenario = Scenario {
+            name: format!("seed {seed}"),
+            story: "Drawn by the swarm: everything may break for a minute, then nothing does.".to_owned(),
+            seed,
+            nodes: 1,
+            duration_ms: 60_000,
+            expect: Expectation::Holds,
+            broker: draw_properties(random),
+            faults: faults::draw(random, 60_000),
+            workload: Some(WorkloadPlan::draw(random, DrawLimits::default())),
+        };
+        Self::around(seed, scenario, random)
+    }
+
+    /// Draws what `scenario` leaves open.
+    pub fn tell(seed: u64, mut scenario: Scenario) -> Plan {
+        let random = &mut stream(seed);
+        if scenario.workload.is_none() {
+            scenario.workload = Some(WorkloadPlan::draw(random, DrawLimits::default()));
+        }
+        Self::around(seed, scenario, random)
+    }
+
+    /// The same plan without faults, and short: what a planted bug must survive unseen.
+    pub fn without_faults(mut self, duration_ms: u64) -> Plan {
+        self.scenario.faults.clear();
+        self.scenario.duration_ms = duration_ms;
+        self.ending = Ending::None;
+        self
+    }
+
+    fn around(seed: u64, scenario: Scenario, random: &mut SmallRng) -> Plan {
+        let brokers = (1..=scenario.nodes).map(|number| format!("broker-{number}"));
+        let clients = (1..=random.random_range(2..=3)).map(|number| format!("client-{number}"));
+        let machines = brokers.chain(clients).map(|name| draw_machine(random, name)).collect();
+        Plan {
+            seed,
+            ending: *pick(random, &[Ending::Restart, Ending::Kill, Ending::PowerLoss, Ending::PowerLoss]),
+            knobs: Knobs::draw(random),
+            world: WorldPlan { machines, network: draw_network(random) },
+            scenario,
+        }
+    }
+
+    /// How many machines are brokers; they come first.
+    pub fn brokers(&self) -> usize {
+        self.scenario.nodes as usize
+    }
+
+    /// The clients' plan.
+    pub fn workload(&self) -> &WorkloadPlan {
+        self.scenario.workload.as_ref().expect("a plan always has one")
+    }
+
+    /// What the broker with index `broker` is started with.
+    pub fn broker_config(&self, broker: usize) -> Result<BrokerConfig, String> {
+        let name = &self.world.machines[broker].name;
+        let mut settings = Settings::default()
+            .with("node.id", broker + 1)
+            .with("listeners", format!("PLAINTEXT://0.0.0.0:{PORT}"))
+            .with("advertised.listeners", format!("PLAINTEXT://{name}:{PORT}"))
+            .with("log.dirs", DATA);
+        for (key, value) in &self.scenario.broker {
+            settings = settings.with(key, value);
+        }
+        let (mut config, warnings) =
+            BrokerConfig::load(&settings, name).map_err(|error| error.to_string())?;
+        if let Some(warning) = warnings.first() {
+            return Err(warning.clone());
+        }
+        self.knobs.apply(&mut config);
+        Ok(config)
+    }
+
+    /// The plan as text.
+    pub fn to_text(&self) -> String {
+        toml::to_string(self).expect("a plan is plain data")
+    }
+
+    /// Where `partition.metadata` and segments of a partition lie.
+    pub fn partition_directory(topic: &str, partition: i32) -> PathBuf {
+        PathBuf::from(format!("{DATA}/{topic}-{partition}"))
+    }
+}
+
+/// The plan's random stream, apart from the world's.
+fn stream(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed ^ 0x706c_616e_0000_0000)
+}
+
+pub(crate) fn pick<'a, T>(random: &mut SmallRng, from: &'a [T]) -> &'a T {
+    from.choose(random).expect("a choice has options")
+}
+
+/// Draws between `low` and `high` so that each order of magnitude is as likely as the next.
+fn scaled(random: &mut SmallRng, low: u64, high: u64) -> u64 {
+    let exponent = random.random_range((low as f64).ln()..=(high as f64).ln());
+    (exponent.exp() as u64).clamp(low, high)
+}
+
+fn draw_machine(random: &mut SmallRng, name: String) -> Machine {
+    let offset = if random.random_bool(0.3) { 60_000 } else { 50 };
+    let drift = if random.random_bool(0.2) { 10_000_000 } else { 100_000 };
+    Machine {
+        name,
+        clock_offset_ms: random.random_range(-offset..=offset),
+        clock_drift: random.random_range(-drift..=drift),
+        disk: DiskProfile {
+            write_us: scaled(random, 2, 60),
+            read_us: scaled(random, 50, 2_000),
+            sync_us: (scaled(random, 20, 200), scaled(random, 300, 5_000)),
+            cached: *pick(random, &[1.0, 0.95, 0.8, 0.5, 0.1]),
+            write_back: *pick(random, &[0.0, 0.02, 0.2]),
+            capacity: i64::MAX as u64,
+        },
+    }
+}
+
+fn draw_network(random: &mut SmallRng) -> NetworkProfile {
+    NetworkProfile {
+        delay_us: (scaled(random, 10, 100), scaled(random, 150, 2_000)),
+        loss: *pick(random, &[0.0, 0.0, 0.0, 0.0005]),
+        segment_bytes: *pick(random, &[1_460, 9_000, 65_536]),
+        send_buffer: scaled(random, 16 << 10, 512 << 10) as usize,
+        receive_buffer: scaled(random, 16 << 10, 512 << 10) as usize,
+        short_read: *pick(random, &[0.0, 0.05, 0.3]),
+        give_up_ms: random.random_range(20_000..=60_000),
+    }
+}
+
+fn draw_properties(random: &mut SmallRng) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::new();
+    let mut set = |key: &str, value: u64| properties.insert(key.to_owned(), value.to_string());
+    set("log.segment.bytes", scaled(random, 32 << 10, 2 << 20));
+    set("log.index.interval.bytes", random.random_range(0..=8_192));
+    set("log.flush.offset.checkpoint.interval.ms", scaled(random, 500, 30_000));
+    if random.random_bool(0.3) {
+        set("max.incremental.fetch.session.cache.slots", random.random_range(0..=4));
+    }
+    if random.random_bool(0.3) {
+        let longest = random.random_range(1 << 20..=4 << 20);
+        set("socket.request.max.bytes", longest);
+        set("queued.max.request.bytes", longest * random.random_range(1..=3));
+    }
+    if random.random_bool(0.3) {
+        set("connections.max.idle.ms", scaled(random, 3_000, 60_000));
+    }
+    if random.random_bool(0.3) {
+        set("fetch.max.bytes", scaled(random, 1_024, 1 << 20));
+    }
+    properties
+}
+
+impl Knobs {
+    fn draw(random: &mut SmallRng) -> Self {
+        let min_parts = random.random_range(2..=4);
+        Self {
+            journal_part_bytes: scaled(random, 64 << 10, 2 << 20) / 4_096 * 4_096,
+            journal_min_parts: min_parts,
+            journal_max_parts: min_parts + random.random_range(0..=4),
+            journal_alignment: *pick(random, &[512, 4_096]),
+            in_place_bytes: scaled(random, 1 << 10, 256 << 10),
+            group_bytes: scaled(random, 4 << 10, 1 << 20),
+            journal_in_flight: random.random_range(1..=3),
+            in_place_in_flight: random.random_range(1..=3),
+            writeback_bytes: scaled(random, 4 << 10, 1 << 20),
+            dirty_bytes: scaled(random, 16 << 10, 2 << 20),
+            dirty_age_ms: scaled(random, 50, 5_000),
+            open_files: random.random_range(4..=64),
+            metadata_snapshot_interval: scaled(random, 3, 200),
+        }
+    }
+
+    fn apply(&self, config: &mut BrokerConfig) {
+        config.metadata_snapshot_interval = self.metadata_snapshot_interval;
+        let directory = &mut config.directory;
+        directory.journal.part_bytes = self.journal_part_bytes;
+        directory.journal.min_parts = self.journal_min_parts;
+        directory.journal.max_parts = self.journal_max_parts;
+        directory.journal.alignment = self.journal_alignment;
+        directory.in_place_bytes = self.in_place_bytes;
+        directory.group_bytes = self.group_bytes;
+        directory.journal_in_flight = self.journal_in_flight;
+        directory.in_place_in_flight = self.in_place_in_flight;
+        directory.writeback_bytes = self.writeback_bytes;
+        directory.dirty_bytes = self.dirty_bytes;
+        directory.dirty_age = Duration::from_millis(self.dirty_age_ms);
+        directory.open_files = self.open_files;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drawn_plans_are_sound_and_survive_toml() {
+        for seed in 0..200 {
+            let plan = Plan::draw(seed);
+            plan.broker_config(0).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+            plan.workload().check().unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+            let text = plan.to_text();
+            let read: Plan = toml::from_str(&text).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+            assert_eq!(read.to_text(), text);
+        }
+    }
+
+    #[test]
+    fn seeds_draw_different_plans_and_one_seed_always_the_same() {
+        assert_eq!(Plan::draw(5).to_text(), Plan::draw(5).to_text());
+        assert_ne!(Plan::draw(5).to_text(), Plan::draw(6).to_text().replace("seed 6", "seed 5"));
+    }
+}

@@ -1,0 +1,221 @@
+//! One seed from its first machine to its last verdict.
+//!
+//! Two phases: for as long as the plan says, everything in it breaks; then all is healed for good, every client must
+//! make progress within a bound, the load drains, the broker goes down once more, and everything is read back.
+//! Waits are bounded: not to come to an end is a violation like any other.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use gracchus_checker::{CheckerConfig, Summary};
+use gracchus_env::Env;
+use gracchus_workload::{Beacon, Workload};
+
+use crate::{
+    cluster::{Cluster, Order},
+    faults::Injector,
+    judge::Judge,
+    plan::{Ending, PORT, Plan},
+    report::{Broken, Report},
+    world::{self, NodeId, World, lock},
+};
+
+/// How long each step of the second phase may take.
+const BOUND: Duration = Duration::from_secs(90);
+/// Within this time after the heal every client must make progress.
+const PROGRESS: Duration = Duration::from_secs(30);
+/// How many lines of the story a violation comes with.
+const STORY: usize = 30;
+
+/// Runs `plan` in a thread of its own (std's hasher takes its keys once per thread, here from the seed). A run that
+/// takes longer than `patience` of real time is given up as hanging.
+pub fn run(plan: Plan, patience: Duration) -> Report {
+    let seed = plan.seed;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    #[allow(clippy::disallowed_methods, reason = "the simulator's own clock and thread")]
+    let began = std::time::Instant::now();
+    let thread = std::thread::Builder::new().name(format!("seed {seed}")).stack_size(64 << 20);
+    let spawned = thread.spawn(move || {
+        world::quiet_panics();
+        let report = world::run(seed, &plan.world, async |world| story(world, &plan).await);
+        let _ = sender.send(report);
+    });
+    if let Err(error) = spawned {
+        return Report::failed(seed, "the simulator runs", format!("no thread: {error}"));
+    }
+    let mut report = match receiver.recv_timeout(patience) {
+        Ok(report) => report,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+            let what = format!("no end after {patience:?} of real time: a task that never waits?");
+            Report::failed(seed, "a run ends", what)
+        }
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+            Report::failed(seed, "the simulator runs", world::last_panic().unwrap_or_default())
+        }
+    };
+    report.wall_s = began.elapsed().as_secs_f64();
+    report.cpu_s = processor_seconds().unwrap_or(report.wall_s);
+    report
+}
+
+/// What this process has used of a core: the measure of a run, whatever else the machine does meanwhile.
+fn processor_seconds() -> Option<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    #[allow(clippy::disallowed_methods, reason = "the simulator measures itself")]
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name, in parentheses, may hold blanks; user and system time are the 12th and 13th field behind it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+/// Everything that happens in the world, in order.
+async fn story(world: Arc<World>, plan: &Plan) -> Report {
+    let mut report = Report { seed: plan.seed, ..Report::default() };
+    let configs: Result<Vec<_>, String> =
+        (0..plan.brokers()).map(|broker| plan.broker_config(broker)).collect();
+    let configs = match configs {
+        Ok(configs) => configs,
+        Err(problem) => return Report::failed(plan.seed, "a plan is sound", problem),
+    };
+    let checking = CheckerConfig { progress_within_ns: PROGRESS.as_nanos() as u64 };
+    let judge = Judge::new(&world, checking, plan.workload());
+    let cluster = Cluster::start(&world, configs, &judge);
+    judge.watch(cluster.slots());
+    let clients: Vec<NodeId> = (plan.brokers()..plan.world.machines.len()).map(NodeId).collect();
+    let envs = start_machines(&world, &clients);
+    let bootstrap =
+        (0..plan.brokers()).map(|broker| format!("{}:{PORT}", world.name(NodeId(broker)))).collect();
+    let mut workload = Workload::start(Arc::new(plan.workload().clone()), envs, bootstrap, judge.clone());
+    let mut injector = Injector::new(world.clone(), cluster.clone(), clients);
+    tokio::select! {
+        biased;
+        () = world.violated() => {}
+        () = phases(&world, plan, &cluster, &judge, &mut workload, &mut injector) => {}
+    }
+    let summary = if world.violations().is_empty() { judge.finish() } else { Summary::default() };
+    report.acknowledged = workload.acknowledged();
+    workload.abort();
+    report.faults = std::mem::take(&mut injector.done);
+    fill(&mut report, &world, &cluster, &summary);
+    report
+}
+
+async fn phases(
+    world: &Arc<World>,
+    plan: &Plan,
+    cluster: &Arc<Cluster>,
+    judge: &Arc<Judge>,
+    workload: &mut Workload,
+    injector: &mut Injector,
+) {
+    bounded(world, "topics can be created", workload.ready()).await;
+    world.tell("the load begins");
+    injector.inject(&plan.scenario.faults, Duration::from_millis(plan.scenario.duration_ms)).await;
+    world.tell("all faults end");
+    injector.heal();
+    cluster.recovered().await;
+    judge.healed();
+    let healed = world.now();
+    world.pass(Duration::from_secs(2)).await;
+    converge(world, plan, workload.beacons(), healed).await;
+    world.tell("the load drains");
+    bounded(world, "the load drains", workload.drain()).await;
+    match plan.ending {
+        Ending::None => {}
+        Ending::Restart => cluster.cycle(Order::Stop(Duration::from_millis(100))).await,
+        Ending::Kill => cluster.cycle(Order::Kill(Duration::from_millis(100))).await,
+        Ending::PowerLoss => cluster.cycle(Order::PowerLoss(Duration::from_millis(100))).await,
+    }
+    world.tell("everything is read back");
+    let read = bounded(world, "everything can be read back", workload.final_read()).await;
+    if let Some(read) = read {
+        world.tell(format!(
+            "{} records in {} partitions of {} topics",
+            read.records, read.partitions, read.topics
+        ));
+    }
+    cluster.stop().await;
+}
+
+/// Waits until every client has made progress since the heal, or until the checker must have noticed that one has not.
+async fn converge(world: &Arc<World>, plan: &Plan, beacons: &[Arc<Beacon>], healed: u64) {
+    // Who wants no acknowledgement gets none, and topic churn may have made all the topics that it was to make.
+    let unanswered: Vec<bool> = plan.workload().producers.iter().map(|producer| producer.acks == 0).collect();
+    let answered = |(index, beacon): &(usize, &Arc<Beacon>)| {
+        !unanswered.get(*index).copied().unwrap_or(false) && !beacon.name.starts_with("topic churn")
+    };
+    let mut behind: Vec<_> = beacons.iter().enumerate().filter(answered).map(|(_, beacon)| beacon).collect();
+    loop {
+        behind.retain(|beacon| beacon.last_ns.load(Ordering::Relaxed) <= healed);
+        if behind.is_empty() || world.now() > healed + PROGRESS.as_nanos() as u64 + 2_000_000_000 {
+            break;
+        }
+        world.pass(Duration::from_millis(250)).await;
+    }
+    if !behind.is_empty() {
+        let names: Vec<&str> = behind.iter().map(|beacon| beacon.name.as_str()).collect();
+        world.tell(format!("no progress since the heal: {}", names.join(", ")));
+    }
+}
+
+async fn bounded<T>(world: &Arc<World>, law: &str, step: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = step => Some(done),
+        () = world.pass(BOUND) => {
+            world.violate(law, format!("not within {BOUND:?} though nothing is wrong any more"));
+            None
+        }
+    }
+}
+
+/// Switches the clients' machines on: each runs one process that only lends its Env to clients.
+fn start_machines(world: &Arc<World>, clients: &[NodeId]) -> Vec<Arc<dyn Env>> {
+    let mut envs = Vec::new();
+    for client in clients {
+        world.start(*client, |env| {
+            envs.push(env);
+            std::future::pending()
+        });
+    }
+    envs
+}
+
+fn fill(report: &mut Report, world: &Arc<World>, cluster: &Cluster, summary: &Summary) {
+    for slot in cluster.slots() {
+        let slot = lock(&slot);
+        let disk = world.disk_report(slot.node);
+        report.starts += slot.incarnation;
+        report.power_losses += disk.power_losses;
+        report.dropped += disk.dropping;
+        report.torn += disk.tearing;
+        report.cuts += disk.cuts;
+        report.syncs += disk.syncs;
+    }
+    report.views = summary.views;
+    report.events = summary.events;
+    report.records_read = summary.records_read;
+    report.records_recovered = summary.records_recovered;
+    if world.violations().is_empty() && report.acknowledged > 0 && summary.views == 0 {
+        world.violate("the simulator looks", "no view of the broker was judged");
+    }
+    report.simulated_s = world.now() as f64 / 1e9;
+    report.steps = world.steps();
+    report.hash = world.hash();
+    report.violations = world
+        .violations()
+        .into_iter()
+        .map(|violation| Broken { law: violation.law, what: violation.what, at_s: violation.at as f64 / 1e9 })
+        .collect();
+    if !report.held() {
+        let story = world.story();
+        let last = story.len().saturating_sub(STORY);
+        report.story = story[last..]
+            .iter()
+            .map(|told| format!("{:>12.6} s  {}", told.at as f64 / 1e9, told.what))
+            .collect();
+    }
+}

@@ -1,0 +1,166 @@
+//! Many seeds, each in an OS process of its own, several at a time, with progress while they run.
+//!
+//! A child gets its seed on the command line and answers with one line of JSON. Never: two seeds in one process.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its user")]
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{report::Report, world::lock};
+
+/// How a child is started.
+#[derive(Debug, Clone, Default)]
+pub struct Child {
+    /// The program; this one when absent.
+    pub program: Option<PathBuf>,
+    /// Variables beside the inherited ones.
+    pub variables: Vec<(String, String)>,
+    /// Arguments behind the seed.
+    pub arguments: Vec<String>,
+    /// Where it runs.
+    pub directory: Option<PathBuf>,
+}
+
+impl Child {
+    /// Runs one seed to its end.
+    pub fn run(&self, seed: u64) -> Report {
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => match std::env::current_exe() {
+                Ok(program) => program,
+                Err(error) => return Report::failed(seed, "the simulator runs", error.to_string()),
+            },
+        };
+        let mut command = Command::new(program);
+        command.arg("one").arg(seed.to_string()).args(&self.arguments);
+        command.envs(self.variables.iter().cloned()).stdin(Stdio::null());
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        let output = match command.output() {
+            Ok(output) => output,
+            Err(error) => return Report::failed(seed, "the simulator runs", error.to_string()),
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        report.unwrap_or_else(|| {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let last: Vec<&str> = errors.lines().rev().take(5).collect();
+            let what = format!("{}; its last words, latest first: {}", output.status, last.join(" | "));
+            Report::failed(seed, "the simulator runs", what)
+        })
+    }
+}
+
+/// Runs `seeds` on `jobs` processes at a time; `each` sees every report as it comes and says whether to go on.
+pub fn each_seed(
+    seeds: impl Iterator<Item = u64> + Send,
+    jobs: usize,
+    child: &Child,
+    mut each: impl FnMut(Report) -> bool,
+) {
+    let seeds = Mutex::new(seeds);
+    let stop = AtomicBool::new(false);
+    let (sender, reports) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            let (sender, seeds, stop) = (sender.clone(), &seeds, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(seed) = lock(seeds).next() else { return };
+                    if sender.send(child.run(seed)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for report in reports {
+            if !each(report) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+}
+
+/// The verb `swarm`; whether every law held.
+pub fn swarm(from: u64, seeds: u64, jobs: usize, child: &Child) -> bool {
+    let began = now();
+    let mut progress = Progress::new("swarm", seeds);
+    let mut total = Report::default();
+    let (mut done, mut broken) = (0, Vec::new());
+    each_seed(from..from + seeds, jobs, child, |report| {
+        done += 1;
+        total.add(&report);
+        if !report.held() {
+            progress.clear();
+            print!("{}", report.verdict());
+            broken.push(report.seed);
+        }
+        progress.show(done, &format!("{} violations, {} acknowledged", broken.len(), total.acknowledged));
+        true
+    });
+    progress.clear();
+    println!("swarm {}", total.line(done, broken.len() as u64, began.elapsed().as_secs_f64()));
+    broken.is_empty()
+}
+
+/// A line that says how far a long run has come: rewritten in place on a terminal, now and then elsewhere.
+#[derive(Debug)]
+pub struct Progress {
+    verb: &'static str,
+    total: u64,
+    began: Instant,
+    shown: AtomicU64,
+    terminal: bool,
+}
+
+impl Progress {
+    /// Begins with nothing done.
+    pub fn new(verb: &'static str, total: u64) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { verb, total, began: now(), shown: AtomicU64::new(0), terminal }
+    }
+
+    /// So many are done.
+    pub fn show(&mut self, done: u64, what: &str) {
+        let elapsed = self.began.elapsed();
+        let pause = if self.terminal { Duration::from_millis(200) } else { Duration::from_secs(10) };
+        let last = Duration::from_millis(self.shown.load(Ordering::Relaxed));
+        if elapsed < last + pause && done < self.total {
+            return;
+        }
+        self.shown.store(elapsed.as_millis() as u64, Ordering::Relaxed);
+        let line =
+            format!("{} {done}/{} after {:.0} s: {what}", self.verb, self.total, elapsed.as_secs_f64());
+        if self.terminal {
+            eprint!("\r\x1b[2K{line}");
+            let _ = std::io::stderr().flush();
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    /// Makes room for other output.
+    pub fn clear(&mut self) {
+        if self.terminal {
+            eprint!("\r\x1b[2K");
+            let _ = std::io::stderr().flush();
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the runner lives in real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
