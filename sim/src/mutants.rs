@@ -269,7 +269,7 @@ impl Scratch {
         self.lay_out(switched, planted)?;
         // The flags of the repository, or everything would be compiled anew. Warnings about mutants are no news.
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--package", "gracchus-sim", "--bin", "sim", "--target-dir"])
+            .args(["build", "--quiet", "--package", "gracchus-sim", "--bin", "sim", "--target-dir"])
             .arg(&self.target)
             .current_dir(&self.tree)
             .output()?;
