@@ -300,7 +300,9 @@ impl Story {
         let env = directory.env();
         let log = {
             let mut logs = self.logs();
-            logs[number].cutting = Some(end);
+            // An earlier one that a crash interrupted may have happened just as well.
+            let earlier = logs[number].cutting.unwrap_or(i64::MAX);
+            logs[number].cutting = Some(end.min(earlier));
             let log = &logs[number];
             Log { segments: log.segments.clone(), id: log.id.clone(), void: BTreeSet::new(), ..*log }
         };
