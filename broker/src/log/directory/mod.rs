@@ -235,12 +235,13 @@ impl LogDirectory {
 async fn create(env: &dyn Env, path: &Path) -> io::Result<()> {
     let mut ops = vec![Op::CreateDir { path: path.to_owned() }];
     for directory in path.ancestors().take_while(|path| !path.as_os_str().is_empty()) {
-        match env.disk().list(directory).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            _ => break,
-        }
         let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
         ops.push(Op::SyncDir { path: parent.unwrap_or(Path::new(".")).to_owned() });
+        match env.disk().list(directory).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // The name of what exists already may still not be durable, so one more than is missing was synced.
+            _ => break,
+        }
     }
     env.disk().submit(ops).await
 }
@@ -268,10 +269,14 @@ async fn claim(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> Result
     Ok(meta)
 }
 
-/// What the marker says, if there is one; after this it is gone for good.
+/// What the marker says, if there is one; after this it is gone for good. Everything else that is read later is then
+/// really there, too: a process that was killed may have left names behind that a power loss would take back, the
+/// marker's removal among them.
 async fn take_marker(env: &dyn Env, path: &Path) -> io::Result<Option<BTreeMap<LogId, CleanLog>>> {
     let file = path.join(marker::FILE);
-    let Some(contents) = env.disk().read_all(&file).await? else { return Ok(None) };
-    env.disk().submit(vec![Op::RemoveFile { path: file }, Op::SyncDir { path: path.to_owned() }]).await?;
-    Ok(marker::decode(&contents))
+    let contents = env.disk().read_all(&file).await?;
+    let remove = contents.is_some().then_some(Op::RemoveFile { path: file });
+    let sync = Op::SyncDir { path: path.to_owned() };
+    env.disk().submit(remove.into_iter().chain([sync]).collect()).await?;
+    Ok(contents.and_then(|contents| marker::decode(&contents)))
 }

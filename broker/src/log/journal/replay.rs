@@ -294,10 +294,9 @@ async fn reset(
             remove.push(part_path(directory, part.number));
         }
     }
-    if !remove.is_empty() {
-        ops.extend(remove.into_iter().map(|path| Op::RemoveFile { path }));
-        ops.push(Op::SyncDir { path: directory.join(DIRECTORY) });
-    }
+    ops.extend(remove.into_iter().map(|path| Op::RemoveFile { path }));
+    // Also for the names of the parts that stay: a kill may have come before the process that made them synced them.
+    ops.push(Op::SyncDir { path: directory.join(DIRECTORY) });
     env.disk().submit(ops).await?;
     Ok(Journal::new(directory, options.clone(), free, chain.end))
 }

@@ -38,15 +38,26 @@ pub(super) fn options() -> DirectoryOptions {
     }
 }
 
+/// What the rounds of a log ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    Durable,
+    Plain,
+    /// Now this, now that.
+    Either,
+}
+
 /// What the story knows of one log.
 #[derive(Debug)]
 struct Log {
     id: LogId,
-    durable: bool,
+    asks: Asks,
     /// All words ever submitted and not cut since, by segment base.
     segments: BTreeMap<i64, Vec<u64>>,
     /// Everything below was acknowledged.
     acknowledged: i64,
+    /// Everything below was acknowledged as durable.
+    durable: i64,
     /// The power failed since the log was last made to fit.
     lost_power: bool,
     /// A cut that was begun and may have happened.
@@ -76,6 +87,7 @@ impl Log {
         self.void.extend(words.drain((end - base) as usize..));
         self.void.extend(later.values_mut().flat_map(|words| words.drain(..)));
         self.acknowledged = self.acknowledged.min(end);
+        self.durable = self.durable.min(end);
         self.cutting = None;
     }
 
@@ -95,6 +107,8 @@ impl Log {
     async fn cut_ops(&self, env: &dyn Env, end: i64) -> (i64, Vec<Op>) {
         let mut ops = Vec::new();
         let base = *self.segments.range(..=end).next_back().expect("one stays").0;
+        // A cut that was interrupted may have taken its file.
+        open(env, &self.segment(base)).await;
         for entry in env.disk().list(&self.directory()).await.unwrap().iter().rev() {
             let Some(other) = entry.name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok())
             else {
@@ -132,21 +146,22 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// `durable` says for each log whether it asks for syncs.
-    pub(super) fn new(seed: u64, durable: &[bool]) -> Self {
-        let log = |(index, durable): (usize, &bool)| Log {
+    /// As many logs as there are `asks`.
+    pub(super) fn new(seed: u64, asks: &[Asks]) -> Self {
+        let log = |(index, asks): (usize, &Asks)| Log {
             id: LogId {
                 tp: TopicPartition::new("story", index as i32),
                 topic_id: TopicId(Uuid::from_u128(77 + index as u128)),
             },
-            durable: *durable,
+            asks: *asks,
             segments: BTreeMap::from([(0, Vec::new())]),
             acknowledged: 0,
+            durable: 0,
             lost_power: false,
             cutting: None,
             void: BTreeSet::new(),
         };
-        let logs = durable.iter().enumerate().map(log).collect();
+        let logs = asks.iter().enumerate().map(log).collect();
         let story = Self { world: World::new(seed), logs: Arc::new(Mutex::new(logs)), words: Arc::default() };
         let env = story.world.env();
         let setup = story.clone();
@@ -204,6 +219,7 @@ impl Story {
             (base, log.segment(base))
         });
         let file = open(env, &path).await;
+        let coin = self.world.below(2) == 0;
         self.with(number, |log| {
             let segment = log.segments.get_mut(&base).unwrap();
             let position = segment.len() as u64 * WORD;
@@ -218,7 +234,7 @@ impl Story {
                 buffers: vec![bytes.slice(..middle), bytes.slice(middle..)],
                 length: bytes.len() as u64,
                 end_offset: Offset(log.end()),
-                durable: log.durable,
+                durable: log.asks == Asks::Durable || (log.asks == Asks::Either && coin),
                 also: Vec::new(),
             }
         })
@@ -231,15 +247,25 @@ impl Story {
         number: usize,
         rounds: &[u64],
     ) -> Result<(), StorageError> {
+        let env = directory.env();
         let mut waiting = Vec::new();
         for count in rounds {
-            let round = self.round(&**directory.env(), number, *count).await;
-            let end = round.end_offset.0;
-            waiting.push((end, directory.flusher().submit(round)));
+            let round = self.round(&**env, number, *count).await;
+            let (end, durable) = (round.end_offset.0, round.durable);
+            let acknowledgement = directory.flusher().submit(round);
+            // Each is believed as soon as it comes, whatever the others do.
+            let story = self.clone();
+            waiting.push(gracchus_env::spawn(&**env, "client", async move {
+                acknowledgement.await?;
+                story.with(number, |log| {
+                    log.acknowledged = log.acknowledged.max(end);
+                    log.durable = log.durable.max(if durable { end } else { 0 });
+                });
+                Ok(())
+            }));
         }
-        for (end, acknowledgement) in waiting {
-            acknowledgement.await?;
-            self.with(number, |log| log.acknowledged = end);
+        for client in waiting {
+            client.await.expect("not aborted")?;
         }
         Ok(())
     }
@@ -258,7 +284,10 @@ impl Story {
         env.disk().submit(vec![Op::Truncate { file: new, length: 0 }]).await.unwrap();
         let roll = Roll { id, sync: vec![old], directory: path, end_offset: Offset(end) };
         directory.flusher().roll(roll).await?;
-        self.with(number, |log| log.segments.insert(end, Vec::new()));
+        self.with(number, |log| {
+            log.segments.insert(end, Vec::new());
+            log.durable = end;
+        });
         Ok(())
     }
 
@@ -305,7 +334,9 @@ impl Story {
             let point = directory.recovery_point(&self.id(number)).map_or(0, |point| point.0);
             let found = self.check(number, point);
             self.cut(directory, number, found).await.expect("the disk works");
-            self.with(number, |log| (log.acknowledged, log.lost_power) = (found, false));
+            self.with(number, |log| {
+                (log.acknowledged, log.durable, log.lost_power) = (found, found, false);
+            });
         }
     }
 
@@ -314,7 +345,7 @@ impl Story {
         let logs = self.logs();
         let log = &logs[number];
         let found = log.found(&self.world);
-        let promised = if log.durable || !log.lost_power { log.acknowledged } else { 0 };
+        let promised = if log.lost_power { log.durable } else { log.acknowledged };
         let promised = log.cutting.map_or(promised, |cut| promised.min(cut));
         assert!(found >= promised, "log {number}: {promised} words acknowledged, {found} found");
         assert!(found >= point, "log {number}: recovery point {point}, but only {found} words found");

@@ -1,18 +1,28 @@
 //! The stories.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use gracchus_core::Offset;
 use gracchus_env::Op;
 
 use super::{
-    super::super::{CleanLog, DirectoryOptions, Forget, LogDirectory, OpenError, StorageError},
-    model::{DIRECTORY, Story, options},
+    super::super::{
+        CleanLog, DirectoryOptions, Forget, LogDirectory, OpenError, StorageError, directory::JournalOptions,
+    },
+    model::{
+        Asks::{Durable, Either, Plain},
+        DIRECTORY, Story, options,
+    },
 };
 
 /// All logs of `story` live for a while, then the power fails, at any step, several times. `seed` decides everything.
 fn crash_and_recover(seed: u64, lives: u64) -> Story {
-    let story = Story::new(seed, &[true, true, false, true]);
+    let story = Story::new(seed, &[Durable, Durable, Plain, Either]);
     for _ in 0..lives {
         story.world.fail_after(1 + story.world.below(600));
         let this = story.clone();
@@ -53,9 +63,17 @@ fn acknowledged_words_survive_and_cut_ones_do_not() {
     }
 }
 
-/// A short story with everything in it: small and large rounds of three logs, a roll, a cut, bytes again where the cut
-/// ones were.
+/// Parts for three small groups each, and so many that none is recycled.
+fn many_parts() -> DirectoryOptions {
+    let journal = JournalOptions { part_bytes: 2048, min_parts: 12, max_parts: 12, alignment: 512 };
+    DirectoryOptions { journal, in_place_bytes: 1400, ..options() }
+}
+
+/// A short story with everything in it: small and large rounds of three logs, rolls, cuts, bytes and a segment again
+/// where the cut ones were.
 async fn told(story: &Story, directory: &LogDirectory) -> Result<(), StorageError> {
+    // Until the journal is there, everything is synced in place.
+    directory.env().sleep(Duration::from_secs(1)).await;
     for _ in 0..3 {
         story.append(directory, 0, &[10, 20]).await?;
         story.append(directory, 1, &[30]).await?;
@@ -64,6 +82,8 @@ async fn told(story: &Story, directory: &LogDirectory) -> Result<(), StorageErro
     story.roll(directory, 0).await?;
     story.append(directory, 0, &[40, 5]).await?;
     story.cut(directory, 0, 70).await?;
+    story.append(directory, 0, &[20]).await?;
+    story.roll(directory, 0).await?;
     story.append(directory, 0, &[15]).await?;
     story.append(directory, 1, &[60, 60, 60]).await?;
     story.cut(directory, 1, 100).await?;
@@ -73,12 +93,12 @@ async fn told(story: &Story, directory: &LogDirectory) -> Result<(), StorageErro
 /// Tells the story up to step `at`, then crashes; opens again up to step `again`, crashes; opens and checks. Returns how
 /// many steps the whole story, and opening after it, take.
 fn told_until(at: u64, again: u64) -> (u64, u64) {
-    let story = Story::new(at.wrapping_mul(1000).wrapping_add(again), &[true, true, true]);
+    let story = Story::new(at.wrapping_mul(1000).wrapping_add(again), &[Durable, Durable, Durable]);
     let begin = story.world.steps();
     story.world.fail_after(at);
     let this = story.clone();
     story.world.run(async move {
-        let directory = this.open(options()).await;
+        let directory = this.open(many_parts()).await;
         told(&this, &directory).await.expect("the disk works");
     });
     story.world.stop();
@@ -87,13 +107,13 @@ fn told_until(at: u64, again: u64) -> (u64, u64) {
     let begin = story.world.steps();
     story.world.fail_after(again);
     let this = story.clone();
-    story.world.run(async move { drop(this.open(options()).await) });
+    story.world.run(async move { drop(this.open(many_parts()).await) });
     story.world.stop();
     let opening = story.world.steps() - begin;
     story.lose_power();
     let this = story.clone();
     story.world.run(async move {
-        let directory = this.open(options()).await;
+        let directory = this.open(many_parts()).await;
         this.recover(&directory).await;
     });
     (steps, opening)
@@ -135,10 +155,10 @@ fn on_directory<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
 #[test]
 fn small_rounds_are_journaled_and_large_ones_are_not() {
     for (count, journaled) in [(10, true), (900, false)] {
-        let story = Story::new(1, &[true]);
+        let story = Story::new(1, &[Durable]);
         on_directory(&story, options(), move |story, directory| async move {
             // Until the journal is there, everything is synced in place.
-            directory.env().sleep(std::time::Duration::from_secs(1)).await;
+            directory.env().sleep(Duration::from_secs(1)).await;
             story.world.sabotage(move |op| {
                 let Op::Sync { file } = op else { return None };
                 let journal = format!("{file:?}").contains("/journal/");
@@ -152,19 +172,15 @@ fn small_rounds_are_journaled_and_large_ones_are_not() {
 
 #[test]
 fn a_torn_group_ends_the_replay_and_an_older_lap_is_not_replayed() {
-    let story = Story::new(2, &[true]);
+    let story = Story::new(2, &[Durable]);
     on_directory(&story, options(), |story, directory| async move {
-        directory.env().sleep(std::time::Duration::from_secs(1)).await;
+        directory.env().sleep(Duration::from_secs(1)).await;
         for _ in 0..3 {
             story.append(&directory, 0, &[10]).await.unwrap();
         }
     });
     story.world.stop();
-    let (segment, journal) = (story.segment_path(0, 0), Path::new(DIRECTORY).join("journal"));
-    let part = story.world.paths(&journal).into_iter().find(|path| {
-        story.world.contents(path).is_some_and(|contents| contents[512..].iter().any(|byte| *byte != 0))
-    });
-    let part = part.expect("something was journaled");
+    let (segment, part) = (story.segment_path(0, 0), first_part(&story));
     let stale = story.world.contents(&part).unwrap();
     // The second group is damaged, the segment never reached the disk.
     story.world.edit(&part, |contents| contents[1024 + 100] ^= 1);
@@ -179,11 +195,62 @@ fn a_torn_group_ends_the_replay_and_an_older_lap_is_not_replayed() {
     assert_eq!(story.world.contents(&segment).unwrap().len(), 0);
 }
 
+/// The first part with a group in it.
+fn first_part(story: &Story) -> PathBuf {
+    let used = |path: &PathBuf| {
+        let header = story.world.contents(path).filter(|contents| contents.len() > 512);
+        header.is_some_and(|contents| contents[512..].iter().any(|byte| *byte != 0))
+    };
+    let mut parts = story.world.paths(&Path::new(DIRECTORY).join("journal")).into_iter();
+    parts.find(used).expect("something was journaled")
+}
+
+#[test]
+fn the_parts_behind_a_torn_group_do_not_count_either() {
+    let story = Story::new(12, &[Durable]);
+    on_directory(&story, many_parts(), |story, directory| async move {
+        directory.env().sleep(Duration::from_secs(1)).await;
+        for _ in 0..8 {
+            story.append(&directory, 0, &[10]).await.unwrap();
+        }
+    });
+    story.world.stop();
+    let segment = story.segment_path(0, 0);
+    story.world.edit(&first_part(&story), |contents| contents[1536 + 100] ^= 1);
+    story.world.edit(&segment, Vec::clear);
+    on_directory(&story, many_parts(), |_, _| async {});
+    assert_eq!(story.world.contents(&segment).unwrap().len(), 160, "two groups of three, of ten words");
+}
+
+#[test]
+fn an_old_lap_means_nothing_even_where_the_sequence_would_fit() {
+    let story = Story::new(13, &[Durable]);
+    on_directory(&story, options(), |story, directory| async move {
+        directory.env().sleep(Duration::from_secs(1)).await;
+        for _ in 0..4 {
+            story.append(&directory, 0, &[10]).await.unwrap();
+        }
+        story.cut(&directory, 0, 0).await.unwrap();
+    });
+    // The second start finds an empty journal and counts from the beginning again.
+    for _ in 0..2 {
+        story.world.stop();
+        on_directory(&story, options(), |_, _| async {});
+    }
+    story.world.stop();
+    on_directory(&story, options(), |story, directory| async move {
+        story.append(&directory, 0, &[10]).await.unwrap();
+    });
+    story.world.stop();
+    on_directory(&story, options(), |story, directory| async move { story.recover(&directory).await });
+    assert_eq!(story.end(0), 10);
+}
+
 #[test]
 fn a_replay_touches_no_other_topic_and_makes_no_file() {
-    let story = Story::new(3, &[true, true]);
+    let story = Story::new(3, &[Durable, Durable]);
     on_directory(&story, options(), |story, directory| async move {
-        directory.env().sleep(std::time::Duration::from_secs(1)).await;
+        directory.env().sleep(Duration::from_secs(1)).await;
         story.append(&directory, 0, &[10]).await.unwrap();
         story.append(&directory, 1, &[10]).await.unwrap();
     });
@@ -204,9 +271,9 @@ fn a_replay_touches_no_other_topic_and_makes_no_file() {
 #[test]
 fn the_first_error_takes_the_directory_offline_for_good() {
     for (kind, broken) in [(io::ErrorKind::Other, true), (io::ErrorKind::StorageFull, false)] {
-        let story = Story::new(4, &[true, true]);
+        let story = Story::new(4, &[Durable, Durable]);
         on_directory(&story, options(), move |story, directory| async move {
-            directory.env().sleep(std::time::Duration::from_secs(1)).await;
+            directory.env().sleep(Duration::from_secs(1)).await;
             story.append(&directory, 0, &[10]).await.unwrap();
             story.world.sabotage(move |op| match op {
                 Op::Sync { .. } if broken => Some(kind),
@@ -238,7 +305,7 @@ fn the_first_error_takes_the_directory_offline_for_good() {
 
 #[test]
 fn an_error_from_outside_stops_the_flusher() {
-    let story = Story::new(5, &[true]);
+    let story = Story::new(5, &[Durable]);
     on_directory(&story, options(), |story, directory| async move {
         let failed = directory.fail(&io::Error::other("a sector cannot be read"), "reading");
         assert_eq!(story.append(&directory, 0, &[10]).await.unwrap_err(), failed);
@@ -247,13 +314,11 @@ fn an_error_from_outside_stops_the_flusher() {
 
 #[test]
 fn no_room_for_another_part_is_no_disaster() {
-    let story = Story::new(6, &[true]);
-    let options = DirectoryOptions {
-        journal: super::super::super::directory::JournalOptions { max_parts: 8, ..options().journal },
-        ..options()
-    };
+    let story = Story::new(6, &[Durable]);
+    let options =
+        DirectoryOptions { journal: JournalOptions { max_parts: 8, ..options().journal }, ..options() };
     on_directory(&story, options, |story, directory| async move {
-        directory.env().sleep(std::time::Duration::from_secs(1)).await;
+        directory.env().sleep(Duration::from_secs(1)).await;
         story.world.sabotage(|op| matches!(op, Op::Allocate { .. }).then_some(io::ErrorKind::StorageFull));
         for _ in 0..100 {
             story.append(&directory, 0, &[100]).await.unwrap();
@@ -264,7 +329,7 @@ fn no_room_for_another_part_is_no_disaster() {
 
 #[test]
 fn a_clean_stop_leaves_a_summary_and_an_empty_journal() {
-    let story = Story::new(7, &[true, false]);
+    let story = Story::new(7, &[Durable, Plain]);
     let clean =
         CleanLog { log_start: Offset(3), log_end: Offset(0), active_segment: Offset(0), active_bytes: 0 };
     on_directory(&story, options(), {
@@ -280,9 +345,6 @@ fn a_clean_stop_leaves_a_summary_and_an_empty_journal() {
     });
     story.world.stop();
     story.lose_power();
-    for path in [story.segment_path(0, 0), story.segment_path(1, 0)] {
-        assert_eq!(story.world.contents(&path).unwrap().len(), 480, "{}", path.display());
-    }
     let (first, second) = (story.id(0), story.id(1));
     on_directory(&story, options(), move |_, directory| async move {
         assert!(directory.was_clean());
@@ -299,8 +361,28 @@ fn a_clean_stop_leaves_a_summary_and_an_empty_journal() {
 }
 
 #[test]
+fn a_clean_stop_syncs_everything() {
+    for seed in 0..20 {
+        let story = Story::new(seed, &[Durable, Plain]);
+        on_directory(&story, options(), |story, directory| async move {
+            directory.env().sleep(Duration::from_secs(1)).await;
+            for number in [0, 1] {
+                story.append(&directory, number, &[10, 20, 30, 40, 50]).await.unwrap();
+            }
+            directory.close().await;
+        });
+        story.world.stop();
+        story.lose_power();
+        on_directory(&story, options(), |story, directory| async move {
+            story.recover(&directory).await;
+        });
+        assert_eq!((story.end(0), story.end(1)), (150, 150), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_log_that_goes_stays_gone() {
-    let story = Story::new(8, &[true]);
+    let story = Story::new(8, &[Durable]);
     on_directory(&story, options(), |story, directory| async move {
         story.append(&directory, 0, &[10, 700]).await.unwrap();
         story.roll(&directory, 0).await.unwrap();
@@ -322,7 +404,7 @@ fn a_log_that_goes_stays_gone() {
 
 #[test]
 fn one_process_one_node_one_directory() {
-    let story = Story::new(9, &[true]);
+    let story = Story::new(9, &[Durable]);
     on_directory(&story, options(), |story, directory| async move {
         let open = |options| LogDirectory::open(story.world.env(), DIRECTORY.into(), options);
         let refused = open(options()).await.unwrap_err();
@@ -338,13 +420,13 @@ fn one_process_one_node_one_directory() {
 
 #[test]
 fn old_bytes_are_synced_and_recovery_points_follow() {
-    let story = Story::new(10, &[true, false]);
+    let story = Story::new(10, &[Durable, Plain]);
     on_directory(&story, options(), |story, directory| async move {
         for number in 0..2 {
             story.append(&directory, number, &[10]).await.unwrap();
             assert!(directory.recovery_point(&story.id(number)).is_none_or(|point| point <= Offset(10)));
         }
-        directory.env().sleep(std::time::Duration::from_secs(200)).await;
+        directory.env().sleep(Duration::from_secs(200)).await;
     });
     story.world.stop();
     story.lose_power();
@@ -357,7 +439,7 @@ fn old_bytes_are_synced_and_recovery_points_follow() {
 
 #[test]
 fn handles_are_bounded_and_forgotten_by_name() {
-    let story = Story::new(11, &[true, true, true]);
+    let story = Story::new(11, &[Durable, Durable, Durable]);
     let few = DirectoryOptions { open_files: 2, ..options() };
     on_directory(&story, few, |story, directory| async move {
         let paths: Vec<_> = (0..3).map(|number| story.segment_path(number, 0)).collect();
