@@ -35,7 +35,7 @@ const ROUND: Duration = Duration::from_millis(250);
 pub(crate) enum Order {
     PowerLoss(Duration),
     Kill(Duration),
-    /// Killed, and then a bit flips in a file that can be rebuilt.
+    /// Killed, and then bits flip in files that can be rebuilt.
     Rot(Duration),
     /// A clean stop.
     Stop(Duration),
@@ -276,7 +276,7 @@ impl Operator {
             Order::Rot(down) => {
                 self.world.kill(process);
                 match self.world.rot(self.node, &REBUILDABLE) {
-                    Some(place) => self.world.tell(format!("a bit flips in {place}")),
+                    Some(place) => self.world.tell(format!("bits flip in {place}")),
                     None => self.world.tell("no file for a bit to flip in"),
                 }
                 down

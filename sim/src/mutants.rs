@@ -245,7 +245,9 @@ struct Scratch {
 impl Scratch {
     fn prepare(root: &Path) -> Result<Self> {
         let target = target_directory(root);
-        let home = target.join("mutants");
+        // Below the repository, so that cargo finds the repository's own configuration: a copy beside it would count
+        // twice, and everything would be compiled anew.
+        let home = root.join("target/mutants");
         let (tree, own_target, programs) = (home.join("tree"), home.join("target"), home.join("programs"));
         fs::create_dir_all(&programs)?;
         if !own_target.exists() && target.join("debug").exists() {
@@ -267,7 +269,7 @@ impl Scratch {
         self.lay_out(switched, planted)?;
         // The flags of the repository, or everything would be compiled anew. Warnings about mutants are no news.
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--package", "gracchus-sim", "--bin", "sim", "--target-dir"])
+            .args(["build", "--quiet", "--package", "gracchus-sim", "--bin", "sim", "--target-dir"])
             .arg(&self.target)
             .current_dir(&self.tree)
             .output()?;
@@ -376,7 +378,7 @@ fn sources(root: &Path) -> Result<Vec<String>> {
     for top in ["Cargo.toml", "Cargo.lock"] {
         files.push(top.to_owned());
     }
-    for top in [".cargo", "broker", "sim", "tests"] {
+    for top in ["broker", "sim", "tests"] {
         collect(root, Path::new(top), &mut files)?;
     }
     files.sort();

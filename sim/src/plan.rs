@@ -85,7 +85,7 @@ impl Plan {
             expect: Expectation::Holds,
             broker: draw_properties(random),
             faults: faults::draw(random, 60_000),
-            workload: Some(WorkloadPlan::draw(random, DrawLimits::default())),
+            workload: Some(draw_workload(random)),
         };
         Self::around(seed, scenario, random)
     }
@@ -94,7 +94,7 @@ impl Plan {
     pub fn tell(seed: u64, mut scenario: Scenario) -> Plan {
         let random = &mut stream(seed);
         if scenario.workload.is_none() {
-            scenario.workload = Some(WorkloadPlan::draw(random, DrawLimits::default()));
+            scenario.workload = Some(draw_workload(random));
         }
         Self::around(seed, scenario, random)
     }
@@ -206,12 +206,24 @@ fn draw_network(random: &mut SmallRng) -> NetworkProfile {
     }
 }
 
+/// The clients; now and then with a topic that leaves flushing to the operating system, as Kafka's users do.
+fn draw_workload(random: &mut SmallRng) -> WorkloadPlan {
+    let mut workload = WorkloadPlan::draw(random, DrawLimits::default());
+    if random.random_bool(0.15) {
+        let topic = random.random_range(0..workload.topics.len());
+        let messages = pick(random, &["20", "1000", "9223372036854775807"]);
+        workload.topics[topic].configs.insert("flush.messages".to_owned(), (*messages).to_owned());
+    }
+    workload
+}
+
 fn draw_properties(random: &mut SmallRng) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::new();
     let mut set = |key: &str, value: u64| properties.insert(key.to_owned(), value.to_string());
     set("log.segment.bytes", scaled(random, 32 << 10, 2 << 20));
     set("log.index.interval.bytes", random.random_range(0..=8_192));
     set("log.flush.offset.checkpoint.interval.ms", scaled(random, 500, 30_000));
+    set("producer.id.expiration.check.interval.ms", scaled(random, 100, 20_000));
     if random.random_bool(0.3) {
         set("max.incremental.fetch.session.cache.slots", random.random_range(0..=4));
     }

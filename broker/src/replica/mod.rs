@@ -8,6 +8,7 @@ mod offsets;
 mod owner;
 mod produce;
 mod purgatory;
+#[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
 mod view;

@@ -213,15 +213,19 @@ impl NodeDisk {
                 }
             }
         }
-        if candidates.is_empty() {
-            return None;
+        let mut places = Vec::new();
+        for _ in 0..random.random_range(1..=4) {
+            if candidates.is_empty() {
+                break;
+            }
+            let (path, inode) = candidates.swap_remove(random.random_range(0..candidates.len()));
+            let mut content = lock(&inode.content);
+            let position = random.random_range(0..content.length());
+            content.flip(position, random.random_range(0..8));
+            self.rotten.insert(inode.number);
+            places.push(format!("{path} at byte {position}"));
         }
-        let (path, inode) = candidates.swap_remove(random.random_range(0..candidates.len()));
-        let mut content = lock(&inode.content);
-        let position = random.random_range(0..content.length());
-        content.flip(position, random.random_range(0..8));
-        self.rotten.insert(inode.number);
-        Some(format!("{path} at byte {position}"))
+        (!places.is_empty()).then(|| places.join(", "))
     }
 
     /// Whether `more` bytes still fit.

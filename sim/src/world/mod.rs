@@ -362,7 +362,7 @@ impl World {
         lock(&self.node(node).disk).report
     }
 
-    /// Flips one bit in one file whose name ends in one of `suffixes`; says which.
+    /// Flips a bit in each of a few files whose names end in one of `suffixes`; says where.
     pub fn rot(&self, node: NodeId, suffixes: &[&str]) -> Option<String> {
         let mut random = self.random();
         lock(&self.node(node).disk).rot(&mut random, suffixes)

@@ -65,8 +65,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let env = production::TokioEnv::new(runtime.handle().clone(), production::IoThreads::default());
     let mut plan = WorkloadPlan::draw(&mut SmallRng::seed_from_u64(seed), DrawLimits::default());
+    // So that several runs can share a broker.
+    plan.seed ^= u64::from(std::process::id());
     for topic in &mut plan.topics {
-        // So that several runs can share a broker.
         topic.name = format!("{}-{seed}-{}", topic.name, std::process::id());
         // Apache Kafka refuses smaller ones since 4.0.
         if let Some(bytes) = topic.configs.get_mut("segment.bytes") {

@@ -43,9 +43,8 @@ mod tests {
 
     fn cluster(size: usize) -> Image {
         let broker = |id| Broker { id, epoch: 0, listeners: vec![], directories: vec![], rack: None };
-        let mut image = Image::default();
-        image.brokers = (1..=size as i32).map(|id| (BrokerId(id), Arc::new(broker(BrokerId(id))))).collect();
-        image
+        let brokers = (1..=size as i32).map(|id| (BrokerId(id), Arc::new(broker(BrokerId(id))))).collect();
+        Image { brokers, ..Image::default() }
     }
 
     #[test]

@@ -258,7 +258,7 @@ impl Fetcher {
                 let length = records.len();
                 let decoded = decode_batches(&topic.name, *partition, records).unwrap_or_else(|damage| {
                     link.recorder
-                        .complain("records_unchanged", format!("{}-{partition}: {damage}", topic.name));
+                        .complain("record_unchanged", format!("{}-{partition}: {damage}", topic.name));
                     Vec::new()
                 });
                 if length > self.limits.partition_max_bytes as usize && decoded.len() > 1 {

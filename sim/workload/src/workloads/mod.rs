@@ -148,7 +148,6 @@ impl Context {
         const MESSAGE_TOO_LARGE: i16 = 10;
         const NOT_ENOUGH_REPLICAS: i16 = 19;
         const INVALID_REQUIRED_ACKS: i16 = 21;
-        const INVALID_TIMESTAMP: i16 = 32;
         const UNSUPPORTED_VERSION: i16 = 35;
         const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
         const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
@@ -171,6 +170,8 @@ impl Context {
     }
 }
 
+/// The client's wall clock is ahead of the broker's by more than the topic allows: a fault of clocks.
+pub(crate) const INVALID_TIMESTAMP: i16 = 32;
 pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 pub(crate) const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
 pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;

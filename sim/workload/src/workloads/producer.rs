@@ -15,7 +15,8 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use rand::{Rng, seq::IndexedRandom};
 
 use super::{
-    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER,
+    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TIMESTAMP,
+    OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
     client::{ClientError, Pending, Topic, init_producer_id, is_retriable, produce_request},
@@ -376,10 +377,11 @@ impl Producer {
         if is_retriable(code) {
             return self.try_again(lane, unfinished);
         }
-        let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
-        self.context
-            .recorder
-            .complain("produce_refused", format!("a sound batch for {at} was refused: error {code}"));
+        if code != INVALID_TIMESTAMP {
+            let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
+            let story = format!("a sound batch for {at} was refused: error {code}");
+            self.context.recorder.complain("produce_refused", story);
+        }
         self.broken = self.plan.delivery == Delivery::Idempotent;
     }
 

@@ -14,7 +14,8 @@ use kafka_protocol::messages::ProduceRequest;
 use rand::Rng;
 
 use super::{
-    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER,
+    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TIMESTAMP,
+    OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
     client::{Link, Pending, Topic, init_producer_id, is_retriable, produce_request},
@@ -176,7 +177,7 @@ impl Replayer<'_> {
     }
 
     fn complain_refused(&self, batch: &Batch, code: i16) {
-        if self.topic.synced {
+        if self.topic.synced && code != INVALID_TIMESTAMP {
             let story = format!("{} was refused with error {code} though its turn had come", describe(batch));
             self.context.recorder.complain("producer_state_kept", story);
         }
@@ -198,7 +199,7 @@ impl Replayer<'_> {
                 Outcome::Acked { base_offset, .. } => {
                     let story =
                         format!("{}, stored at {offset}, was answered with {base_offset}", describe(&batch));
-                    self.context.recorder.complain("retry_same_offset", story);
+                    self.context.recorder.complain("original_offset", story);
                     break;
                 }
                 Outcome::Failed { code, .. } if !is_retriable(code) => {
@@ -228,7 +229,7 @@ impl Replayer<'_> {
                 "{}, stored at {offset} long ago, was stored again at {base_offset}",
                 describe(&batch)
             );
-            self.context.recorder.complain("retry_same_offset", story);
+            self.context.recorder.complain("original_offset", story);
         }
     }
 
@@ -286,7 +287,7 @@ impl Replayer<'_> {
                         if other != base_offset {
                             let story =
                                 format!("{} was acknowledged at {other} and {base_offset}", describe(&batch));
-                            self.context.recorder.complain("retry_same_offset", story);
+                            self.context.recorder.complain("original_offset", story);
                         }
                     }
                     Outcome::Failed { code, .. } if !is_retriable(code) => {

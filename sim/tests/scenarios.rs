@@ -1,0 +1,30 @@
+//! Every story under `scenarios/` holds, with the seed that its file names and with others.
+
+#![allow(clippy::disallowed_methods, reason = "reads scenario files")]
+
+use std::{fs, path::Path, time::Duration};
+
+use gracchus_sim::{plan::Plan, run};
+use gracchus_workload::scenario::{Expectation, Scenario};
+
+#[test]
+fn all_scenarios_hold() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let mut told = 0;
+    for folder in fs::read_dir(root).expect("there are scenarios").flatten() {
+        for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            let text = fs::read_to_string(file.path()).expect("can be read");
+            let scenario =
+                Scenario::parse(&text).unwrap_or_else(|why| panic!("{}: {why}", file.path().display()));
+            assert_eq!(Some(scenario.name.as_str()), file.path().file_stem().and_then(|stem| stem.to_str()));
+            if scenario.expect == Expectation::Holds {
+                let seed = scenario.seed;
+                let report = run::run(Plan::tell(seed, scenario), Duration::from_secs(120));
+                assert!(report.held(), "{}\n{}", file.path().display(), report.verdict());
+                assert!(report.acknowledged > 100, "{}", file.path().display());
+                told += 1;
+            }
+        }
+    }
+    assert!(told >= 8, "{told}");
+}
