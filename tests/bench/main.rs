@@ -53,6 +53,9 @@ struct Arguments {
     /// Seconds of load that warm Apache Kafka up.
     #[arg(long, default_value_t = 45.0)]
     warm: f64,
+    /// No row is begun after so many minutes.
+    #[arg(long, default_value_t = 60.0)]
+    minutes: f64,
     /// The program to measure, instead of one that is built in release mode.
     #[arg(long)]
     program: Option<PathBuf>,
@@ -86,8 +89,14 @@ fn main() -> anyhow::Result<()> {
     let mut bench = Bench::start(&arguments, &scratch)?;
     let limits = machine::limits(scratch.path())?;
     let mut lines = Vec::new();
+    let begun = Instant::now();
     for row in &rows {
         let started = Instant::now();
+        if begun.elapsed().as_secs_f64() > arguments.minutes * 60.0 {
+            eprintln!("{:<20} LEFT OUT: {} minutes are over", row.name, arguments.minutes);
+            bench.failures += 1;
+            continue;
+        }
         lines.extend(bench.row(row)?);
         eprintln!("{:<20} done in {:.0} s", row.name, started.elapsed().as_secs_f64());
     }

@@ -158,7 +158,12 @@ impl Server {
             // The ready-made batches carry old timestamps.
             &[("flush.messages", flush), ("retention.ms", "-1")],
         )?;
-        // Metadata may name a leader before that broker knows of it.
+        self.wait_until_served(topic, partitions)
+    }
+
+    /// Waits until every partition takes requests: metadata may name a leader before that broker knows of it.
+    pub(crate) fn wait_until_served(&self, topic: &str, partitions: usize) -> anyhow::Result<()> {
+        let mut client = Client::connect(self.address)?;
         let asked = (0..partitions).map(|index| {
             ListOffsetsPartition::default().with_partition_index(index as i32).with_timestamp(-1)
         });
@@ -175,7 +180,7 @@ impl Server {
             if partitions.all(|partition| partition.error_code == 0) {
                 return Ok(());
             }
-            ensure!(start.elapsed() < Duration::from_secs(30), "{topic} has no leaders");
+            ensure!(start.elapsed() < Duration::from_secs(60), "{topic} has no leaders");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -196,8 +196,8 @@ fn closed(
     })
 }
 
-/// A short load that opens files and grows buffers in every partition, then a clean disk. (The first append to a
-/// partition costs Kafka a synced checkpoint of its own.)
+/// A short load that opens files and grows buffers in every partition, then a clean disk. (The first appends to a
+/// partition cost Kafka a synced checkpoint and the first pages of its indexes.)
 fn warm_and_settle(
     server: &Server,
     topic: &str,
@@ -206,11 +206,10 @@ fn warm_and_settle(
     in_flight: usize,
 ) -> anyhow::Result<()> {
     if partitions > 8 {
-        let tiny = requests::batch(100);
         // Connections go round their partitions unevenly: three times round reaches all.
-        let most_bytes = (partitions * 3 * (tiny.bytes.len() + 80)) as u64;
+        let most_bytes = (partitions * 3 * size) as u64;
         let touch = Bounds { duration: Duration::from_secs(90), most_bytes };
-        closed(server, topic, partitions, &tiny, 16, touch)?;
+        closed(server, topic, partitions, &requests::batch(size), 16, touch)?;
     }
     let bounds = Bounds { duration: Duration::from_millis(400), most_bytes: 200 << 20 };
     closed(server, topic, partitions, &requests::batch(size), in_flight, bounds)?;
@@ -371,6 +370,7 @@ fn start_full(
     machine::settle();
     let clean = seconds_to_first_ack(server, topic, false)?;
     let resident = machine::resident_bytes(server.pid())? as f64 / 1e6;
+    server.wait_until_served(topic, partitions)?;
     let more_bytes = Bounds { most_bytes: 200 << 20, ..bounds };
     closed(server, topic, partitions, &requests::batch(16 << 10), 16, more_bytes)?;
     server.kill()?;

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use gracchus_core::{Offset, TopicId, TopicPartition};
-use gracchus_env::{Env, File, Op, Open};
+use gracchus_env::{Env, File, JoinHandle, Op, Open};
 use uuid::Uuid;
 
 use super::{
@@ -128,6 +128,16 @@ impl Log {
     }
 }
 
+/// Rounds on their way.
+type Clients = Vec<JoinHandle<Result<(), StorageError>>>;
+
+async fn all(clients: Clients) -> Result<(), StorageError> {
+    for client in clients {
+        client.await.expect("not aborted")?;
+    }
+    Ok(())
+}
+
 async fn open(env: &dyn Env, path: &Path) -> Arc<dyn File> {
     env.disk().open(path, Open::OrCreate).await.unwrap()
 }
@@ -240,22 +250,17 @@ impl Story {
         })
     }
 
-    /// Appends `rounds` rounds at once and waits for all of them.
-    pub(super) async fn append(
-        &self,
-        directory: &LogDirectory,
-        number: usize,
-        rounds: &[u64],
-    ) -> Result<(), StorageError> {
+    /// Submits `rounds` rounds at once.
+    async fn submit(&self, directory: &LogDirectory, number: usize, rounds: &[u64]) -> Clients {
         let env = directory.env();
-        let mut waiting = Vec::new();
+        let mut clients = Vec::new();
         for count in rounds {
             let round = self.round(&**env, number, *count).await;
             let (end, durable) = (round.end_offset.0, round.durable);
             let acknowledgement = directory.flusher().submit(round);
             // Each is believed as soon as it comes, whatever the others do.
             let story = self.clone();
-            waiting.push(gracchus_env::spawn(&**env, "client", async move {
+            clients.push(gracchus_env::spawn(&**env, "client", async move {
                 acknowledgement.await?;
                 story.with(number, |log| {
                     log.acknowledged = log.acknowledged.max(end);
@@ -264,26 +269,43 @@ impl Story {
                 Ok(())
             }));
         }
-        for client in waiting {
-            client.await.expect("not aborted")?;
-        }
-        Ok(())
+        clients
     }
 
-    pub(super) async fn roll(&self, directory: &LogDirectory, number: usize) -> Result<(), StorageError> {
+    /// Appends `rounds` rounds at once and waits for all of them.
+    pub(super) async fn append(
+        &self,
+        directory: &LogDirectory,
+        number: usize,
+        rounds: &[u64],
+    ) -> Result<(), StorageError> {
+        all(self.submit(directory, number, rounds).await).await
+    }
+
+    /// Begins a new segment, behind `rounds` rounds that nobody has waited for yet.
+    pub(super) async fn roll(
+        &self,
+        directory: &LogDirectory,
+        number: usize,
+        rounds: &[u64],
+    ) -> Result<(), StorageError> {
         let env = directory.env();
+        let clients = self.submit(directory, number, rounds).await;
         let (id, end, old, path, new) = self.with(number, |log| {
             let old = *log.segments.last_key_value().unwrap().0;
             let end = log.end();
             (log.id.clone(), end, log.segment(old), log.directory(), log.segment(end))
         });
         if old == new {
-            return Ok(());
+            return all(clients).await;
         }
         let (old, new) = (open(&**env, &old).await, open(&**env, &new).await);
-        env.disk().submit(vec![Op::Truncate { file: new, length: 0 }]).await.unwrap();
+        let clear = env.disk().submit(vec![Op::Truncate { file: new, length: 0 }]);
         let roll = Roll { id, sync: vec![old], directory: path, end_offset: Offset(end) };
-        directory.flusher().roll(roll).await?;
+        let rolled = directory.flusher().roll(roll);
+        all(clients).await?;
+        clear.await.expect("the disk works");
+        rolled.await?;
         self.with(number, |log| {
             log.segments.insert(end, Vec::new());
             log.durable = end;
@@ -291,16 +313,21 @@ impl Story {
         Ok(())
     }
 
+    /// Cuts at `end`, behind `rounds` rounds that nobody has waited for yet.
     pub(super) async fn cut(
         &self,
         directory: &LogDirectory,
         number: usize,
         end: i64,
+        rounds: &[u64],
     ) -> Result<(), StorageError> {
         let env = directory.env();
+        let clients = self.submit(directory, number, rounds).await;
         let log = {
             let mut logs = self.logs();
-            logs[number].cutting = Some(end);
+            // An earlier one that a crash interrupted may have happened just as well.
+            let earlier = logs[number].cutting.unwrap_or(i64::MAX);
+            logs[number].cutting = Some(end.min(earlier));
             let log = &logs[number];
             Log { segments: log.segments.clone(), id: log.id.clone(), void: BTreeSet::new(), ..*log }
         };
@@ -312,7 +339,9 @@ impl Story {
             end_offset: Some(Offset(end)),
             ops,
         };
-        directory.flusher().forget(forget).await?;
+        let cut = directory.flusher().forget(forget);
+        all(clients).await?;
+        cut.await?;
         self.with(number, |log| log.cut(end));
         Ok(())
     }
@@ -333,7 +362,7 @@ impl Story {
         for number in 0..self.log_count() {
             let point = directory.recovery_point(&self.id(number)).map_or(0, |point| point.0);
             let found = self.check(number, point);
-            self.cut(directory, number, found).await.expect("the disk works");
+            self.cut(directory, number, found, &[]).await.expect("the disk works");
             self.with(number, |log| {
                 (log.acknowledged, log.durable, log.lost_power) = (found, found, false);
             });
@@ -373,10 +402,15 @@ impl Story {
         let below = |limit| self.world.below(limit);
         for _ in 0..actions {
             match below(20) {
-                0 | 1 => self.roll(directory, number).await?,
-                2 | 3 => {
+                0 => self.roll(directory, number, &[]).await?,
+                1 => self.roll(directory, number, &[1 + below(60), 1 + below(400)]).await?,
+                2 => {
                     let end = below(self.end(number) as u64 + 1) as i64;
-                    self.cut(directory, number, end).await?;
+                    self.cut(directory, number, end, &[]).await?;
+                }
+                3 => {
+                    let end = below(self.end(number) as u64 + 1) as i64;
+                    self.cut(directory, number, end, &[1 + below(60), 1 + below(400)]).await?;
                 }
                 4 => directory.flusher().checkpoint().await?,
                 5 => directory.env().sleep(Duration::from_millis(below(8000))).await,

@@ -79,14 +79,14 @@ async fn told(story: &Story, directory: &LogDirectory) -> Result<(), StorageErro
         story.append(directory, 1, &[30]).await?;
     }
     story.append(directory, 2, &[700]).await?;
-    story.roll(directory, 0).await?;
+    story.roll(directory, 0, &[]).await?;
     story.append(directory, 0, &[40, 5]).await?;
-    story.cut(directory, 0, 70).await?;
+    story.cut(directory, 0, 70, &[]).await?;
     story.append(directory, 0, &[20]).await?;
-    story.roll(directory, 0).await?;
+    story.roll(directory, 0, &[]).await?;
     story.append(directory, 0, &[15]).await?;
     story.append(directory, 1, &[60, 60, 60]).await?;
-    story.cut(directory, 1, 100).await?;
+    story.cut(directory, 1, 100, &[]).await?;
     story.append(directory, 1, &[60]).await
 }
 
@@ -131,7 +131,7 @@ fn a_crash_between_any_two_steps_costs_nothing_acknowledged() {
 #[test]
 fn a_crash_in_the_middle_of_a_replay_changes_nothing() {
     let (steps, opening) = told_until(u64::MAX / 2, u64::MAX / 2);
-    for at in [steps / 3, steps / 2, steps * 2 / 3, steps - 1] {
+    for at in (0..=steps).step_by(2) {
         for again in 0..=opening + 5 {
             told_until(at, again);
         }
@@ -230,7 +230,10 @@ fn an_old_lap_means_nothing_even_where_the_sequence_would_fit() {
         for _ in 0..4 {
             story.append(&directory, 0, &[10]).await.unwrap();
         }
-        story.cut(&directory, 0, 0).await.unwrap();
+    });
+    story.world.stop();
+    on_directory(&story, options(), |story, directory| async move {
+        story.cut(&directory, 0, 0, &[]).await.unwrap();
     });
     // The second start finds an empty journal and counts from the beginning again.
     for _ in 0..2 {
@@ -288,8 +291,8 @@ fn the_first_error_takes_the_directory_offline_for_good() {
             story.world.sabotage(|_| None);
             assert_eq!(story.append(&directory, 1, &[10]).await.unwrap_err(), failed);
             assert_eq!(
-                story.roll(&directory, 1).await,
-                Err(failed.clone()).or(story.roll(&directory, 1).await)
+                story.roll(&directory, 1, &[]).await,
+                Err(failed.clone()).or(story.roll(&directory, 1, &[]).await)
             );
             assert_eq!(directory.flusher().checkpoint().await.unwrap_err(), failed);
             let second = directory.fail(&io::Error::other("later"), "something else");
@@ -385,7 +388,7 @@ fn a_log_that_goes_stays_gone() {
     let story = Story::new(8, &[Durable]);
     on_directory(&story, options(), |story, directory| async move {
         story.append(&directory, 0, &[10, 700]).await.unwrap();
-        story.roll(&directory, 0).await.unwrap();
+        story.roll(&directory, 0, &[]).await.unwrap();
         directory.set_log_start(&story.id(0), Offset(2));
         assert!(directory.recovery_point(&story.id(0)).is_some());
         let path = story.segment_path(0, 0).parent().unwrap().to_owned();
