@@ -1,34 +1,26 @@
-//! The disk of one machine and how a process sees it.
+//! The disk of one machine: its files and names, what is wrong with it, and what a power loss leaves.
 //!
-//! Every call takes its time as an event of its own, so that a power loss, a kill or another task can come between any
-//! two steps of a submission. What a power loss leaves is decided by [`content`](super::content) for bytes and by
-//! [`names`](super::names) for names. A killed process leaves the page cache as it is, except that the write it was in
-//! may stop half way. Handles, locks and submissions of a dead process do nothing any more.
+//! What a power loss leaves is decided by [`content`](super::content) for bytes and by [`names`](super::names) for names,
+//! file by file, each power loss in a mood of its own. A killed process leaves the page cache as it is. How a process sees
+//! the disk stands in [`files`](super::files).
 //!
-//! Never: a step that runs on behalf of a dead process, or two steps of one submission in one instant.
+//! Never: a lock that outlives its owner, a count that says less than what happened.
 
 use std::{
-    any::Any,
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    io,
     path::Path,
     sync::Arc,
 };
 
-use bytes::Bytes;
-use gracchus_env::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open};
 use rand::{Rng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 
 use super::{
-    World,
-    chronicle::Mark,
     content::{Loss, Survival},
     lock,
-    names::{Entry, Inode, Names},
-    process::{Parked, Process},
-    timeline::Event,
+    names::{Entry, Names},
+    process::Process,
 };
 
 /// The habits of a disk that nothing is wrong with. Times in microseconds.
@@ -105,11 +97,11 @@ pub struct DiskReport {
 pub type Snapshot = BTreeMap<String, Vec<u8>>;
 
 pub(crate) struct NodeDisk {
-    names: Names,
-    profile: DiskProfile,
+    pub(super) names: Names,
+    pub(super) profile: DiskProfile,
     pub(crate) faults: DiskFaults,
     pub(crate) report: DiskReport,
-    locks: BTreeMap<u64, Arc<Process>>,
+    pub(super) locks: BTreeMap<u64, Arc<Process>>,
     /// Files in which a bit has flipped and that have not been emptied since.
     pub(crate) rotten: BTreeSet<u64>,
     /// Bytes in files that have a name, as far as writes through here know.
@@ -229,7 +221,7 @@ impl NodeDisk {
     }
 
     /// Whether `more` bytes still fit.
-    fn room(&mut self, more: u64) -> io::Result<()> {
+    pub(super) fn room(&mut self, more: u64) -> io::Result<()> {
         let limit = self.faults.quota.unwrap_or(u64::MAX).min(self.profile.capacity);
         // What was counted is too much where bytes were overwritten or removed: it is counted anew only when it matters.
         if more > 0 && self.used.saturating_add(more) > limit {
@@ -244,7 +236,7 @@ impl NodeDisk {
     }
 
     /// EIO if one of `left` planned failures is due.
-    fn fail(&mut self, left: impl FnOnce(&mut DiskFaults) -> &mut u64) -> io::Result<()> {
+    pub(super) fn fail(&mut self, left: impl FnOnce(&mut DiskFaults) -> &mut u64) -> io::Result<()> {
         let left = left(&mut self.faults);
         if *left == 0 {
             return Ok(());
@@ -270,420 +262,4 @@ fn survival(whole: u32, random: &mut SmallRng) -> Survival {
             _ => Survival::Each(0.9),
         },
     }
-}
-
-fn dead() -> io::Error {
-    io::Error::other("this process is dead")
-}
-
-/// A disk as one process sees it.
-#[derive(Clone)]
-pub(crate) struct SimDisk {
-    world: Arc<World>,
-    process: Arc<Process>,
-}
-
-impl SimDisk {
-    pub(crate) fn new(world: Arc<World>, process: Arc<Process>) -> Self {
-        Self { world, process }
-    }
-
-    fn with<T>(&self, action: impl FnOnce(&mut NodeDisk) -> T) -> T {
-        action(&mut lock(&self.world.node(self.process.node).disk))
-    }
-
-    /// How long a step takes whose usual bounds are given in microseconds.
-    fn duration(&self, low: u64, high: u64) -> u64 {
-        let delay = self.with(|disk| disk.faults.delay_us);
-        lock(&self.world.chronicle).between(low * 1_000, high * 1_000) + delay * 1_000
-    }
-
-    /// Runs `action` after `delay` unless the process is dead by then, and hands back what it says.
-    fn later<T: Send + 'static>(
-        &self,
-        delay: u64,
-        action: impl FnOnce(&SimDisk) -> io::Result<T> + Send + 'static,
-    ) -> BoxFuture<'static, io::Result<T>> {
-        if !self.process.alive() {
-            return Box::pin(std::future::ready(Err(dead())));
-        }
-        let (sender, receiver) = oneshot::channel();
-        let disk = self.clone();
-        let call = move || {
-            if disk.process.alive() {
-                let _ = sender.send(action(&disk));
-            }
-        };
-        self.world.timeline.schedule(self.world.now() + delay, Event::Call(Box::new(call)));
-        Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(dead())) })
-    }
-
-    /// Runs `call` now, or when the stopped process is resumed; not at all when it is dead.
-    fn when_running(&self, call: impl FnOnce() + Send + 'static) {
-        if self.process.stopped() {
-            self.process.park(Parked::Call(Box::new(call)));
-        } else if self.process.alive() {
-            call();
-        }
-    }
-
-    fn open_now(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
-        let inode = self.with(|disk| match (disk.names.find(path), how) {
-            (Some(Entry::Directory(_)), _) => Err(io::ErrorKind::IsADirectory.into()),
-            (Some(Entry::File(_)), Open::New) => Err(io::ErrorKind::AlreadyExists.into()),
-            (Some(Entry::File(inode)), Open::Existing | Open::OrCreate) => Ok(inode),
-            (None, Open::Existing) => Err(io::ErrorKind::NotFound.into()),
-            (None, Open::OrCreate | Open::New) => disk.names.create_file(path),
-        })?;
-        self.world.note(Mark::Disk, OPEN, inode.number);
-        let segment = path.extension().is_some_and(|extension| extension == "log");
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, segment }))
-    }
-
-    fn lock_now(&self, path: &Path) -> io::Result<FileLock> {
-        self.open_now(path, Open::OrCreate)?;
-        let number = self.with(|disk| {
-            let Some(Entry::File(inode)) = disk.names.find(path) else {
-                return Err(io::Error::from(io::ErrorKind::NotFound));
-            };
-            if disk.locks.get(&inode.number).is_some_and(|owner| owner.alive()) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            disk.locks.insert(inode.number, self.process.clone());
-            Ok(inode.number)
-        })?;
-        Ok(FileLock::new(Held { disk: self.clone(), number }))
-    }
-}
-
-impl Disk for SimDisk {
-    fn open(&self, path: &Path, how: Open) -> BoxFuture<'static, io::Result<Arc<dyn File>>> {
-        let path = path.to_owned();
-        let profile = self.with(|disk| disk.profile.write_us);
-        self.later(self.duration(1, profile), move |disk| disk.open_now(&path, how))
-    }
-
-    fn submit(&self, ops: Vec<Op>) -> BoxFuture<'static, io::Result<()>> {
-        if !self.process.alive() {
-            return Box::pin(std::future::ready(Err(dead())));
-        }
-        let (sender, receiver) = oneshot::channel();
-        let submission = Submission {
-            disk: self.clone(),
-            ops: ops.into_iter(),
-            sender,
-            random: self.world.random(),
-            power_losses: self.with(|disk| disk.report.power_losses),
-        };
-        submission.begin();
-        Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(dead())) })
-    }
-
-    fn list(&self, directory: &Path) -> BoxFuture<'static, io::Result<Vec<DirEntry>>> {
-        let path = directory.to_owned();
-        let profile = self.with(|disk| disk.profile.write_us);
-        self.later(self.duration(1, profile), move |disk| {
-            let names = disk.with(|disk| disk.names.list(&path))?;
-            let entry = |(name, entry)| match entry {
-                Entry::File(inode) => DirEntry { name, is_dir: false, length: lock(&inode.content).length() },
-                Entry::Directory(_) => DirEntry { name, is_dir: true, length: 0 },
-            };
-            Ok(names.into_iter().map(entry).collect())
-        })
-    }
-
-    fn lock(&self, path: &Path) -> BoxFuture<'static, io::Result<FileLock>> {
-        let path = path.to_owned();
-        self.later(self.duration(1, 5), move |disk| disk.lock_now(&path))
-    }
-}
-
-/// Releases a lock when dropped.
-struct Held {
-    disk: SimDisk,
-    number: u64,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.disk.with(|disk| {
-            if disk.locks.get(&self.number).is_some_and(|owner| Arc::ptr_eq(owner, &self.disk.process)) {
-                disk.locks.remove(&self.number);
-            }
-        });
-    }
-}
-
-const OPEN: u64 = 1;
-const READ: u64 = 2;
-const WRITE: u64 = 3;
-const SYNC: u64 = 4;
-const NAME: u64 = 5;
-
-/// The rest of a submission.
-struct Submission {
-    disk: SimDisk,
-    ops: std::vec::IntoIter<Op>,
-    sender: oneshot::Sender<io::Result<()>>,
-    random: SmallRng,
-    /// How often the power had failed when it was submitted.
-    power_losses: u64,
-}
-
-/// What a step has to remember between its begin and its end.
-enum Begun {
-    Nothing,
-    File(u64),
-    Directory((u64, u64)),
-}
-
-impl Submission {
-    /// Starts the next step.
-    fn begin(mut self) {
-        let Some(op) = self.ops.next() else {
-            let _ = self.sender.send(Ok(()));
-            return;
-        };
-        let begun = match self.prepare(&op) {
-            Ok(begun) => begun,
-            Err(error) => {
-                let _ = self.sender.send(Err(error));
-                return;
-            }
-        };
-        let (write, (sync_low, sync_high), extra) =
-            self.disk.with(|disk| (disk.profile.write_us, disk.profile.sync_us, disk.faults.sync_delay_us));
-        let delay = match &op {
-            Op::Sync { .. } | Op::SyncDir { .. } => self.disk.duration(sync_low + extra, sync_high + extra),
-            _ => self.disk.duration(1, write),
-        };
-        let world = self.disk.world.clone();
-        let call = Event::Call(Box::new(move || self.end(op, begun)));
-        world.timeline.schedule(world.now() + delay, call);
-    }
-
-    /// Ends the step and goes on. A step of a killed process ends half done at most.
-    fn end(mut self, op: Op, begun: Begun) {
-        let disk = self.disk.clone();
-        if !disk.process.alive() {
-            self.end_of_the_dead(&op);
-            return;
-        }
-        match self.apply(op, begun) {
-            Ok(()) => disk.when_running(move || self.begin()),
-            Err(error) => {
-                let _ = self.sender.send(Err(error));
-            }
-        }
-    }
-
-    fn prepare(&self, op: &Op) -> io::Result<Begun> {
-        Ok(match op {
-            Op::Sync { file } => Begun::File(lock(&sim(file)?.inode.content).sync_begin()),
-            Op::SyncDir { path } => Begun::Directory(self.disk.with(|disk| disk.names.sync_begin(path))?),
-            _ => Begun::Nothing,
-        })
-    }
-
-    /// The process was killed in the middle of this step: a write may be cut short, all else had not begun. After a
-    /// power loss, or once the next process runs, nothing happens any more.
-    fn end_of_the_dead(mut self, op: &Op) {
-        let replaced = self.disk.world.process(self.disk.process.node).is_some();
-        let power_failed = self.disk.with(|disk| disk.report.power_losses) != self.power_losses;
-        let Op::WriteAt { file, offset, buffers } = op else { return };
-        let Some(file) = file.as_any().downcast_ref::<SimFile>() else { return };
-        if !replaced && !power_failed {
-            let length: usize = buffers.iter().map(Bytes::len).sum();
-            let some = self.random.random_range(0..=length);
-            self.write_some(file, *offset, buffers, some);
-        }
-    }
-
-    fn apply(&mut self, op: Op, begun: Begun) -> io::Result<()> {
-        match op {
-            Op::WriteAt { file, offset, buffers } => self.write(sim(&file)?, offset, &buffers),
-            Op::Sync { file } => self.sync(sim(&file)?, begun),
-            Op::SyncDir { .. } => self.sync_directory(begun),
-            Op::StartWriteback { file, .. } => {
-                let mut content = lock(&sim(&file)?.inode.content);
-                content.write_back(&mut self.random);
-                Ok(())
-            }
-            Op::Truncate { file, length } => self.truncate(sim(&file)?, length),
-            Op::Allocate { file, length } => self.allocate(sim(&file)?, length),
-            Op::CreateDir { path } => self.name(&path, |names| names.create_directories(&path)),
-            Op::Rename { from, to } => self.name(&to, |names| names.rename(&from, &to)),
-            Op::RemoveFile { path } => self.name(&path, |names| names.remove_file(&path)),
-            Op::RemoveDir { path } => self.name(&path, |names| names.remove_directory(&path)),
-        }
-    }
-
-    fn write(&mut self, file: &SimFile, offset: u64, buffers: &[Bytes]) -> io::Result<()> {
-        let length: usize = buffers.iter().map(Bytes::len).sum();
-        let digest = buffers.iter().fold(0, |digest, buffer| crc32c::crc32c_append(digest, buffer));
-        self.disk.world.note(Mark::Disk, WRITE << 56 | file.inode.number, offset);
-        self.disk.world.note(Mark::Disk, length as u64, u64::from(digest));
-        let more = (offset + length as u64).saturating_sub(lock(&file.inode.content).length());
-        let (verdict, write_back) = self.disk.with(|disk| {
-            let verdict = disk.room(more).and_then(|()| disk.fail(|faults| &mut faults.fail_writes));
-            (verdict, disk.profile.write_back)
-        });
-        if let Err(error) = verdict {
-            let some = self.random.random_range(0..=length);
-            if error.kind() != io::ErrorKind::StorageFull {
-                self.write_some(file, offset, buffers, some);
-            }
-            return Err(error);
-        }
-        self.write_some(file, offset, buffers, length);
-        if self.random.random_bool(write_back) {
-            lock(&file.inode.content).write_back(&mut self.random);
-        }
-        Ok(())
-    }
-
-    fn write_some(&self, file: &SimFile, offset: u64, buffers: &[Bytes], mut length: usize) {
-        let mut content = lock(&file.inode.content);
-        let mut at = offset;
-        for buffer in buffers {
-            let part = &buffer[..buffer.len().min(length)];
-            content.write(at, part);
-            at += part.len() as u64;
-            length -= part.len();
-        }
-    }
-
-    fn sync(&mut self, file: &SimFile, begun: Begun) -> io::Result<()> {
-        let Begun::File(covers) = begun else { return Ok(()) };
-        self.disk.world.note(Mark::Disk, SYNC << 56 | file.inode.number, covers);
-        let verdict = self.disk.with(|disk| disk.fail(|faults| &mut faults.fail_syncs));
-        let mut content = lock(&file.inode.content);
-        match verdict {
-            Ok(()) => content.sync_end(covers),
-            Err(_) => content.sync_failed(covers, &mut self.random),
-        }
-        drop(content);
-        self.disk.with(|disk| disk.report.syncs += 1);
-        verdict
-    }
-
-    fn sync_directory(&mut self, begun: Begun) -> io::Result<()> {
-        let Begun::Directory(covers) = begun else { return Ok(()) };
-        self.disk.world.note(Mark::Disk, SYNC << 56 | NAME, covers.0);
-        self.disk.with(|disk| {
-            disk.fail(|faults| &mut faults.fail_syncs)?;
-            disk.names.sync_end(covers);
-            disk.report.syncs += 1;
-            Ok(())
-        })
-    }
-
-    fn truncate(&mut self, file: &SimFile, length: u64) -> io::Result<()> {
-        self.disk.world.note(Mark::Disk, NAME << 56 | file.inode.number, length);
-        let old = lock(&file.inode.content).length();
-        self.disk.with(|disk| {
-            disk.room(length.saturating_sub(old))?;
-            disk.fail(|faults| &mut faults.fail_writes)
-        })?;
-        self.disk.with(|disk| disk.report.cuts += u64::from(file.segment && length < old));
-        lock(&file.inode.content).set_length(length);
-        if length == 0 {
-            self.disk.with(|disk| disk.rotten.remove(&file.inode.number));
-        }
-        Ok(())
-    }
-
-    fn allocate(&mut self, file: &SimFile, length: u64) -> io::Result<()> {
-        let old = lock(&file.inode.content).length();
-        self.disk.with(|disk| {
-            disk.room(length.saturating_sub(old))?;
-            disk.fail(|faults| &mut faults.fail_writes)
-        })?;
-        lock(&file.inode.content).zero(length);
-        Ok(())
-    }
-
-    fn name(&mut self, path: &Path, change: impl FnOnce(&mut Names) -> io::Result<()>) -> io::Result<()> {
-        self.disk.world.note(
-            Mark::Disk,
-            NAME,
-            u64::from(crc32c::crc32c(path.as_os_str().as_encoded_bytes())),
-        );
-        self.disk.with(|disk| {
-            disk.fail(|faults| &mut faults.fail_writes)?;
-            change(&mut disk.names)
-        })
-    }
-}
-
-/// An open file of one process.
-struct SimFile {
-    disk: SimDisk,
-    inode: Arc<Inode>,
-    /// Whether it was opened as a log segment.
-    segment: bool,
-}
-
-impl SimFile {
-    fn check(&self) -> io::Result<()> {
-        if self.disk.process.alive() { Ok(()) } else { Err(dead()) }
-    }
-
-    fn read_now(&self, offset: u64, length: usize) -> Bytes {
-        Bytes::copy_from_slice(lock(&self.inode.content).read(offset, length))
-    }
-}
-
-impl fmt::Debug for SimFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SimFile({})", self.inode.number)
-    }
-}
-
-impl File for SimFile {
-    fn length(&self) -> io::Result<u64> {
-        self.check()?;
-        Ok(lock(&self.inode.content).length())
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> BoxFuture<'static, io::Result<Bytes>> {
-        let (cached, write_us, read_us) =
-            self.disk.with(|disk| (disk.profile.cached, disk.profile.write_us, disk.profile.read_us));
-        let cached = lock(&self.disk.world.chronicle).chance(cached);
-        let delay = self.disk.duration(1, if cached { write_us } else { read_us });
-        let inode = self.inode.clone();
-        self.disk.later(delay, move |disk| {
-            disk.world.note(Mark::Disk, READ << 56 | inode.number, offset);
-            disk.with(|disk| disk.fail(|faults| &mut faults.fail_reads))?;
-            Ok(Bytes::copy_from_slice(lock(&inode.content).read(offset, length)))
-        })
-    }
-
-    fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
-        let (cached, broken) = self.disk.with(|disk| (disk.profile.cached, disk.faults.fail_reads > 0));
-        if self.check().is_err() || broken || !lock(&self.disk.world.chronicle).chance(cached) {
-            return None;
-        }
-        Some(self.read_now(offset, length))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
-fn sim(file: &Arc<dyn File>) -> io::Result<&SimFile> {
-    let file = file.as_any().downcast_ref::<SimFile>();
-    let file = file.ok_or_else(|| io::Error::other("a file of another world"))?;
-    file.check()?;
-    Ok(file)
-}
-
-/// Reads for the network: a range that is still there in full, or an error.
-pub(crate) fn read_range(file: &Arc<dyn File>, offset: u64, length: usize) -> io::Result<Bytes> {
-    let bytes = sim(file)?.read_now(offset, length);
-    if bytes.len() < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes)
 }

@@ -13,10 +13,10 @@ use gracchus_env::{BoxFuture, Connection, Disk, Env, Instant, Listener, Task, in
 use super::{
     World,
     chronicle::Mark,
-    disk::SimDisk,
+    files::SimDisk,
     lock,
     process::{self, Process},
-    tcp,
+    sockets,
     timeline::{Event, EventKey},
 };
 
@@ -70,12 +70,12 @@ impl Env for SimEnv {
     }
 
     fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        tcp::listen(self.world.clone(), self.process.clone(), address.to_owned())
+        sockets::listen(self.world.clone(), self.process.clone(), address.to_owned())
     }
 
     fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>> {
         let sleep = self.sleep_until(deadline);
-        tcp::connect(self.world.clone(), self.process.clone(), address.to_owned(), sleep)
+        sockets::connect(self.world.clone(), self.process.clone(), address.to_owned(), sleep)
     }
 
     fn disk(&self) -> &dyn Disk {

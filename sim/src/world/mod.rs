@@ -14,14 +14,17 @@ mod clock;
 mod content;
 mod disk;
 mod env;
+mod files;
 mod names;
 mod network;
 mod process;
+mod sockets;
+mod submission;
 mod tcp;
 mod timeline;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     future::Future,
     net::{IpAddr, Ipv4Addr},
     sync::{
@@ -450,6 +453,3 @@ pub fn address(node: NodeId) -> IpAddr {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Counters by name, for one-line reports.
-pub type Counters = BTreeMap<String, u64>;

@@ -8,7 +8,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    future::poll_fn,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -16,11 +15,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use gracchus_env::{BoxFuture, Connection, Listener, Piece, ReadHalf, WriteHalf};
 
 use super::{
-    NodeId, World, address, disk, lock,
-    network::{Listening, Network, Segment, SocketId, with},
+    NodeId, World, address, lock,
+    network::{Network, Segment, SocketId, with},
     process::Process,
     timeline::{Event, EventKey, Nanos},
 };
@@ -32,11 +30,9 @@ const HANDSHAKE_RETRANSMISSION: Nanos = 1_000 * MILLISECOND;
 /// How long a closed socket waits for its peer to close too.
 const FIN_WAIT: Nanos = 60_000 * MILLISECOND;
 const BACKLOG: usize = 128;
-/// Small pieces are sent together up to this size.
-const COALESCE: usize = 16 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Waits for the listener's answer.
     Connecting,
     /// Waits for the confirmation of the answer.
@@ -101,7 +97,7 @@ struct Receiving {
 }
 
 impl Socket {
-    fn new(
+    pub(super) fn new(
         process: Arc<Process>,
         local: SocketAddr,
         remote: SocketAddr,
@@ -400,7 +396,7 @@ impl Network {
         }
     }
 
-    fn watch_handshake(&mut self, world: &Arc<World>, id: SocketId) {
+    pub(super) fn watch_handshake(&mut self, world: &Arc<World>, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let now = world.now();
         socket.sending.waiting_since.get_or_insert(now);
@@ -471,7 +467,11 @@ impl Network {
         }
     }
 
-    fn poll_connected(&mut self, id: SocketId, context: &Context<'_>) -> Poll<io::Result<SocketAddr>> {
+    pub(super) fn poll_connected(
+        &mut self,
+        id: SocketId,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<SocketAddr>> {
         let Some(socket) = self.sockets.get_mut(&id) else { return Poll::Ready(Err(gone())) };
         match socket.state {
             State::Connecting | State::HalfOpen => {
@@ -483,7 +483,7 @@ impl Network {
         }
     }
 
-    fn poll_read(
+    pub(super) fn poll_read(
         &mut self,
         world: &Arc<World>,
         id: SocketId,
@@ -531,14 +531,8 @@ impl Network {
         Poll::Ready(Ok(wanted))
     }
 
-    /// Takes bytes from the application, or nothing while the buffer is full.
-    fn poll_write(
-        &mut self,
-        world: &Arc<World>,
-        id: SocketId,
-        bytes: &Bytes,
-        context: &Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    /// Waits until the send buffer takes more.
+    pub(super) fn poll_room(&mut self, id: SocketId, context: &Context<'_>) -> Poll<io::Result<()>> {
         let room = self.profile.send_buffer as u64;
         let Some(socket) = self.sockets.get_mut(&id) else { return Poll::Ready(Err(gone())) };
         match socket.state {
@@ -556,13 +550,19 @@ impl Network {
             sending.writer = Some(context.waker().clone());
             return Poll::Pending;
         }
-        sending.end += bytes.len() as u64;
-        sending.buffer.push_back(bytes.clone());
-        self.pump(world, id);
         Poll::Ready(Ok(()))
     }
 
-    fn finish(&mut self, world: &Arc<World>, id: SocketId) {
+    /// Takes bytes for which there is room.
+    pub(super) fn write(&mut self, world: &Arc<World>, id: SocketId, bytes: Bytes) {
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.sending.end += bytes.len() as u64;
+            socket.sending.buffer.push_back(bytes);
+            self.pump(world, id);
+        }
+    }
+
+    pub(super) fn finish(&mut self, world: &Arc<World>, id: SocketId) {
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.sending.finished = true;
             self.pump(world, id);
@@ -570,7 +570,7 @@ impl Network {
     }
 
     /// One of the two halves was dropped.
-    fn drop_half(&mut self, world: &Arc<World>, id: SocketId) {
+    pub(super) fn drop_half(&mut self, world: &Arc<World>, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         socket.halves -= 1;
         if socket.halves == 0 && !socket.closed {
@@ -579,227 +579,6 @@ impl Network {
     }
 }
 
-fn gone() -> io::Error {
+pub(super) fn gone() -> io::Error {
     io::ErrorKind::NotConnected.into()
-}
-
-/// Splits `host:port`.
-fn split(address: &str) -> io::Result<(&str, u16)> {
-    let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("“{address}” is not host:port"));
-    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    Ok((host.trim_matches(['[', ']']), port.parse().map_err(|_| invalid())?))
-}
-
-/// See [`gracchus_env::Env::listen`].
-pub(crate) fn listen(
-    world: Arc<World>,
-    process: Arc<Process>,
-    wanted: String,
-) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-    Box::pin(async move {
-        let (host, port) = split(&wanted)?;
-        let node = process.node;
-        let any = host.is_empty() || host == "0.0.0.0" || host == "::";
-        if !process.alive() || (!any && world.resolve(node, host) != Some(node)) {
-            return Err(io::ErrorKind::AddrNotAvailable.into());
-        }
-        let local = host.starts_with("127.") || host == "localhost";
-        let port = with(&world, |network| {
-            let port = if port == 0 { network.ephemeral(node) } else { port };
-            let listening = &mut network.hosts[node.0].listening;
-            if listening.contains_key(&port) {
-                return Err(io::Error::from(io::ErrorKind::AddrInUse));
-            }
-            let process = process.clone();
-            let (ready, half_open, waker) = (VecDeque::new(), 0, None);
-            listening.insert(port, Listening { process, local, ready, half_open, waker });
-            Ok(port)
-        })?;
-        let shown = if local { std::net::Ipv4Addr::LOCALHOST.into() } else { address(node) };
-        let address = SocketAddr::new(shown, port);
-        Ok(Box::new(SimListener { world, process, address }) as Box<dyn Listener>)
-    })
-}
-
-/// See [`gracchus_env::Env::connect`]; `deadline` completes when it has passed.
-pub(crate) fn connect(
-    world: Arc<World>,
-    process: Arc<Process>,
-    wanted: String,
-    deadline: BoxFuture<'static, ()>,
-) -> BoxFuture<'static, io::Result<Connection>> {
-    Box::pin(async move {
-        let (host, port) = split(&wanted)?;
-        let node = process.node;
-        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no machine is called “{host}”"));
-        let remote_node = world.resolve(node, host).ok_or_else(unknown)?;
-        if !process.alive() {
-            return Err(gone());
-        }
-        let end = with(&world, |network| {
-            let local = SocketAddr::new(address(node), network.ephemeral(node));
-            let remote = SocketAddr::new(address(remote_node), port);
-            let socket = Socket::new(process.clone(), local, remote, remote_node, State::Connecting);
-            let id = network.add(socket);
-            network.send(&world, id, Segment::Synchronize { port, from_port: local.port() });
-            network.watch_handshake(&world, id);
-            End { world: world.clone(), id, halves: 2 }
-        });
-        let peer = tokio::select! {
-            biased;
-            connected = poll_fn(|context| with(&world, |network| network.poll_connected(end.id, context))) => connected?,
-            () = deadline => return Err(io::ErrorKind::TimedOut.into()),
-        };
-        Ok(end.split(peer))
-    })
-}
-
-/// The application's hold on a socket that has not been split yet; closes it when dropped.
-struct End {
-    world: Arc<World>,
-    id: SocketId,
-    halves: u8,
-}
-
-impl End {
-    fn split(mut self, peer: SocketAddr) -> Connection {
-        self.halves = 0;
-        let reader = SimReader { world: self.world.clone(), id: self.id };
-        let writer = SimWriter { world: self.world.clone(), id: self.id };
-        Connection { peer, reader: Box::new(reader), writer: Box::new(writer) }
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        for _ in 0..self.halves {
-            with(&self.world, |network| network.drop_half(&self.world, self.id));
-        }
-    }
-}
-
-struct SimListener {
-    world: Arc<World>,
-    process: Arc<Process>,
-    address: SocketAddr,
-}
-
-impl Listener for SimListener {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
-        Box::pin(poll_fn(|context| {
-            let taken = with(&self.world, |network| {
-                let node = self.process.node;
-                let listening = network.hosts[node.0].listening.get_mut(&self.address.port());
-                let Some(listening) = listening.filter(|_| self.process.alive()) else {
-                    return Poll::Ready(Err(gone()));
-                };
-                while let Some(id) = listening.ready.pop_front() {
-                    if let Some(socket) = network.sockets.get(&id) {
-                        return Poll::Ready(Ok((id, socket.remote)));
-                    }
-                }
-                listening.waker = Some(context.waker().clone());
-                Poll::Pending
-            });
-            taken.map_ok(|(id, peer)| End { world: self.world.clone(), id, halves: 2 }.split(peer))
-        }))
-    }
-
-    fn local_address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl Drop for SimListener {
-    fn drop(&mut self) {
-        with(&self.world, |network| {
-            let listening = &mut network.hosts[self.process.node.0].listening;
-            let own =
-                listening.get(&self.address.port()).is_some_and(|it| Arc::ptr_eq(&it.process, &self.process));
-            let removed = if own { listening.remove(&self.address.port()) } else { None };
-            for id in removed.into_iter().flat_map(|it| it.ready) {
-                network.close(&self.world, id, true);
-            }
-        });
-    }
-}
-
-struct SimReader {
-    world: Arc<World>,
-    id: SocketId,
-}
-
-impl ReadHalf for SimReader {
-    fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, limit: usize) -> BoxFuture<'a, io::Result<usize>> {
-        Box::pin(poll_fn(move |context| {
-            with(&self.world, |network| network.poll_read(&self.world, self.id, buffer, limit, context))
-        }))
-    }
-}
-
-impl Drop for SimReader {
-    fn drop(&mut self) {
-        with(&self.world, |network| network.drop_half(&self.world, self.id));
-    }
-}
-
-struct SimWriter {
-    world: Arc<World>,
-    id: SocketId,
-}
-
-impl SimWriter {
-    async fn send(&self, bytes: Bytes) -> io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        poll_fn(|context| {
-            with(&self.world, |network| network.poll_write(&self.world, self.id, &bytes, context))
-        })
-        .await
-    }
-}
-
-impl WriteHalf for SimWriter {
-    fn write(&mut self, pieces: Vec<Piece>) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(async move {
-            let segment = with(&self.world, |network| network.profile.segment_bytes);
-            let mut small = BytesMut::new();
-            for piece in pieces {
-                match piece {
-                    Piece::Bytes(bytes) if small.len() + bytes.len() <= COALESCE => {
-                        small.extend_from_slice(&bytes)
-                    }
-                    Piece::Bytes(bytes) => {
-                        self.send(small.split().freeze()).await?;
-                        self.send(bytes).await?;
-                    }
-                    Piece::File(range) => {
-                        self.send(small.split().freeze()).await?;
-                        let mut offset = range.offset;
-                        let end = range.offset + range.length;
-                        while offset < end {
-                            // Read as late as a kernel would: what is truncated by then is missing.
-                            let length = segment.min((end - offset) as usize);
-                            let bytes = disk::read_range(&range.file, offset, length)?;
-                            self.send(bytes).await?;
-                            offset += length as u64;
-                        }
-                    }
-                }
-            }
-            self.send(small.freeze()).await
-        })
-    }
-
-    fn shutdown(&mut self) -> BoxFuture<'_, io::Result<()>> {
-        with(&self.world, |network| network.finish(&self.world, self.id));
-        Box::pin(std::future::ready(Ok(())))
-    }
-}
-
-impl Drop for SimWriter {
-    fn drop(&mut self) {
-        with(&self.world, |network| network.drop_half(&self.world, self.id));
-    }
 }
