@@ -5,7 +5,7 @@
 //!
 //! Never: a type or a constant of the broker.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use gracchus_checker::Seen;
@@ -35,47 +35,94 @@ struct Batch {
     max_timestamp: i64,
 }
 
+/// Segments that were read before, by path: most do not change from one start to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    segments: BTreeMap<String, Segment>,
+}
+
+/// What a segment held when it was read.
+#[derive(Debug, Clone)]
+struct Segment {
+    length: usize,
+    crc: u32,
+    /// The first offset and the one behind the last, `None` if it is empty.
+    span: Option<(i64, i64)>,
+    records: Arc<Vec<Seen>>,
+    /// Whether it was read to its last byte.
+    whole: bool,
+}
+
+impl Segment {
+    /// Whether a reader that stops at `end` would have read exactly this much.
+    fn reaches(&self, end: i64) -> bool {
+        self.span.is_none_or(|(_, behind)| behind == end || (self.whole && behind < end))
+    }
+}
+
 /// The records from `start` to `end` that the log of a partition holds on the disk of `node`.
 pub(crate) fn read_log(
     world: &World,
+    known: &mut Known,
     node: NodeId,
-    topic: &str,
-    partition: i32,
-    start: i64,
-    end: i64,
+    (topic, partition): (&str, i32),
+    (start, end): (i64, i64),
 ) -> Checked<Vec<Seen>> {
     let directory = Plan::partition_directory(topic, partition);
     let directory = directory.to_string_lossy();
     let mut records = Vec::new();
     let mut next = None;
     for (path, bytes) in world.files_in(node, &directory) {
-        let Some(base) = offset_in_name(&path, ".log") else { continue };
-        if base >= end {
-            continue;
-        }
-        let bytes = Bytes::from(bytes);
-        for batch in walk(&path, &bytes, base, Some(end))? {
-            if next.is_some_and(|next| next != batch.base_offset) {
-                return Err(format!(
-                    "{path}: offset {} follows {}",
-                    batch.base_offset,
-                    next.unwrap_or(0) - 1
-                ));
+        let base = offset_in_name(&path, ".log").filter(|base| *base < end);
+        let Some(base) = base else { continue };
+        let (length, crc) = (bytes.len(), crc32c::crc32c(&bytes));
+        let before = known.segments.get(&path);
+        let before = before.filter(|known| (known.length, known.crc) == (length, crc) && known.reaches(end));
+        let segment = match before {
+            Some(segment) => segment.clone(),
+            None => read_segment(&path, bytes.into(), crc, (topic, partition), (base, end))?,
+        };
+        if let Some((first, behind)) = segment.span {
+            if let Some(next) = next.filter(|next| *next != first) {
+                return Err(format!("{path}: offset {first} follows {}", next - 1));
             }
-            next = Some(batch.last_offset + 1);
-            let whole = bytes.slice(batch.position..batch.position + batch.length);
-            let decoded =
-                decode_batches(topic, partition, whole).map_err(|damage| format!("{path}: {damage}"))?;
-            for batch in &decoded {
-                records.extend(batch.records.iter().map(|record| history::seen(batch, record)));
-            }
+            next = Some(behind);
         }
+        records.extend_from_slice(&segment.records);
+        known.segments.insert(path, segment);
     }
     if end > start && next != Some(end) {
         return Err(format!("{directory}: the log is said to end at {end} but its files end at {next:?}"));
     }
     records.retain(|record| record.offset >= start);
     Ok(records)
+}
+
+fn read_segment(
+    path: &str,
+    bytes: Bytes,
+    crc: u32,
+    (topic, partition): (&str, i32),
+    (base, end): (i64, i64),
+) -> Checked<Segment> {
+    let mut records = Vec::new();
+    let mut span: Option<(i64, i64)> = None;
+    let batches = walk(path, &bytes, base, Some(end))?;
+    let whole = batches.last().map_or(0, |last| last.position + last.length) == bytes.len();
+    for batch in batches {
+        let (first, next) = span.unwrap_or((batch.base_offset, batch.base_offset));
+        if next != batch.base_offset {
+            return Err(format!("{path}: offset {} follows {}", batch.base_offset, next - 1));
+        }
+        span = Some((first, batch.last_offset + 1));
+        let whole = bytes.slice(batch.position..batch.position + batch.length);
+        let decoded =
+            decode_batches(topic, partition, whole).map_err(|damage| format!("{path}: {damage}"))?;
+        for batch in &decoded {
+            records.extend(batch.records.iter().map(|record| history::seen(batch, record)));
+        }
+    }
+    Ok(Segment { length: bytes.len(), crc, span, records: Arc::new(records), whole })
 }
 
 /// Checks the files of the partitions that a process had opened before its clean stop. The others are as the process

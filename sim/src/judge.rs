@@ -33,6 +33,7 @@ pub(crate) struct Judge {
     /// Topics that leave flushing to the operating system.
     unsynced: Vec<Arc<str>>,
     seen: Mutex<BTreeMap<NodeId, Seen>>,
+    known: Mutex<files_check::Known>,
 }
 
 /// What the last look at a node showed.
@@ -54,6 +55,7 @@ impl Judge {
             checker: Mutex::new(Some(Checker::new(config))),
             unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
             seen: Mutex::default(),
+            known: Mutex::default(),
         })
     }
 
@@ -152,7 +154,9 @@ impl Judge {
     /// The log as a process found it, before it takes a produce.
     fn recovered(&self, node: NodeId, probe: &PartitionProbe) {
         let (start, end) = (probe.log_start.0, probe.log_end.0);
-        match files_check::read_log(&self.world, node, &probe.tp.topic, probe.tp.partition.0, start, end) {
+        let partition = (&*probe.tp.topic, probe.tp.partition.0);
+        let read = files_check::read_log(&self.world, &mut lock(&self.known), node, partition, (start, end));
+        match read {
             Ok(records) => self.tell(EventKind::RecoveredLog {
                 node: number(node),
                 at: Partition::new(probe.tp.topic.to_string(), probe.tp.partition.0),

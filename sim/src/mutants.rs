@@ -228,9 +228,16 @@ fn read_mutants(root: &Path) -> Result<Vec<Mutant>> {
     Ok(mutants)
 }
 
-/// Laws that the simulator itself judges, beside those of the checker.
-const OWN_LAWS: &[&str] =
-    &["a broker starts", "a clean stop ends", "no panic", "the simulator runs", crate::files_check::LAW];
+/// Laws that the simulator itself and the clients judge, beside those of the checker.
+const OWN_LAWS: &[&str] = &[
+    "a broker starts",
+    "a clean stop ends",
+    "no panic",
+    "the simulator runs",
+    "producer_state_kept",
+    "topic_kept",
+    crate::files_check::LAW,
+];
 
 /// A copy of the sources that may be changed, with a target folder of its own.
 struct Scratch {

@@ -10,7 +10,7 @@
 //! its first new group: what remains of the old one can never be taken for new. Parts are freed in the order in which
 //! they were filled, so a forget mark outlives the writes that it voids.
 //!
-//! [`replay`] runs before anybody looks at a log. It takes groups in sequence, contiguous from the oldest, and ends at
+//! `replay` runs before anybody looks at a log. It takes groups in sequence, contiguous from the oldest, and ends at
 //! the first that is torn. It never creates a file, never shortens one, never crosses a forget mark, and a crash in the
 //! middle of it changes nothing: bytes at a position of a segment only change by way of a forget mark.
 
