@@ -18,6 +18,7 @@ use super::{
     super::journal::PartNumber,
     Answer,
     logs::{Dirty, Slot, Soiled},
+    plan::PATIENCE,
     worker::{Cleaned, Cut, Job, Worker},
 };
 
@@ -110,7 +111,8 @@ impl Worker {
         if before.is_none() {
             self.background.dirty.insert((now, slot));
         }
-        let (before, limit) = (before.unwrap_or(0), self.options.dirty_bytes);
+        let before = before.unwrap_or(0);
+        let limit = self.options.dirty_bytes * if part.is_some() { 1 } else { PATIENCE };
         if before < limit && before + soiled.length >= limit {
             self.background.heavy.push_back(slot);
         }

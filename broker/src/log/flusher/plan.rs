@@ -13,6 +13,10 @@ use super::{
     worker::{Cleaned, Cut, Job, Member, Worker},
 };
 
+/// So many times more bytes may be dirty of a log that leaves flushing to the operating system: nobody waits for them,
+/// only others must not wait behind them.
+pub(super) const PATIENCE: u64 = 4;
+
 impl Worker {
     /// Puts the log where it belongs after something of it has changed.
     pub(super) fn consider(&mut self, slot: Slot) {
@@ -87,7 +91,7 @@ impl Worker {
         {
             let write = self.logs.get(slot).take_rounds(Class::Plain, self.options.group_bytes);
             bytes += write.length;
-            self.hint(slot, &write, &mut hints);
+            self.hint(slot, &write, self.options.writeback_bytes * PATIENCE, &mut hints);
             members.push(add(slot, write, &mut ops));
             self.consider(slot);
         }
@@ -130,7 +134,7 @@ impl Worker {
             let overhead = needed - payload;
             let write = log.take_rounds(Class::Journal, left - overhead);
             group.write(&log.id, write.segment_base, write.position, &write.buffers);
-            self.hint(slot, &write, &mut hints);
+            self.hint(slot, &write, self.options.writeback_bytes, &mut hints);
             members.push(add(slot, write, &mut ops));
             self.consider(slot);
         }
@@ -205,11 +209,11 @@ impl Worker {
         self.consider(slot);
     }
 
-    /// Asks for write-back once enough has come together.
-    fn hint(&mut self, slot: Slot, write: &Write, hints: &mut Vec<Op>) {
+    /// Asks for write-back once `enough` bytes have come together.
+    fn hint(&mut self, slot: Slot, write: &Write, enough: u64, hints: &mut Vec<Op>) {
         let log = self.logs.get(slot);
         log.unhinted += write.length;
-        if log.unhinted >= self.options.writeback_bytes {
+        if log.unhinted >= enough {
             let end = write.position + write.length;
             let length = std::mem::take(&mut log.unhinted).min(end);
             hints.push(Op::StartWriteback { file: write.file.clone(), offset: end - length, length });
