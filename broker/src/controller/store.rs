@@ -99,11 +99,16 @@ impl LogStore {
         let cut_bytes = (bytes.len() - log.length) as u64;
         let file = env.disk().open(&log_path, Open::Existing).await?;
         let length = log.length as u64;
+        let mut ops = Vec::new();
         if cut_bytes > 0 {
             // Before anything is written behind it: stale bytes must not look like a continuation later.
-            let cut = Op::Truncate { file: file.clone(), length };
-            env.disk().submit(vec![cut, Op::Sync { file: file.clone() }]).await?;
+            ops.push(Op::Truncate { file: file.clone(), length });
         }
+        // What is found here counts as committed. After a sync that failed, in an earlier process, the kernel may show
+        // pages that it counts as clean and that never reached the disk: only a new write makes a sync cover them.
+        ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![bytes.slice(..log.length)] });
+        ops.push(Op::Sync { file: file.clone() });
+        env.disk().submit(ops).await?;
         let entries = Arc::new(ArcSwap::from_pointee(log.entries));
         let store = LogStore { env, log_path, vote_path, file, length, purged: log.purged, vote, entries };
         Ok((store, Opened { cut_bytes }))

@@ -74,6 +74,9 @@ impl Opening<'_> {
         walked: Walked,
     ) -> Result<(Files, Resumed), StorageError> {
         let base = walked.base;
+        if let Some(from) = walked.checked_from {
+            self.write_again(&log, from, walked.size).await.map_err(self.fail("writing a segment again"))?;
+        }
         let Plan { opened_ms, jitter_ms, .. } = self.plan(base);
         let resumed = walked.resume(opened_ms, jitter_ms);
         let mut files =
@@ -92,6 +95,24 @@ impl Opening<'_> {
         }
         self.disk().submit(ops).await.map_err(self.fail("syncing a segment"))?;
         Ok((files, resumed))
+    }
+
+    /// Writes the bytes from `from` to `end` once more. After a sync that failed, in an earlier process, the kernel may
+    /// show pages that it counts as clean and that never reached the disk: only a new write makes a sync cover them.
+    async fn write_again(&self, log: &Arc<dyn File>, from: u64, end: u64) -> io::Result<()> {
+        let mut offset = from;
+        while offset < end {
+            let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(WALK_BLOCK);
+            let bytes = log.read_at(offset, length).await?;
+            let next = offset + bytes.len() as u64;
+            if next == offset {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let write = Op::WriteAt { file: log.clone(), offset, buffers: vec![bytes] };
+            self.disk().submit(vec![write]).await?;
+            offset = next;
+        }
+        Ok(())
     }
 
     async fn holds(&self, file: &Arc<dyn File>, wanted: &Bytes) -> io::Result<bool> {

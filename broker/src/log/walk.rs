@@ -48,6 +48,8 @@ pub(crate) struct Walked {
     pub(crate) next_offset: Offset,
     /// Bytes whose CRC was computed.
     pub(crate) checked_bytes: u64,
+    /// Where the first batch begins whose CRC was computed.
+    pub(crate) checked_from: Option<u64>,
     /// Why the walk stopped before the end of the file.
     pub(crate) bad: Option<String>,
     /// A good batch follows the bad one: not just a torn tail.
@@ -87,6 +89,7 @@ pub(crate) async fn walk(file: Arc<dyn File>, expect: &Expect) -> io::Result<Wal
             None if header.next_offset() <= expect.trusted => None,
             None => {
                 walked.checked_bytes += header.total_length() as u64;
+                walked.checked_from.get_or_insert(located.position);
                 Batch::check(scan.bytes(&located).await?).err().map(|error| error.to_string())
             }
         };
@@ -114,6 +117,7 @@ impl Walked {
             size: 0,
             next_offset: expect.next_offset.max(expect.base),
             checked_bytes: 0,
+            checked_from: None,
             bad: None,
             good_behind: false,
             epochs: Vec::new(),
