@@ -176,6 +176,13 @@ impl Replayer<'_> {
         true
     }
 
+    /// The broker does not remember a batch as it should. It cannot where a power loss may have taken the batch.
+    fn complain_forgotten(&self, law: &str, story: String) {
+        if self.topic.synced {
+            self.context.recorder.complain(law, story);
+        }
+    }
+
     fn complain_refused(&self, batch: &Batch, code: i16) {
         if self.topic.synced && code != INVALID_TIMESTAMP {
             let story = format!("{} was refused with error {code} though its turn had come", describe(batch));
@@ -199,7 +206,7 @@ impl Replayer<'_> {
                 Outcome::Acked { base_offset, .. } => {
                     let story =
                         format!("{}, stored at {offset}, was answered with {base_offset}", describe(&batch));
-                    self.context.recorder.complain("original_offset", story);
+                    self.complain_forgotten("original_offset", story);
                     break;
                 }
                 Outcome::Failed { code, .. } if !is_retriable(code) => {
@@ -229,7 +236,7 @@ impl Replayer<'_> {
                 "{}, stored at {offset} long ago, was stored again at {base_offset}",
                 describe(&batch)
             );
-            self.context.recorder.complain("original_offset", story);
+            self.complain_forgotten("original_offset", story);
         }
     }
 
@@ -257,7 +264,7 @@ impl Replayer<'_> {
             match self.attempt(&mut batch, Via::Second).await {
                 Outcome::Acked { base_offset, .. } => {
                     let story = format!("{} {why}, and was acknowledged at {base_offset}", describe(&batch));
-                    return self.context.recorder.complain("sequence_accepted", story);
+                    return self.complain_forgotten("sequence_accepted", story);
                 }
                 Outcome::Failed {
                     code: OUT_OF_ORDER_SEQUENCE_NUMBER | DUPLICATE_SEQUENCE_NUMBER | INVALID_PRODUCER_EPOCH,
@@ -287,7 +294,7 @@ impl Replayer<'_> {
                         if other != base_offset {
                             let story =
                                 format!("{} was acknowledged at {other} and {base_offset}", describe(&batch));
-                            self.context.recorder.complain("original_offset", story);
+                            self.complain_forgotten("original_offset", story);
                         }
                     }
                     Outcome::Failed { code, .. } if !is_retriable(code) => {
