@@ -57,8 +57,12 @@ impl Submission {
                 return;
             }
         };
-        let (write, (sync_low, sync_high), extra) =
-            self.disk.with(|disk| (disk.profile.write_us, disk.profile.sync_us, disk.faults.sync_delay_us));
+        let segment = matches!(&op, Op::Sync { file } if sim(file).is_ok_and(|file| file.segment));
+        let (write, (sync_low, sync_high), extra) = self.disk.with(|disk| {
+            let faults = &disk.faults;
+            let backlog = if segment { faults.segment_sync_delay_us } else { 0 };
+            (disk.profile.write_us, disk.profile.sync_us, faults.sync_delay_us + backlog)
+        });
         let delay = match &op {
             Op::Sync { .. } | Op::SyncDir { .. } => self.disk.duration(sync_low + extra, sync_high + extra),
             _ => self.disk.duration(1, write),
