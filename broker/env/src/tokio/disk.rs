@@ -1,8 +1,7 @@
 //! Real files: positional calls on I/O threads, reads that stay in the page cache on the caller's thread.
 //!
 //! Partial writes are finished, interrupted calls repeated, every other error is handed on as the kernel gave it.
-//! An error of background write-back is kept with the file: the kernel reports it only once per handle, and the next
-//! [`Op::Sync`] must not be told that all is well.
+//! An error of any sync, background write-back included, stands for the whole file (see [`Syncs`]).
 //!
 //! Never: retry over a failed write or sync.
 
@@ -14,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -25,7 +24,11 @@ use rustix::{
     io::{Errno, ReadWriteFlags, retry_on_intr},
 };
 
-use super::{IoThreads, io_threads::Pool};
+use super::{
+    IoThreads,
+    io_threads::Pool,
+    syncs::{Purpose, Syncs},
+};
 use crate::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open};
 
 /// The most slices that one system call takes.
@@ -63,9 +66,9 @@ impl Disk for SystemDisk {
                 Open::OrCreate => _ = options.create(true),
                 Open::New => _ = options.create_new(true),
             }
-            let file = options.open(&path)?;
-            let file =
-                Handle { file, path, write_error: AtomicI32::new(0), writing_back: AtomicBool::new(false) };
+            let file = Arc::new(options.open(&path)?);
+            let syncs = Syncs::of(file.clone());
+            let file = Handle { file, path, syncs, writing_back: AtomicBool::new(false) };
             Ok(Arc::new(SystemFile { handle: Arc::new(file), reads }) as Arc<dyn File>)
         })
     }
@@ -97,10 +100,9 @@ pub(super) struct SystemFile {
 }
 
 struct Handle {
-    file: fs::File,
+    file: Arc<fs::File>,
     path: PathBuf,
-    /// What a background write-back ended with, 0 if nothing went wrong. Set once and for all.
-    write_error: AtomicI32,
+    syncs: Syncs,
     /// Whether a write-back of this file is queued, so that hints do not pile up.
     writing_back: AtomicBool,
 }
@@ -169,25 +171,14 @@ impl fmt::Debug for SystemFile {
 }
 
 impl Handle {
-    fn check(&self) -> io::Result<()> {
-        match self.write_error.load(Ordering::Acquire) {
-            0 => Ok(()),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.check()?;
-        retry_on_intr(|| rustix::fs::fdatasync(&self.file))?;
-        // A write-back that ran meanwhile may have taken the error away from us.
-        self.check()
+    fn sync(&self, purpose: Purpose) -> io::Result<()> {
+        self.syncs.run(purpose, |file| Ok(retry_on_intr(|| rustix::fs::fdatasync(file))?))
     }
 
     fn write_back(&self) {
         self.writing_back.store(false, Ordering::Release);
-        if let Err(error) = retry_on_intr(|| rustix::fs::fdatasync(&self.file)) {
-            self.write_error.store(error.raw_os_error(), Ordering::Release);
-        }
+        // Whoever syncs the file next is told.
+        let _ = self.sync(Purpose::Writeback);
     }
 }
 
@@ -201,7 +192,7 @@ fn handle(file: &Arc<dyn File>) -> io::Result<&Arc<Handle>> {
 fn run(op: &Op, writeback: &Pool) -> io::Result<()> {
     match op {
         Op::WriteAt { file, offset, buffers } => write_at(&handle(file)?.file, *offset, buffers),
-        Op::Sync { file } => handle(file)?.sync(),
+        Op::Sync { file } => handle(file)?.sync(Purpose::Durability),
         Op::StartWriteback { file, .. } => {
             // sync_file_range has no safe binding; a sync that nobody waits for does the same and more.
             let handle = handle(file)?;

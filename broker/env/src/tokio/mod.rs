@@ -10,6 +10,7 @@
 mod disk;
 mod io_threads;
 mod net;
+mod syncs;
 
 use std::{
     io,
