@@ -88,10 +88,10 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
             _ => (random.random_range(100..=2_000), Fault::DiskFull { node }),
         });
     }
-    if random.random_bool(0.4) {
+    if random.random_bool(0.5) {
         // What the kernel dropped is missing only after the power has failed, perhaps two processes later.
         let at = random.random_range(from..until);
-        add(at, 0, Fault::FailSync { node });
+        add(at, 0, Fault::FailSync { node, segments: random.random_bool(0.7) });
         let later = at + random.random_range(200..=4_000);
         add(later.min(until), random.random_range(20..=300), Fault::PowerLoss { node });
     }
@@ -248,7 +248,12 @@ impl Injector {
                 });
                 self.later(end, Undo::SlowSync(broker(node), segments));
             }
-            Fault::FailSync { node } => self.world.disk_faults(broker(node), |faults| faults.fail_syncs = 1),
+            Fault::FailSync { node, segments } => {
+                self.world.disk_faults(broker(node), |faults| match segments {
+                    true => faults.fail_segment_syncs = 1,
+                    false => faults.fail_syncs = 1,
+                });
+            }
             Fault::FailWrite { node } => {
                 self.world.disk_faults(broker(node), |faults| faults.fail_writes = 1)
             }

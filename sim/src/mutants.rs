@@ -258,6 +258,7 @@ fn read_mutants(root: &Path) -> Result<Vec<Mutant>> {
 const OWN_LAWS: &[&str] = &[
     "a broker starts",
     "a clean stop ends",
+    "everything can be read back",
     "no panic",
     "the simulator runs",
     "fetch_refused",

@@ -62,6 +62,8 @@ pub struct DiskFaults {
     pub fail_writes: u64,
     /// So many syncs fail with EIO, and what they covered may be dropped.
     pub fail_syncs: u64,
+    /// The same of log segments alone.
+    pub fail_segment_syncs: u64,
     /// Every step takes so much longer, in microseconds.
     pub delay_us: u64,
     /// Syncs take so much longer besides.
@@ -209,7 +211,7 @@ impl NodeDisk {
             }
         }
         let rot = Rot::draw(random);
-        let most = if rot == Rot::Flip { 40 } else { 8 };
+        let most = if matches!(rot, Rot::Flip | Rot::Shortened) { 40 } else { 8 };
         let mut places = Vec::new();
         let donors = candidates.clone();
         for _ in 0..random.random_range(1..=most) {
@@ -280,7 +282,7 @@ impl Rot {
             0..=4 => Self::Flip,
             5 => Self::Flips,
             6 => Self::Zeros,
-            7 | 8 => Self::Misdirected,
+            7 => Self::Misdirected,
             _ => Self::Shortened,
         }
     }
@@ -315,8 +317,10 @@ impl Rot {
                 format!("another file's sector at byte {sector}")
             }
             Self::Shortened => {
-                content.set_length(position);
-                format!("only {position} bytes left")
+                // Half of the time what is left is whole: entries of both indexes end at multiples of 24 bytes.
+                let left = if random.random_bool(0.5) { position / 24 * 24 } else { position };
+                content.set_length(left);
+                format!("only {left} bytes left")
             }
         })
     }

@@ -166,7 +166,12 @@ impl Submission {
     fn sync(&mut self, file: &SimFile, begun: Begun) -> io::Result<()> {
         let Begun::File(covers) = begun else { return Ok(()) };
         self.disk.world.note(Mark::Disk, SYNC << 56 | file.inode.number, covers);
-        let verdict = self.disk.with(|disk| disk.fail(|faults| &mut faults.fail_syncs));
+        let verdict = self.disk.with(|disk| {
+            if file.segment {
+                disk.fail(|faults| &mut faults.fail_segment_syncs)?;
+            }
+            disk.fail(|faults| &mut faults.fail_syncs)
+        });
         let mut content = lock(&file.inode.content);
         match verdict {
             Ok(()) => content.sync_end(covers),

@@ -119,8 +119,12 @@ pub enum Fault {
         #[serde(default)]
         segments: bool,
     },
-    /// The next sync fails with EIO.
-    FailSync { node: u32 },
+    /// The next sync fails with EIO; with `segments`, the next one of a log segment.
+    FailSync {
+        node: u32,
+        #[serde(default)]
+        segments: bool,
+    },
     /// The next write fails with EIO.
     FailWrite { node: u32 },
     /// Reads fail with EIO for `for_ms`.
