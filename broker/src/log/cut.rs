@@ -46,6 +46,8 @@ impl Log {
         for later in
             view.sealed.iter().skip(number + 1).chain((number < view.sealed.len()).then_some(&view.active))
         {
+            // One after the other also on the disk, so that a hole is never the trace of a cut.
+            ops.push(Op::SyncDir { path: self.path.to_path_buf() });
             for kind in [names::INDEX, names::TIME_INDEX, names::LOG] {
                 ops.push(Op::RemoveFile { path: later.segment.file_path(kind) });
             }
@@ -53,7 +55,6 @@ impl Log {
         }
         // From the last to the first: what a crash leaves has no hole.
         ops.reverse();
-        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         ops.push(Op::Rename { from: copy, to: path.clone() });
         ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         let base = segment.base();
@@ -95,7 +96,7 @@ impl Log {
             .list()
             .await?
             .ok_or_else(|| StorageError::corrupt(format!("{} is gone", path.display())))?;
-        let (parts, _) = opening.repair(found, Some(end)).await?;
+        let (parts, _) = opening.repair(found, Some(end), None).await?;
         *self = Self::assemble(directory, id, config, path, parts);
         Ok(())
     }

@@ -28,7 +28,7 @@ pub use self::{
     marker::CleanLog,
     options::{DirectoryOptions, JournalOptions},
 };
-use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints};
+use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints, journal::Replayed};
 
 const LOCK: &str = ".lock";
 
@@ -99,6 +99,8 @@ pub struct LogDirectory {
     files: FileCache,
     /// Logs that need no recovery: those in the marker nobody has opened since, and those closed since.
     clean: Mutex<BTreeMap<LogId, CleanLog>>,
+    /// Of logs that nobody has opened since.
+    replayed: Mutex<Replayed>,
     lock: Mutex<Option<FileLock>>,
 }
 
@@ -122,7 +124,7 @@ impl LogDirectory {
             Checkpoints::read(&*env, &path).await.map_err(failed("cannot read checkpoints of"))?;
         let checkpoints = Arc::new(checkpoints);
         let health = Arc::new(Health::new());
-        let flusher =
+        let (flusher, replayed) =
             Flusher::start(env.clone(), &path, &options, health.clone(), checkpoints.clone()).await?;
         Ok(Arc::new(LogDirectory {
             files: FileCache::new(env.clone(), options.open_files),
@@ -133,6 +135,7 @@ impl LogDirectory {
             health,
             checkpoints,
             flusher,
+            replayed: Mutex::new(replayed),
             clean: Mutex::new(clean.unwrap_or_default()),
             lock: Mutex::new(Some(lock)),
             path,
@@ -194,6 +197,12 @@ impl LogDirectory {
     /// as open, and needs recovery unless [`Self::closed`] is called.
     pub fn take_clean(&self, id: &LogId) -> Option<CleanLog> {
         self.clean().remove(id)
+    }
+
+    /// Up to where (segment and position) everything of the log was on disk when the last process ended, if the journal
+    /// knows. Gives it away: nobody but the first to open the log has a use for it.
+    pub(crate) fn take_replayed(&self, id: &LogId) -> Option<(Offset, u64)> {
+        self.replayed.lock().expect("nobody panics while holding it").remove(id)
     }
 
     /// The log was closed in order: all its files are synced.

@@ -32,8 +32,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::worker::Worker;
 use super::{
-    DirectoryOptions, LogId, OpenError, StorageError, checkpoint::Checkpoints, directory::Health,
-    journal::replay,
+    DirectoryOptions, LogId, OpenError, StorageError,
+    checkpoint::Checkpoints,
+    directory::Health,
+    journal::{Replayed, replay},
 };
 
 /// What one log wants written next, behind everything it submitted before.
@@ -166,20 +168,20 @@ impl Flusher {
         Acknowledgement { receiver }
     }
 
-    /// Replays the journal, then starts the task.
+    /// Replays the journal, then starts the task. Says how far it has written which logs.
     pub(crate) async fn start(
         env: Arc<dyn Env>,
         path: &Path,
         options: &DirectoryOptions,
         health: Arc<Health>,
         checkpoints: Arc<Checkpoints>,
-    ) -> Result<Self, OpenError> {
-        let journal = replay(&*env, path, &options.journal).await;
-        let journal =
-            journal.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;
+    ) -> Result<(Self, Replayed), OpenError> {
+        let replay = replay(&*env, path, &options.journal).await;
+        let (journal, replayed) =
+            replay.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let worker = Worker::new(env.clone(), options.clone(), health, checkpoints, journal);
         drop(env.spawn_boxed("flusher", Box::pin(worker.run(receiver))));
-        Ok(Self { commands })
+        Ok((Self { commands }, replayed))
     }
 }
