@@ -9,8 +9,8 @@ use gracchus_core::Offset;
 use gracchus_env::{File, Op, Open};
 
 use super::{
-    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, recovery::Opening,
-    segment::Life, view::LogView,
+    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, handles::patiently, log::Log,
+    names, recovery::Opening, segment::Life, view::LogView,
 };
 
 /// Bytes copied at a time.
@@ -70,7 +70,8 @@ impl Log {
     async fn copy_start(&self, from: &Arc<dyn File>, to: &Path, length: u64) -> Result<(), StorageError> {
         let failed = |error: std::io::Error| self.fail(&error, "copying a segment");
         let disk = self.directory.env().disk();
-        let file = disk.open(to, Open::OrCreate).await.map_err(failed)?;
+        let open = || disk.open(to, Open::OrCreate);
+        let file = patiently(&**self.directory.env(), "a cut", open).await.map_err(failed)?;
         disk.submit(vec![Op::Truncate { file: file.clone(), length: 0 }]).await.map_err(failed)?;
         let mut position = 0;
         while position < length {

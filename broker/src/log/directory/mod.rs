@@ -19,7 +19,7 @@ use std::{
 };
 
 use gracchus_core::{BrokerId, Offset, TopicId};
-use gracchus_env::{Env, FileLock, Op};
+use gracchus_env::{Env, FileLock, Op, is_out_of_handles};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -226,8 +226,12 @@ impl LogDirectory {
         self.health.watch()
     }
 
-    /// Takes the directory offline because `what` ended in `error`. The first error stands.
+    /// Takes the directory offline because `what` ended in `error`. The first error stands. Only a lack of file handles
+    /// is not the disk's fault and leaves it online.
     pub fn fail(&self, error: &io::Error, what: &str) -> StorageError {
+        if is_out_of_handles(error) {
+            return StorageError::Exhausted(what.into());
+        }
         self.health.fail(error, what)
     }
 

@@ -15,7 +15,7 @@ use gracchus_core::Offset;
 use gracchus_env::{BoxFuture, Env, Instant, Op, Open};
 
 use super::{
-    super::journal::PartNumber,
+    super::{handles::patiently, journal::PartNumber},
     Answer,
     logs::{Dirty, Slot, Soiled},
     plan::PATIENCE,
@@ -208,7 +208,8 @@ impl Worker {
         let Some(part) = self.journal.grow(|| self.env.random()) else { return };
         let env = self.env.clone();
         self.start_future(async move {
-            let file = match env.disk().open(&part.path(), Open::OrCreate).await {
+            let open = || env.disk().open(&part.path(), Open::OrCreate);
+            let file = match patiently(&*env, "the journal", open).await {
                 Ok(file) => file,
                 Err(error) => return (Job::Grow { part, file: None }, Err(error)),
             };

@@ -197,3 +197,40 @@ async fn missing_and_strange_files_are_borne() {
     assert!(names.contains(&"notes.txt".to_owned()));
     assert!(!names.iter().any(|name| name.ends_with(".tmp") || name == "00000000000000009999.snapshot"));
 }
+
+#[tokio::test]
+async fn a_lack_of_file_handles_is_no_failure_of_the_disk() {
+    let machine = Machine::new(8);
+    let mut broker =
+        Broker::try_start_with(&machine, &config(), DirectoryOptions { open_files: 1, ..in_place() })
+            .await
+            .unwrap();
+    for number in 0..60 {
+        broker.append(batch(number, 1, 100)).await.unwrap();
+    }
+    let view = broker.view();
+    assert!(view.sealed.len() > 1);
+    // A reader is told, and can come again.
+    machine.lack_handles(1);
+    let refused = view.read(Offset(0), view.log_end, 1, true).await;
+    assert!(
+        matches!(refused, Err(crate::log::ReadError::Storage(StorageError::Exhausted(_)))),
+        "{refused:?}"
+    );
+    assert_eq!(broker.directory.offline(), None);
+    assert_eq!(view.read(Offset(0), view.log_end, 1, true).await.unwrap().next_offset, Offset(1));
+    // Who appends waits in the middle of a roll.
+    let sealed = view.sealed.len();
+    for number in 60.. {
+        machine.lack_handles(2);
+        broker.append(batch(number, 1, 100)).await.unwrap();
+        if broker.view().sealed.len() > sealed {
+            break;
+        }
+    }
+    let log_end = broker.view().log_end;
+    machine.lack_handles(0);
+    broker.stop().await;
+    let broker = Broker::start(&machine, &config()).await;
+    assert_eq!(broker.view().log_end, log_end);
+}
