@@ -62,6 +62,9 @@ pub enum OpenError {
         /// Ours.
         wanted: String,
     },
+    /// It is to be used in a way that cannot work.
+    #[error("the log directory's options cannot work: {0}")]
+    Options(String),
     /// `meta.properties` makes no sense.
     #[error("meta.properties is damaged: {0}")]
     Meta(String),
@@ -106,6 +109,7 @@ impl LogDirectory {
         path: PathBuf,
         options: DirectoryOptions,
     ) -> Result<Arc<LogDirectory>, OpenError> {
+        options.check().map_err(OpenError::Options)?;
         let failed = |what: &str| OpenError::io(format!("{what} {}", path.display()));
         create(&*env, &path).await.map_err(failed("cannot create log directory"))?;
         let lock = match env.disk().lock(&path.join(LOCK)).await {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use gracchus_core::BrokerId;
 
+/// A sector is torn as a whole or not at all.
+const LEAST_ALIGNMENT: u64 = 512;
+
 /// How a log directory is opened and flushed.
 #[derive(Debug, Clone)]
 pub struct DirectoryOptions {
@@ -25,6 +28,9 @@ pub struct DirectoryOptions {
     pub in_place_in_flight: usize,
     /// Submissions of rounds that nobody wants synced on their way at once.
     pub plain_in_flight: usize,
+    /// Segments being sealed and logs being cut at once, each a submission with several syncs. When all logs roll at
+    /// once, the acknowledgements of the others must not wait behind all of them.
+    pub alone_in_flight: usize,
     /// Logs whose rounds share a submission that syncs in place because the journal is full.
     pub in_place_logs: usize,
     /// Bytes of one segment after which the kernel is asked to begin writing them back.
@@ -52,6 +58,29 @@ pub struct JournalOptions {
     pub alignment: u64,
 }
 
+impl DirectoryOptions {
+    /// Says what cannot work.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let JournalOptions { part_bytes, alignment, .. } = self.journal;
+        let wrong = |why: String| Err(why);
+        if alignment < LEAST_ALIGNMENT {
+            return wrong(format!(
+                "groups of the journal at multiples of {alignment} bytes: a torn sector of {LEAST_ALIGNMENT} would reach \
+                 into an older group"
+            ));
+        }
+        if !part_bytes.is_multiple_of(alignment) || part_bytes / 4 < alignment {
+            return wrong(format!(
+                "parts of the journal of {part_bytes} bytes: not a multiple of {alignment}, or less than four of them"
+            ));
+        }
+        if self.group_bytes == 0 {
+            return wrong("submissions of 0 bytes".to_owned());
+        }
+        Ok(())
+    }
+}
+
 impl Default for DirectoryOptions {
     fn default() -> Self {
         Self {
@@ -63,6 +92,7 @@ impl Default for DirectoryOptions {
             journal_in_flight: 2,
             in_place_in_flight: 3,
             plain_in_flight: 2,
+            alone_in_flight: 1,
             in_place_logs: 16,
             writeback_bytes: 2 * 1024 * 1024,
             dirty_bytes: 8 * 1024 * 1024,
@@ -76,5 +106,24 @@ impl Default for DirectoryOptions {
 impl Default for JournalOptions {
     fn default() -> Self {
         Self { part_bytes: 16 * 1024 * 1024, min_parts: 2, max_parts: 16, alignment: 4096 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_and_what_just_can_is_not() {
+        let options = |part_bytes, alignment, group_bytes| {
+            let journal = JournalOptions { part_bytes, alignment, ..JournalOptions::default() };
+            DirectoryOptions { journal, group_bytes, ..DirectoryOptions::default() }
+        };
+        assert_eq!(DirectoryOptions::default().check(), Ok(()));
+        assert_eq!(options(2048, 512, 1).check(), Ok(()));
+        for impossible in [options(2048, 511, 1), options(2047, 512, 1), options(1536, 512, 1)] {
+            assert!(impossible.check().is_err(), "{impossible:?}");
+        }
+        assert_eq!(options(2048, 512, 0).check(), Err("submissions of 0 bytes".to_owned()));
     }
 }

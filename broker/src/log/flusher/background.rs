@@ -149,15 +149,20 @@ impl Worker {
     }
 
     /// The logs most in need of a sync.
-    fn pick(&mut self) -> BTreeSet<Slot> {
+    pub(super) fn pick(&mut self) -> BTreeSet<Slot> {
         let mut slots = BTreeSet::new();
+        let mut not_yet = Vec::new();
         while slots.len() < SEGMENTS
             && let Some(slot) = self.background.heavy.pop_front()
         {
             if self.may_sync(slot, self.options.dirty_bytes) {
                 slots.insert(slot);
+            } else if self.logs.find(slot).is_some_and(|log| log.syncing.is_some()) {
+                // It became heavy again during a sync that does not cover that.
+                not_yet.push(slot);
             }
         }
+        self.background.heavy.extend(not_yet);
         if slots.len() < SEGMENTS && self.journal.is_pressed() {
             let holding_back: Vec<Slot> = self.journal.holding_back().collect();
             for slot in holding_back {

@@ -10,7 +10,7 @@ use gracchus_env::Op;
 use super::{
     super::journal::GroupBuilder,
     logs::{Class, Item, Slot, Soiled, Write},
-    worker::{Cleaned, Cut, Job, Member, Worker},
+    worker::{Alone, Cleaned, Cut, Job, Member, Worker},
 };
 
 /// So many times more bytes may be dirty of a log that leaves flushing to the operating system: nobody waits for them,
@@ -31,7 +31,7 @@ impl Worker {
             Some(Class::Plain) => self.waiting.plain.push_back(slot),
             Some(Class::Journal) => self.waiting.journal.push_back(slot),
             Some(Class::InPlace) => self.waiting.in_place.push_back(slot),
-            Some(Class::Roll) => self.roll(slot),
+            Some(Class::Roll) => self.waiting.alone.push_back(Alone::Roll(slot)),
             None => {}
         }
     }
@@ -39,11 +39,13 @@ impl Worker {
     /// Most bytes of a round of this log that the journal can take.
     fn largest_payload(&mut self, slot: Slot) -> u64 {
         let largest = self.journal.largest_group().min(self.options.group_bytes);
-        largest.saturating_sub(GroupBuilder::alone(&self.logs.get(slot).id, 0))
+        let overhead = GroupBuilder::empty_length() + GroupBuilder::write_overhead(&self.logs.get(slot).id);
+        largest.saturating_sub(overhead)
     }
 
     /// Starts all that can be started.
     pub(super) fn plan(&mut self) {
+        while self.has_spare(Class::Roll) && self.start_alone() {}
         while self.has_spare(Class::Plain) && self.start_plain() {}
         while self.has_spare(Class::Journal) && self.start_group() {}
         while self.has_spare(Class::InPlace) && self.start_in_place() {}
@@ -56,7 +58,7 @@ impl Worker {
                 Class::Plain => &mut self.waiting.plain,
                 Class::Journal => &mut self.waiting.journal,
                 Class::InPlace => &mut self.waiting.in_place,
-                Class::Roll => unreachable!("rolls do not wait"),
+                Class::Roll => unreachable!("rolls wait among the cuts"),
             };
             let slot = list.pop_front()?;
             // It may have moved to another list, or gone, since it was put here.
@@ -69,9 +71,20 @@ impl Worker {
         }
     }
 
+    /// The roll or cut that has waited longest. False if there is none.
+    fn start_alone(&mut self) -> bool {
+        match self.waiting.alone.pop_front() {
+            Some(Alone::Roll(slot)) => self.roll(slot),
+            Some(Alone::Cut(cut)) => self.start_cut(cut),
+            None => return false,
+        }
+        true
+    }
+
     fn roll(&mut self, slot: Slot) {
         let log = self.logs.get(slot);
-        log.waiting = None;
+        // Nothing of a log moves while a roll stands at its front.
+        assert_eq!(log.waiting.take(), Some(Class::Roll), "it was put in line");
         let Item::Roll(roll, answer) = log.take_alone() else { panic!("a roll was seen") };
         let mut ops: Vec<Op> = roll.sync.into_iter().map(|file| Op::Sync { file }).collect();
         ops.push(Op::SyncDir { path: roll.directory });
@@ -80,6 +93,7 @@ impl Worker {
             // Whatever the caller lists: what is dirty must be clean before the next segment begins.
             ops.insert(0, Op::Sync { file: dirty.file.clone() });
         }
+        self.counts.alone += 1;
         self.start(ops, Job::Roll { cleaned, end_offset: roll.end_offset, answer });
     }
 
@@ -113,14 +127,18 @@ impl Worker {
         let mut room = 0;
         while let Some(slot) = self.next(Class::Journal) {
             let log = self.logs.get(slot);
-            let payload = log.front_round().map_or(0, |round| round.length);
-            let alone = GroupBuilder::alone(&log.id, payload);
-            let needed = if group.is_empty() { alone } else { GroupBuilder::overhead(&log.id) + payload };
+            let overhead = GroupBuilder::write_overhead(&log.id);
+            let needed = match log.front_round() {
+                Some(round) => overhead + round.length,
+                None => GroupBuilder::forget_length(&log.id),
+            };
             if group.is_empty() {
-                room = self.journal.room(needed).min(self.options.group_bytes.max(needed));
+                // A cut has no other way, however small groups are to be.
+                let alone = group.length() + needed;
+                room = self.journal.room(alone).min(self.options.group_bytes.max(alone));
             }
             let left = room.saturating_sub(group.length());
-            if room == 0 || needed > left {
+            if needed > left {
                 self.put_back(slot);
                 break;
             }
@@ -131,7 +149,6 @@ impl Worker {
                 cuts.push((slot, forget, answer));
                 continue;
             }
-            let overhead = needed - payload;
             let write = log.take_rounds(Class::Journal, left - overhead);
             group.write(&log.id, write.segment_base, write.position, &write.buffers);
             self.hint(slot, &write, self.options.writeback_bytes, &mut hints);

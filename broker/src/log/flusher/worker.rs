@@ -95,6 +95,15 @@ pub(super) struct Counts {
     pub(super) groups: usize,
     pub(super) in_place: usize,
     pub(super) syncs: usize,
+    pub(super) alone: usize,
+}
+
+/// What is a submission of its own.
+#[derive(Debug)]
+pub(super) enum Alone {
+    Roll(Slot),
+    /// The journal knows of it.
+    Cut(Cut),
 }
 
 /// Logs that could go on if there were a submission to spare.
@@ -103,6 +112,7 @@ pub(super) struct Waiting {
     pub(super) plain: VecDeque<Slot>,
     pub(super) journal: VecDeque<Slot>,
     pub(super) in_place: VecDeque<Slot>,
+    pub(super) alone: VecDeque<Alone>,
 }
 
 /// A group of the journal on its way; `Some` once it is there.
@@ -244,7 +254,8 @@ impl Worker {
             Job::Group { .. } => self.counts.groups -= 1,
             Job::InPlace { .. } => self.counts.in_place -= 1,
             Job::Sync(_) => self.counts.syncs -= 1,
-            _ => {}
+            Job::Roll { .. } | Job::Cut(_) => self.counts.alone -= 1,
+            Job::Recycle | Job::Grow { .. } | Job::Checkpoint => {}
         }
         if let (Job::Grow { part, .. }, Err(error)) = (&job, &result)
             && error.kind() == io::ErrorKind::StorageFull
@@ -341,12 +352,17 @@ impl Worker {
         }
     }
 
-    /// Carries a cut out.
-    pub(super) fn cut(&mut self, mut cut: Cut) {
-        let ops = std::mem::take(&mut cut.1.ops);
-        if ops.is_empty() {
+    /// Carries a cut out when its turn comes.
+    pub(super) fn cut(&mut self, cut: Cut) {
+        if cut.1.ops.is_empty() {
             return self.cut_ended(cut);
         }
+        self.waiting.alone.push_back(Alone::Cut(cut));
+    }
+
+    pub(super) fn start_cut(&mut self, mut cut: Cut) {
+        let ops = std::mem::take(&mut cut.1.ops);
+        self.counts.alone += 1;
         self.start(ops, Job::Cut(cut));
     }
 
@@ -385,11 +401,15 @@ impl Worker {
         if std::mem::replace(&mut self.offline, true) {
             return;
         }
-        self.waiting = Waiting::default();
+        let waiting = std::mem::take(&mut self.waiting);
         let mut answers: Vec<Answer> = self.logs.iter_mut().flat_map(|(_, log)| log.give_up()).collect();
         let groups = std::mem::take(&mut self.groups).into_iter().filter_map(|(_, there)| there);
         answers.extend(groups.flat_map(|(_, _, cuts)| cuts).map(|(_, _, answer)| answer));
         answers.extend(self.background.give_up());
+        answers.extend(waiting.alone.into_iter().filter_map(|alone| match alone {
+            Alone::Roll(_) => None,
+            Alone::Cut((_, _, answer)) => Some(answer),
+        }));
         for answer in answers {
             let _ = answer.send(Err(error.clone()));
         }
@@ -454,7 +474,7 @@ impl Worker {
             Class::Plain => self.counts.plain < self.options.plain_in_flight.max(1),
             Class::Journal => self.counts.groups < self.options.journal_in_flight.max(1),
             Class::InPlace => self.counts.in_place < self.options.in_place_in_flight.max(1),
-            Class::Roll => true,
+            Class::Roll => self.counts.alone < self.options.alone_in_flight.max(1),
         }
     }
 }

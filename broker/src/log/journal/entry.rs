@@ -23,8 +23,10 @@ const MAGIC: u32 = u32::from_le_bytes(*b"GJG1");
 pub(super) const HEADER: usize = 36;
 /// Bytes of magic and CRC, which the CRC does not cover.
 const UNCOVERED: usize = 8;
-/// Bytes of an entry without its topic name: the longer of the two kinds.
-const ENTRY: usize = 1 + 2 + 4 + 16 + 8 + 8 + 4;
+/// Bytes of an entry without its topic name, and …
+const ENTRY: usize = 1 + 2 + 4 + 16 + 8 + 8;
+/// … what a write has besides.
+const PAYLOAD_LENGTH: usize = 4;
 const WRITE: u8 = 1;
 const FORGET: u8 = 2;
 static ZEROS: [u8; 65536] = [0; 65536];
@@ -55,14 +57,19 @@ impl GroupBuilder {
         self.head.len() as u64 + self.payload_bytes
     }
 
-    /// At most so many bytes does an entry of log `id` add, beside its payload.
-    pub(crate) fn overhead(id: &LogId) -> u64 {
+    /// Bytes that a write of log `id` adds, beside its payload.
+    pub(crate) fn write_overhead(id: &LogId) -> u64 {
+        Self::forget_length(id) + PAYLOAD_LENGTH as u64
+    }
+
+    /// Bytes that a forget mark of log `id` adds.
+    pub(crate) fn forget_length(id: &LogId) -> u64 {
         (ENTRY + id.tp.topic.len()) as u64
     }
 
-    /// At most so many bytes does a group with one such entry have.
-    pub(crate) fn alone(id: &LogId, payload: u64) -> u64 {
-        HEADER as u64 + Self::overhead(id) + payload
+    /// Bytes of a group without an entry.
+    pub(crate) const fn empty_length() -> u64 {
+        HEADER as u64
     }
 
     /// `buffers` go to `position` of the segment.
@@ -91,7 +98,7 @@ impl GroupBuilder {
     fn entry(&mut self, kind: u8, id: &LogId, segment_base: Offset, position: u64) {
         self.entries += 1;
         let topic = id.tp.topic.as_bytes();
-        self.head.reserve(ENTRY + topic.len());
+        self.head.reserve(ENTRY + PAYLOAD_LENGTH + topic.len());
         self.head.put_u8(kind);
         self.head.put_u16_le(u16::try_from(topic.len()).expect("topic names are short"));
         self.head.put_slice(topic);
@@ -244,6 +251,7 @@ mod tests {
 
     fn build(entries: &[Told], lap: u64, sequence: u64, alignment: u64) -> Vec<u8> {
         let mut group = GroupBuilder::new();
+        assert_eq!(group.length(), GroupBuilder::empty_length());
         for entry in entries {
             let before = group.length();
             match &entry.write {
@@ -251,9 +259,13 @@ mod tests {
                     let buffers: Vec<Bytes> = buffers.iter().cloned().map(Bytes::from).collect();
                     group.write(&entry.id, Offset(entry.base), entry.position, &buffers);
                     let payload: usize = buffers.iter().map(Bytes::len).sum();
-                    assert!(group.length() <= before + GroupBuilder::overhead(&entry.id) + payload as u64);
+                    let added = GroupBuilder::write_overhead(&entry.id) + payload as u64;
+                    assert_eq!(group.length(), before + added);
                 }
-                None => group.forget(&entry.id, Offset(entry.base), entry.position),
+                None => {
+                    group.forget(&entry.id, Offset(entry.base), entry.position);
+                    assert_eq!(group.length(), before + GroupBuilder::forget_length(&entry.id));
+                }
             }
         }
         group.seal(lap, sequence, alignment).concat()

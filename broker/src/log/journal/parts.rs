@@ -132,9 +132,6 @@ impl Journal {
         free: Vec<(PartNumber, Arc<dyn File>, u64)>,
         next_sequence: u64,
     ) -> Self {
-        assert!(options.alignment >= PART_HEADER as u64, "a torn sector must not reach into an older group");
-        assert!(options.part_bytes.is_multiple_of(options.alignment), "groups end where groups may begin");
-        assert!(options.part_bytes >= 4 * options.alignment, "a part holds at least a few groups");
         let mut journal = Self {
             directory: directory.to_owned(),
             options,

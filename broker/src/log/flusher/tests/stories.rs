@@ -1,6 +1,7 @@
 //! The stories.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -8,11 +9,19 @@ use std::{
 };
 
 use gracchus_core::Offset;
-use gracchus_env::Op;
+use gracchus_env::{Op, Open};
 
 use super::{
-    super::super::{
-        CleanLog, DirectoryOptions, Forget, LogDirectory, OpenError, StorageError, directory::JournalOptions,
+    super::{
+        super::{
+            CleanLog, DirectoryOptions, Forget, LogDirectory, OpenError, StorageError,
+            checkpoint::Checkpoints,
+            directory::{Health, JournalOptions},
+            journal::{GroupBuilder, replay},
+        },
+        logs::Soiled,
+        plan::PATIENCE,
+        worker::{Cleaned, Worker},
     },
     model::{
         Asks::{Durable, Either, Plain},
@@ -458,4 +467,121 @@ fn handles_are_bounded_and_forgotten_by_name() {
         let missing = directory.files().open(Path::new("/data/none")).await.unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     });
+}
+
+#[test]
+fn a_mass_roll_is_one_submission_at_a_time() {
+    let story = Story::new(14, &[Durable; 12]);
+    on_directory(&story, options(), |story, directory| async move {
+        directory.env().sleep(Duration::from_secs(1)).await;
+        for number in 0..story.log_count() {
+            story.append(&directory, number, &[10]).await.unwrap();
+        }
+        // A roll syncs its segment and then its directory.
+        let (mut begun, mut rolled) = (None, 0);
+        let paths: Vec<_> = (0..story.log_count()).map(|number| story.segment_path(number, 0)).collect();
+        let all = paths.len();
+        story.world.sabotage(move |op| {
+            let number = |wanted: &Path| paths.iter().position(|path| path.starts_with(wanted));
+            match op {
+                Op::Sync { file } => {
+                    let number = number(Path::new(&format!("{file:?}")))?;
+                    assert!(
+                        begun.is_none_or(|begun| begun == number),
+                        "log {number} rolls, {begun:?} is not done"
+                    );
+                    begun = Some(number);
+                }
+                Op::SyncDir { path } => {
+                    assert_eq!(begun.take(), number(path));
+                    rolled += 1;
+                }
+                _ => {}
+            }
+            (rolled > all).then_some(io::ErrorKind::Other)
+        });
+        let rolls = (0..all).map(|number| {
+            let (story, directory) = (story.clone(), directory.clone());
+            gracchus_env::spawn(&**directory.clone().env(), "roll", async move {
+                story.roll(&directory, number, &[]).await
+            })
+        });
+        for roll in rolls.collect::<Vec<_>>() {
+            roll.await.expect("not aborted").expect("it rolls in the end");
+        }
+    });
+}
+
+#[test]
+fn a_cut_is_journaled_however_small_groups_are_to_be() {
+    for group_bytes in [1, 36, 84, 85, 120, 121, 364] {
+        let story = Story::new(15, &[Durable]);
+        let tiny = DirectoryOptions { group_bytes, ..options() };
+        on_directory(&story, tiny, move |story, directory| async move {
+            directory.env().sleep(Duration::from_secs(1)).await;
+            story.append(&directory, 0, &[10]).await.unwrap();
+            let too_late = directory.env().sleep(Duration::from_secs(600));
+            tokio::select! {
+                biased;
+                cut = story.cut(&directory, 0, 5, &[]) => cut.unwrap(),
+                () = too_late => panic!("a cut hangs with groups of {group_bytes} bytes"),
+            }
+        });
+    }
+}
+
+#[test]
+fn a_round_that_just_fits_into_a_group_is_journaled() {
+    for (more, journaled) in [(0, true), (8, false)] {
+        let story = Story::new(16, &[Durable]);
+        let id = story.id(0);
+        let group_bytes = GroupBuilder::empty_length() + GroupBuilder::write_overhead(&id) + 80;
+        let exact = DirectoryOptions { group_bytes, ..options() };
+        on_directory(&story, exact, move |story, directory| async move {
+            directory.env().sleep(Duration::from_secs(1)).await;
+            story.world.sabotage(move |op| {
+                let Op::Sync { file } = op else { return None };
+                assert_eq!(format!("{file:?}").contains("/journal/"), journaled, "{file:?} is synced");
+                None
+            });
+            story.append(&directory, 0, &[10 + more / 8]).await.unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_log_that_becomes_heavy_again_while_it_is_synced_is_not_forgotten() {
+    let story = Story::new(17, &[Durable]);
+    let this = story.clone();
+    let told = story.world.run(async move {
+        let (env, directory) = (this.world.env(), Path::new(DIRECTORY));
+        env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
+        let journal = replay(&*env, directory, &options().journal).await.unwrap();
+        let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
+        let file = env.disk().open(&this.segment_path(0, 0), Open::Existing).await.unwrap();
+        let mut worker = Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal);
+        let slot = worker.logs.slot(&this.id(0));
+        let much = Soiled { file, segment_base: Offset(0), length: options().dirty_bytes * PATIENCE };
+        worker.soil(slot, &much, None);
+        assert_eq!(worker.pick(), BTreeSet::from([slot]));
+        // The sync begins, and what it does not cover is written.
+        let cleaned = worker.take_dirty(slot);
+        worker.logs.get(slot).syncing = Some(Offset(1));
+        worker.soil(slot, &much, None);
+        assert_eq!(worker.pick(), BTreeSet::new(), "one sync of a log at a time");
+        worker.sync_ended(vec![Cleaned { slot, ..cleaned }]);
+        assert_eq!(worker.pick(), BTreeSet::from([slot]), "not only when its bytes are old");
+    });
+    told.expect("the power is on");
+}
+
+#[test]
+fn options_that_cannot_work_are_refused() {
+    let story = Story::new(18, &[Durable]);
+    let this = story.clone();
+    let refused = story.world.run(async move {
+        let impossible = DirectoryOptions { group_bytes: 0, ..options() };
+        LogDirectory::open(this.world.env(), DIRECTORY.into(), impossible).await.map(drop)
+    });
+    assert!(matches!(refused, Some(Err(OpenError::Options(_)))), "{refused:?}");
 }
