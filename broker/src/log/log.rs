@@ -283,7 +283,7 @@ impl Log {
     }
 
     /// Ends the active segment and begins the next. Nothing in the new one is acknowledged before both its name and
-    /// the old one's contents are on disk.
+    /// the old one's contents are on disk, unless the topic leaves flushing to the operating system.
     async fn roll(&mut self, roll: StagedRoll) -> Result<(), StorageError> {
         let StagedRoll { ended, producers } = roll;
         let base = ended.next_offset;
@@ -298,7 +298,9 @@ impl Log {
         self.write_snapshot(base, producers).await?;
         let old = self.active.files.clone();
         let sync = vec![old.log.clone(), old.offsets, old.times];
-        let roll = Roll { id: self.id.clone(), sync, directory: self.path.to_path_buf(), end_offset: base };
+        let durable = self.config.flush_messages != i64::MAX;
+        let roll =
+            Roll { id: self.id.clone(), sync, directory: self.path.to_path_buf(), end_offset: base, durable };
         self.directory.flusher().roll(roll).await?;
         self.unflushed = 0;
 

@@ -72,6 +72,9 @@ pub struct Roll {
     pub directory: PathBuf,
     /// The offset after the last record of the old segment. Becomes the recovery point.
     pub end_offset: Offset,
+    /// Whether the new segment may begin only when the old one is on disk. False leaves the old one to a sync in the
+    /// background, if nobody has counted on its bytes yet; the recovery point waits for that.
+    pub durable: bool,
 }
 
 /// A cut: everything from a point on is void.
@@ -138,8 +141,8 @@ impl Flusher {
         self.command(|answer| Command::Round(round, answer))
     }
 
-    /// Seals a segment: when this returns, the old segment is synced in place and the new one's name is durable.
-    /// Waits for earlier rounds of the log; later ones wait for it.
+    /// Seals a segment: when this returns, the old segment is synced in place and the new one's name is durable (if the
+    /// roll is durable). Waits for earlier rounds of the log; later ones wait for it.
     pub fn roll(&self, roll: Roll) -> Acknowledgement {
         self.command(|answer| Command::Roll(roll, answer))
     }
