@@ -18,8 +18,12 @@ const SHIPPED: [&str; 3] = ["broker/core/src", "broker/env/src", "broker/src"];
 /// state. Everything else is owned by one task.
 const LOCKS: &[(&str, &str)] = &[
     ("broker/env/src/contract/tasks.rs", "a check notices that a future was dropped"),
-    ("broker/env/src/tokio/disk.rs", "the error of a background write-back, kept for the next sync"),
+    ("broker/env/src/tokio/disk.rs", "whether a background write-back is queued already"),
     ("broker/env/src/tokio/io_threads.rs", "the queue between runtime and I/O threads"),
+    (
+        "broker/env/src/tokio/syncs.rs",
+        "the handles of a file that no sync uses, and how the first failed one ended",
+    ),
     ("broker/src/api/context.rs", "the name of the client's software, set once per connection"),
     ("broker/src/api/services.rs", "fetch sessions: one short step without an await, nothing published"),
     ("broker/src/controller/runtime.rs", "makes openraft's timers Sync; each has one user"),
@@ -28,7 +32,7 @@ const LOCKS: &[(&str, &str)] = &[
     ("broker/src/log/checkpoint.rs", "what the next checkpoint of a directory will say"),
     (
         "broker/src/log/directory/mod.rs",
-        "the summary of the last clean stop, taken entry by entry; the lock file",
+        "the summary of the last clean stop and what the replay wrote, taken entry by entry; the lock file",
     ),
     ("broker/src/log/files.rs", "the bounded cache of open handles"),
     ("broker/src/log/segment.rs", "whether an index was found bad, which any reader may find"),

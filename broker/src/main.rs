@@ -23,7 +23,7 @@ use gracchus::{
 };
 use gracchus_env::{
     Env,
-    production::{IoThreads, TokioEnv},
+    production::{IoThreads, TokioEnv, open_file_limit},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -116,7 +116,13 @@ fn host_name() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
-fn run(config: BrokerConfig) -> Result<(), String> {
+fn run(mut config: BrokerConfig) -> Result<(), String> {
+    if let Some(limit) = open_file_limit() {
+        for warning in config.share_handles(limit) {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!("up to {limit} open files, up to {} of them connections", config.max_connections);
+    }
     let workers =
         config.num_network_threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use gracchus_tests::{Scratch, program};
 
 use crate::{
@@ -44,6 +44,9 @@ struct Arguments {
     /// Without Gracchus: to try the load generator alone.
     #[arg(long)]
     only_peer: bool,
+    /// Only with a sync per append, or only with flushing left to the OS.
+    #[arg(long, value_enum)]
+    only: Option<Flushing>,
     /// Runs per row and variant.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
@@ -65,6 +68,13 @@ struct Arguments {
     /// Writes the table to this file too.
     #[arg(long)]
     out: Option<PathBuf>,
+}
+
+/// Who flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Flushing {
+    Synced,
+    Os,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -114,6 +124,7 @@ struct Bench {
     kafka: Option<Server>,
     bounds: Bounds,
     repeats: usize,
+    only: Option<Flushing>,
     topics: u32,
     failures: u32,
 }
@@ -129,6 +140,7 @@ impl Bench {
                 most_bytes: (background / 2).min(1_200_000_000),
             },
             repeats: arguments.repeats.max(1),
+            only: arguments.only,
             topics: 0,
             failures: 0,
         };
@@ -201,6 +213,10 @@ impl Bench {
                 // Flushing plays no part: ours as it comes (synced), theirs as it comes (OS).
                 let as_it_comes = variant.is_gracchus() == variant.is_synced();
                 if row.kind.ignores_flushing() && !as_it_comes {
+                    continue;
+                }
+                let flushing = if variant.is_synced() { Flushing::Synced } else { Flushing::Os };
+                if !row.kind.ignores_flushing() && self.only.is_some_and(|only| only != flushing) {
                     continue;
                 }
                 let server = if variant.is_gracchus() { &mut self.gracchus } else { &mut self.kafka };

@@ -10,6 +10,7 @@
 mod clock;
 pub mod contract;
 mod disk;
+mod handles;
 mod net;
 #[path = "tokio/mod.rs"]
 pub mod production;
@@ -19,6 +20,7 @@ use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 pub use clock::Instant;
 pub use disk::{DirEntry, Disk, File, FileLock, FileRange, Op, Open};
+pub use handles::is_out_of_handles;
 pub use net::{Connection, Listener, Piece, ReadHalf, WriteHalf};
 pub use scope::{current, in_scope};
 

@@ -4,6 +4,7 @@
 //! values, or into every problem at once, each naming its file, line and key. A Kafka key that is not served yet and a
 //! key that Kafka does not have are warnings with two different texts. Never: a value read twice, a default elsewhere.
 
+mod handles;
 mod listeners;
 mod properties;
 mod settings;
@@ -134,7 +135,9 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         socket_request_max_bytes,
         queued_max_request_bytes: queued_max_request_bytes(reader, socket_request_max_bytes),
         connections_max_idle: connections_max_idle(reader),
-        max_connections: reader.number("max.connections", 0..=i32::MAX as usize).unwrap_or(i32::MAX as usize),
+        max_connections: reader
+            .number("max.connections", 0..=i32::MAX as usize)
+            .unwrap_or(handles::UNLIMITED),
         fetch_max_bytes: reader.number("fetch.max.bytes", 1024..=i32::MAX as u32).unwrap_or(55 << 20),
         max_incremental_fetch_session_cache_slots: reader
             .number("max.incremental.fetch.session.cache.slots", 0..=i32::MAX as usize)

@@ -204,3 +204,23 @@ fn the_list_of_kafka_keys_is_sorted_and_holds_what_we_read() {
         assert!(known, "{} has no effect on {}", key.broker_key, key.name);
     }
 }
+
+#[test]
+fn connections_and_cached_files_fit_into_the_files_that_may_be_open() {
+    let load = |settings: Settings| BrokerConfig::load(&settings, "here").unwrap().0;
+    let mut config = load(Settings::default().with("log.dirs", "/a,/b"));
+    assert_eq!(config.share_handles(1024), Vec::<String>::new(), "nobody asked for a number");
+    assert_eq!((config.max_connections, config.directory.open_files), (512, 128));
+
+    let mut config = load(Settings::default().with("max.connections", 600));
+    let warnings = config.share_handles(1024);
+    assert!(
+        matches!(&warnings[..], [one] if one.contains("max.connections=600") && one.contains("512")),
+        "{warnings:?}"
+    );
+    assert_eq!(config.max_connections, 512);
+
+    let mut config = load(Settings::default().with("max.connections", 600));
+    assert_eq!(config.share_handles(1 << 20), Vec::<String>::new());
+    assert_eq!((config.max_connections, config.directory.open_files), (600, 4096));
+}

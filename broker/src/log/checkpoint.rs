@@ -17,6 +17,8 @@ use bytes::Bytes;
 use gracchus_core::{Offset, TopicPartition};
 use gracchus_env::Env;
 
+use super::handles::patiently;
+
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
 
@@ -147,7 +149,9 @@ impl Checkpoints {
         };
         for (name, contents) in [(RECOVERY_POINTS, recovery_points), (LOG_STARTS, log_starts)] {
             if let Some(contents) = contents {
-                env.disk().replace(&self.directory.join(name), contents).await?;
+                let path = self.directory.join(name);
+                let replace = || env.disk().replace(&path, contents.clone());
+                patiently(env, "a checkpoint", replace).await?;
             }
         }
         Ok(())

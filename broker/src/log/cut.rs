@@ -9,8 +9,8 @@ use gracchus_core::Offset;
 use gracchus_env::{File, Op, Open};
 
 use super::{
-    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, recovery::Opening,
-    segment::Life, view::LogView,
+    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, handles::patiently, log::Log,
+    names, recovery::Opening, segment::Life, view::LogView,
 };
 
 /// Bytes copied at a time.
@@ -46,6 +46,8 @@ impl Log {
         for later in
             view.sealed.iter().skip(number + 1).chain((number < view.sealed.len()).then_some(&view.active))
         {
+            // One after the other also on the disk, so that a hole is never the trace of a cut.
+            ops.push(Op::SyncDir { path: self.path.to_path_buf() });
             for kind in [names::INDEX, names::TIME_INDEX, names::LOG] {
                 ops.push(Op::RemoveFile { path: later.segment.file_path(kind) });
             }
@@ -53,7 +55,6 @@ impl Log {
         }
         // From the last to the first: what a crash leaves has no hole.
         ops.reverse();
-        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         ops.push(Op::Rename { from: copy, to: path.clone() });
         ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         let base = segment.base();
@@ -69,7 +70,8 @@ impl Log {
     async fn copy_start(&self, from: &Arc<dyn File>, to: &Path, length: u64) -> Result<(), StorageError> {
         let failed = |error: std::io::Error| self.fail(&error, "copying a segment");
         let disk = self.directory.env().disk();
-        let file = disk.open(to, Open::OrCreate).await.map_err(failed)?;
+        let open = || disk.open(to, Open::OrCreate);
+        let file = patiently(&**self.directory.env(), "a cut", open).await.map_err(failed)?;
         disk.submit(vec![Op::Truncate { file: file.clone(), length: 0 }]).await.map_err(failed)?;
         let mut position = 0;
         while position < length {
@@ -95,7 +97,7 @@ impl Log {
             .list()
             .await?
             .ok_or_else(|| StorageError::corrupt(format!("{} is gone", path.display())))?;
-        let (parts, _) = opening.repair(found, Some(end)).await?;
+        let (parts, _) = opening.repair(found, Some(end), None).await?;
         *self = Self::assemble(directory, id, config, path, parts);
         Ok(())
     }

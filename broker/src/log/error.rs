@@ -19,6 +19,9 @@ pub enum StorageError {
     /// The log was cut or deleted since the view was taken that is being read.
     #[error("the log was cut or deleted meanwhile")]
     Superseded,
+    /// The process has no file handle left for this. Nothing was done and nothing is wrong with the disk.
+    #[error("no file handle left for {0}; let the process open more files (ulimit -n, LimitNOFILE)")]
+    Exhausted(Arc<str>),
     /// The directory is closed (a clean shutdown is under way).
     #[error("log directory is closed")]
     Closed,

@@ -21,6 +21,7 @@ use super::{
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::{Roll, Round},
+    handles::patiently,
     names,
     plan::{self, Ended, Placed, Plan},
     producer_snapshot,
@@ -282,13 +283,14 @@ impl Log {
     }
 
     /// Ends the active segment and begins the next. Nothing in the new one is acknowledged before both its name and
-    /// the old one's contents are on disk.
+    /// the old one's contents are on disk, unless the topic leaves flushing to the operating system.
     async fn roll(&mut self, roll: StagedRoll) -> Result<(), StorageError> {
         let StagedRoll { ended, producers } = roll;
         let base = ended.next_offset;
         self.end_indexes(&ended).await?;
-        let disk = self.directory.env().disk();
-        let files = Files::open(disk, &self.path, base)
+        let env = self.directory.env();
+        let disk = env.disk();
+        let files = patiently(&**env, "a roll", || Files::open(disk, &self.path, base))
             .await
             .map_err(|error| self.fail(&error, "creating a segment"))?;
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
@@ -296,7 +298,9 @@ impl Log {
         self.write_snapshot(base, producers).await?;
         let old = self.active.files.clone();
         let sync = vec![old.log.clone(), old.offsets, old.times];
-        let roll = Roll { id: self.id.clone(), sync, directory: self.path.to_path_buf(), end_offset: base };
+        let durable = self.config.flush_messages != i64::MAX;
+        let roll =
+            Roll { id: self.id.clone(), sync, directory: self.path.to_path_buf(), end_offset: base, durable };
         self.directory.flusher().roll(roll).await?;
         self.unflushed = 0;
 
@@ -327,7 +331,8 @@ impl Log {
         let (offsets, times) = segment.build_indexes(ended.size).await?;
         segment.replace_index_files(&offsets, &times).await?;
         // The handles are those of the files that were just replaced.
-        let files = Files::open(self.directory.env().disk(), &self.path, segment.base()).await;
+        let env = self.directory.env();
+        let files = patiently(&**env, "a roll", || Files::open(env.disk(), &self.path, segment.base())).await;
         self.active.files = files.map_err(|error| self.fail(&error, "opening an index"))?;
         Ok(())
     }
@@ -339,8 +344,9 @@ impl Log {
     }
 
     async fn write_snapshot(&mut self, offset: Offset, contents: Bytes) -> Result<(), StorageError> {
-        let written =
-            producer_snapshot::write(self.directory.env().disk(), &self.path, offset, contents).await;
+        let env = self.directory.env();
+        let write = || producer_snapshot::write(env.disk(), &self.path, offset, contents.clone());
+        let written = patiently(&**env, "a producer snapshot", write).await;
         written.map_err(|error| self.fail(&error, "writing a producer snapshot"))?;
         self.snapshots.insert(offset);
         Ok(())
@@ -360,7 +366,9 @@ impl Log {
         }
         self.changed = true;
         let path = self.path.join(names::LEADER_EPOCHS);
-        let replaced = self.directory.env().disk().replace(&path, self.epochs.encode()).await;
+        let env = self.directory.env();
+        let write = || env.disk().replace(&path, self.epochs.encode());
+        let replaced = patiently(&**env, "a leader epoch", write).await;
         replaced.map_err(|error| self.fail(&error, "writing the leader epochs"))?;
         self.epochs_changed = false;
         Ok(())

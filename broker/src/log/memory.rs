@@ -21,6 +21,7 @@ use gracchus_env::{
 
 const SECTOR: usize = 512;
 const ROOT: usize = 0;
+const EMFILE: i32 = 24;
 
 /// A machine. Its processes come and go, its disk stays.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ struct State {
     /// How many more steps the disk takes before the power fails.
     steps_left: Option<u64>,
     steps: u64,
+    /// How many of the next files to be opened find no handle.
+    handles_lacking: usize,
     dice: Dice,
     clock_ms: i64,
 }
@@ -76,6 +79,7 @@ impl Machine {
             locks: BTreeMap::new(),
             steps_left: None,
             steps: 0,
+            handles_lacking: 0,
             dice: Dice(seed),
             clock_ms: 1_700_000_000_000,
         })))
@@ -102,6 +106,11 @@ impl Machine {
     /// The power fails after so many more steps of the disk.
     pub(crate) fn fail_after(&self, steps: u64) {
         self.state().steps_left = Some(steps);
+    }
+
+    /// The next `count` files to be opened find no handle.
+    pub(crate) fn lack_handles(&self, count: usize) {
+        self.state().handles_lacking = count;
     }
 
     /// How many steps the disk has taken.
@@ -362,6 +371,10 @@ impl Disk for MemoryDisk {
         let open = || -> io::Result<Arc<dyn File>> {
             let mut state = self.machine.state();
             state.alive(self.process)?;
+            if let Some(fewer) = state.handles_lacking.checked_sub(1) {
+                state.handles_lacking = fewer;
+                return Err(io::Error::from_raw_os_error(EMFILE));
+            }
             let number = match (state.find(path), how) {
                 (Ok(_), Open::New) => return Err(io::ErrorKind::AlreadyExists.into()),
                 (Ok(number), _) => number,

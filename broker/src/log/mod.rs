@@ -10,6 +10,7 @@ pub mod directory;
 pub mod error;
 pub mod files;
 pub mod flusher;
+mod handles;
 pub mod id;
 mod index;
 pub mod inventory;
@@ -40,7 +41,9 @@ pub use cut::delete;
 pub use directory::{CleanLog, DirectoryOptions, LogDirectory, OpenError};
 pub use error::{ReadError, StorageError};
 pub use files::FileCache;
+
 pub use flusher::{Acknowledgement, Flusher, Forget, Roll, Round};
+pub(crate) use handles::patiently;
 pub use id::LogId;
 pub use log::{AppendBatch, Log};
 pub use recovery::Recovered;

@@ -40,7 +40,9 @@ pub struct Recovered {
     pub cut_bytes: u64,
     /// Segments that were removed because something before them was bad.
     pub removed_segments: usize,
-    /// Something that had once been synced is gone: a cut below the recovery point, or good batches behind a bad one.
+    /// Something that had once been synced is gone: the log was cut below its recovery point, before something that the
+    /// journal had, or in a segment that was sealed. Good batches behind a bad one say nothing by themselves: pages that
+    /// nobody has synced yet reach the disk in any order.
     pub damaged: bool,
 }
 
@@ -101,7 +103,7 @@ pub(crate) async fn open(
         tracing::warn!(log = %id.tp, "the log is not as its clean stop left it; checking it");
     }
     let point = directory.recovery_point(id);
-    opening.repair(found, point).await
+    opening.repair(found, point, directory.take_replayed(id)).await
 }
 
 impl Opening<'_> {
@@ -222,11 +224,13 @@ impl Opening<'_> {
         segments.windows(2).map(view).collect()
     }
 
-    /// Makes a log out of what a crash left.
+    /// Makes a log out of what a crash left. Everything below `point`, and before `replayed` (see
+    /// [`LogDirectory::take_replayed`]), had been synced.
     pub(crate) async fn repair(
         &self,
         found: Found,
         point: Option<Offset>,
+        replayed: Option<(Offset, u64)>,
     ) -> Result<(Parts, Recovered), StorageError> {
         let first = found.segments[0].0;
         let epochs = self.read_epochs().await?;
@@ -239,6 +243,9 @@ impl Opening<'_> {
             checked.recovered.scanned_bytes += scanned;
             checked.recovered.damaged = true;
         }
+        let (_, last) = checked.walked.last().expect("the segment of the recovery point was walked");
+        let lost_replayed = replayed.is_some_and(|replayed| (last.base, last.size) < replayed);
+        checked.recovered.damaged |= lost_replayed;
         self.cut(&found, &mut checked).await?;
         if checked.cut.is_none() && point.is_some_and(|point| checked.log_end() < point) {
             self.lower_recovery_point(&checked).await?;
@@ -271,7 +278,7 @@ impl Opening<'_> {
             let hole = base > next_offset && next_offset >= point && !self.config.cleanup_policy.compact;
             if base < next_offset || hole {
                 let why = format!("segment {base} does not follow offset {next_offset}");
-                checked.cut = Some(Cut { segments: number, why, good_behind: true });
+                checked.cut = Some(Cut { segments: number, why });
                 break;
             }
             let interval = plan::interval(self.config);
@@ -281,15 +288,16 @@ impl Opening<'_> {
             checked.recovered.scanned_bytes += walked.checked_bytes;
             (next_offset, epoch) = (walked.next_offset, walked.epoch);
             let bad = walked.bad.clone().map(|why| format!("byte {} of segment {base}: {why}", walked.size));
-            let good_behind = walked.good_behind;
             checked.walked.push((file, walked));
             if let Some(why) = bad {
-                checked.cut = Some(Cut { segments: number + 1, why, good_behind });
+                checked.cut = Some(Cut { segments: number + 1, why });
                 break;
             }
         }
-        let below_point = checked.cut.is_some() && next_offset < point;
-        checked.recovered.damaged = below_point || checked.cut.as_ref().is_some_and(|cut| cut.good_behind);
+        // Nothing is written to a segment before all those before it are synced.
+        let was_sealed = |cut: &Cut| found.segments[cut.segments..].iter().any(|(_, length)| *length > 0);
+        checked.recovered.damaged =
+            checked.cut.as_ref().is_some_and(|cut| next_offset < point || was_sealed(cut));
         Ok(checked)
     }
 
@@ -326,8 +334,9 @@ impl Opening<'_> {
                     ops.push(Op::RemoveFile { path });
                 }
             }
+            // One after the other also on the disk: a hole would look like something synced that is gone.
+            ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         }
-        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         ops.push(Op::Truncate { file: file.clone(), length: last.size });
         ops.push(Op::Sync { file: file.clone() });
         for (base, _) in removed {
@@ -358,7 +367,6 @@ struct Cut {
     /// How many segments stay, the last one perhaps shorter.
     segments: usize,
     why: String,
-    good_behind: bool,
 }
 
 impl Checked {

@@ -52,8 +52,6 @@ pub(crate) struct Walked {
     pub(crate) checked_from: Option<u64>,
     /// Why the walk stopped before the end of the file.
     pub(crate) bad: Option<String>,
-    /// A good batch follows the bad one: not just a torn tail.
-    pub(crate) good_behind: bool,
     /// Where each new leader epoch begins, and the last one.
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
     pub(crate) epoch: LeaderEpoch,
@@ -95,18 +93,9 @@ pub(crate) async fn walk(file: Arc<dyn File>, expect: &Expect) -> io::Result<Wal
         };
         if let Some(problem) = problem {
             walked.bad = Some(problem);
-            walked.good_behind = good_batch_follows(&mut scan).await?;
             return Ok(walked);
         }
         walked.accept(&located);
-    }
-}
-
-/// Whether the batch behind the one just looked at is whole and right.
-async fn good_batch_follows(scan: &mut BatchScan) -> io::Result<bool> {
-    match scan.next().await? {
-        Step::Batch(next) => Ok(Batch::check(scan.bytes(&next).await?).is_ok()),
-        Step::End | Step::Bad(_) => Ok(false),
     }
 }
 
@@ -119,7 +108,6 @@ impl Walked {
             checked_bytes: 0,
             checked_from: None,
             bad: None,
-            good_behind: false,
             epochs: Vec::new(),
             epoch: expect.epoch,
             first_timestamp: None,

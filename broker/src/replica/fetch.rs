@@ -4,10 +4,10 @@
 //! epoch, or may not wait. Never: bytes at or above the high watermark to a consumer, a second load of a view within
 //! one look.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gracchus_core::{LeaderEpoch, Offset, error::ResponseError};
-use gracchus_env::BoxFuture;
+use gracchus_env::{BoxFuture, Instant};
 
 use super::{
     FetchOutcome, FetchPartition, FetchRequest, ReplicaManager,
@@ -17,6 +17,10 @@ use super::{
 };
 use crate::log::ReadError;
 
+/// A fetch waits at least so long for logs that are being opened, also one that may not wait for records: a log that was
+/// left in order takes milliseconds, and an answer without it costs the client more.
+const OPENING: Duration = Duration::from_millis(500);
+
 impl ReplicaManager {
     /// Reads, or waits up to `max_wait` for something to read. One outcome per partition, in request order.
     pub fn fetch(self: &Arc<Self>, request: FetchRequest) -> BoxFuture<'static, Vec<FetchOutcome>> {
@@ -25,8 +29,10 @@ impl ReplicaManager {
     }
 
     async fn fetch_until_enough(self: &Arc<Self>, request: FetchRequest) -> Vec<FetchOutcome> {
-        let deadline = self.env.now() + request.max_wait;
-        let first = self.look(&request).await;
+        let begun = self.env.now();
+        let deadline = begun + request.max_wait;
+        let opened_by = begun + request.max_wait.max(OPENING);
+        let first = self.look(&request, opened_by).await;
         if is_enough(&request, &first) || request.max_wait.is_zero() {
             return first;
         }
@@ -37,7 +43,7 @@ impl ReplicaManager {
             self.watch(&request, &waiter, again);
             again = true;
             // Looked at again behind the registration: what came in between would wake nobody.
-            let outcomes = self.look(&request).await;
+            let outcomes = self.look(&request, opened_by).await;
             if is_enough(&request, &outcomes) || self.env.now() >= deadline {
                 return outcomes;
             }
@@ -55,7 +61,7 @@ impl ReplicaManager {
     }
 
     /// One look at every partition, in order, within the byte limits.
-    async fn look(self: &Arc<Self>, request: &FetchRequest) -> Vec<FetchOutcome> {
+    async fn look(self: &Arc<Self>, request: &FetchRequest, opened_by: Instant) -> Vec<FetchOutcome> {
         let image = self.image();
         let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
         let mut nothing_yet = true;
@@ -66,7 +72,9 @@ impl ReplicaManager {
         for (wanted, found) in request.partitions.iter().zip(found) {
             let outcome = match found {
                 Ok(led) => {
-                    read(request, wanted, &led, left, nothing_yet).await.unwrap_or_else(FetchOutcome::failed)
+                    let view = led.replica.view_by(&*self.env, opened_by).await;
+                    let outcome = read(request, wanted, &led, view, left, nothing_yet).await;
+                    outcome.unwrap_or_else(FetchOutcome::failed)
                 }
                 Err(not_led) => {
                     let current_leader = not_led.current_leader;
@@ -93,6 +101,7 @@ async fn read(
     request: &FetchRequest,
     wanted: &FetchPartition,
     led: &Led,
+    view: Result<Arc<ReplicaView>, ResponseError>,
     left: usize,
     nothing_yet: bool,
 ) -> Result<FetchOutcome, ResponseError> {
@@ -100,7 +109,7 @@ async fn read(
     if from_follower && !led.partition.replicas.iter().any(|replica| replica.0 == request.replica_id) {
         return Err(ResponseError::NotLeaderOrFollower);
     }
-    let view = led.replica.view().await?;
+    let view = view?;
     check_epoch(&view, wanted.current_leader_epoch)?;
     let mut outcome = FetchOutcome {
         error: None,

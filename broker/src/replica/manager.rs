@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use gracchus_core::{
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     controller::Controller,
-    log::{LogDirectory, StorageError},
+    log::{LogDirectory, StorageError, patiently},
 };
 
 /// A partition by identity: a deleted topic's namesake is another key.
@@ -117,6 +118,8 @@ impl ReplicaManager {
                     .detach(),
             );
         }
+        let sweep = sweep_producers(self.env.clone(), Arc::downgrade(self), self.expiry.check_every);
+        tasks.push(spawn(&*self.env, "replicas-producers", sweep).detach());
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -205,7 +208,7 @@ impl ReplicaManager {
             replicas: partition.replicas.clone(),
             in_sync: partition.isr.clone(),
         };
-        let (expiry, expiry_checked) = (self.expiry, self.env.now());
+        let expire_after = self.expiry.after;
         let (env, directories, topic_id) = (self.env.clone(), self.directories.clone(), topic.id);
         spawn(&*self.env, "replica", async move {
             let directory = place(&*env, &directories, &tp).await;
@@ -216,8 +219,7 @@ impl ReplicaManager {
                 directory,
                 config,
                 assignment,
-                expiry,
-                expiry_checked,
+                expire_after,
                 queue: incoming,
                 status,
                 watchers,
@@ -260,7 +262,9 @@ async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicParti
     if directories.len() > 1 {
         for directory in directories {
             let metadata = directory.path().join(tp.to_string()).join("partition.metadata");
-            match env.disk().open(&metadata, Open::Existing).await {
+            // Only a look tells where the log is; without one it could come into being a second time.
+            let look = || env.disk().open(&metadata, Open::Existing);
+            match patiently(env, "looking for a partition", look).await {
                 Ok(_) => return directory.clone(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => drop(directory.fail(&error, &format!("looking for {tp}"))),
@@ -294,6 +298,17 @@ async fn follow_metadata(manager: std::sync::Weak<ReplicaManager>, mut version: 
             {
                 replica.send(Message::Lead(partition.leader_epoch));
             }
+        }
+    }
+}
+
+/// One timer for all replicas: also a partition that gets no more appends forgets its producers.
+async fn sweep_producers(env: Arc<dyn Env>, manager: std::sync::Weak<ReplicaManager>, every: Duration) {
+    loop {
+        env.sleep(every).await;
+        let Some(manager) = manager.upgrade() else { return };
+        for replica in manager.snapshot() {
+            replica.send(Message::ExpireProducers);
         }
     }
 }

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
-use gracchus_core::{LeaderEpoch, Offset, error::ResponseError};
+use gracchus_core::{LeaderEpoch, Offset, TopicId, error::ResponseError};
 use gracchus_env::BoxFuture;
 
 use super::{
-    ListOffsetsPartition, ListedOffset, ReplicaManager, fetch::check_epoch, manager::storage_error,
+    ListOffsetsPartition, ListedOffset, ReplicaManager,
+    fetch::check_epoch,
+    manager::{Led, NotLed, storage_error},
     view::ReplicaView,
 };
 use crate::log::StorageError;
@@ -33,40 +35,40 @@ impl ReplicaManager {
     ) -> BoxFuture<'static, Vec<ListedOffset>> {
         let manager = self.clone();
         Box::pin(async move {
+            let image = manager.image();
+            // All are found before the first is waited for: logs that have to be opened are opened side by side.
+            let found = request.iter().map(|wanted| manager.led(&image, &wanted.tp, TopicId::ZERO));
+            let found: Vec<_> = found.collect();
             let mut listed = Vec::with_capacity(request.len());
-            for wanted in &request {
-                let answer = manager.list_offset(wanted, read_committed).await;
+            for (wanted, found) in request.iter().zip(found) {
+                let answer = list_offset(wanted, found, read_committed).await;
                 listed.push(answer.unwrap_or_else(|error| ListedOffset::none(Some(error))));
             }
             listed
         })
     }
+}
 
-    async fn list_offset(
-        self: &Arc<Self>,
-        wanted: &ListOffsetsPartition,
-        read_committed: bool,
-    ) -> Result<ListedOffset, ResponseError> {
-        let image = self.image();
-        let led =
-            self.led(&image, &wanted.tp, gracchus_core::TopicId::ZERO).map_err(|not_led| not_led.error)?;
-        let view = led.replica.view().await?;
-        check_epoch(&view, wanted.current_leader_epoch)?;
-        let end = view.consumer_end(read_committed);
-        let at_log_start = || found(view.log.log_start, epoch_at(&view, view.log.log_start));
-        match wanted.timestamp {
-            special::EARLIEST | special::EARLIEST_LOCAL => Ok(at_log_start()),
-            // Nothing is tiered and nothing waits for it.
-            special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(ListedOffset::none(None)),
-            // What depends on how far records are committed waits until that is known.
-            _ if view.high_watermark < view.epoch_start => Err(ResponseError::OffsetNotAvailable),
-            special::LATEST => Ok(found(end, view.leader_epoch)),
-            special::MAX_TIMESTAMP => record(wanted, view.log.max_timestamp(end).await),
-            timestamp if timestamp >= 0 => {
-                record(wanted, view.log.offset_for_timestamp(timestamp, end).await)
-            }
-            _ => Err(ResponseError::UnsupportedVersion),
-        }
+async fn list_offset(
+    wanted: &ListOffsetsPartition,
+    found_led: Result<Led, NotLed>,
+    read_committed: bool,
+) -> Result<ListedOffset, ResponseError> {
+    let led = found_led.map_err(|not_led| not_led.error)?;
+    let view = led.replica.view().await?;
+    check_epoch(&view, wanted.current_leader_epoch)?;
+    let end = view.consumer_end(read_committed);
+    let at_log_start = || found(view.log.log_start, epoch_at(&view, view.log.log_start));
+    match wanted.timestamp {
+        special::EARLIEST | special::EARLIEST_LOCAL => Ok(at_log_start()),
+        // Nothing is tiered and nothing waits for it.
+        special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(ListedOffset::none(None)),
+        // What depends on how far records are committed waits until that is known.
+        _ if view.high_watermark < view.epoch_start => Err(ResponseError::OffsetNotAvailable),
+        special::LATEST => Ok(found(end, view.leader_epoch)),
+        special::MAX_TIMESTAMP => record(wanted, view.log.max_timestamp(end).await),
+        timestamp if timestamp >= 0 => record(wanted, view.log.offset_for_timestamp(timestamp, end).await),
+        _ => Err(ResponseError::UnsupportedVersion),
     }
 }
 

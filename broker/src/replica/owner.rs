@@ -17,7 +17,7 @@ use gracchus_core::{
     replication::high_watermark,
     topic::TopicConfig,
 };
-use gracchus_env::{Env, Instant};
+use gracchus_env::Env;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -30,6 +30,8 @@ use crate::log::{AppendBatch, Log, LogDirectory, LogId, StorageError};
 
 /// A round takes no more batches than this, so that the first in the queue does not wait for the last.
 const ROUND_BATCHES: usize = 1024;
+/// How long a log stays unopened for which there was no file handle.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// Nor more bytes.
 const ROUND_BYTES: usize = 16 << 20;
 
@@ -58,8 +60,8 @@ pub(crate) struct Owner {
     pub(crate) directory: Arc<LogDirectory>,
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) assignment: Assignment,
-    pub(crate) expiry: ProducerExpiry,
-    pub(crate) expiry_checked: Instant,
+    /// See [`ProducerExpiry::after`].
+    pub(crate) expire_after: Duration,
     pub(crate) queue: mpsc::UnboundedReceiver<Message>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) watchers: Arc<Watchers>,
@@ -74,9 +76,51 @@ struct Pending {
 impl Owner {
     /// Opens the log and serves until told to close, or until the directory fails.
     pub(crate) async fn run(mut self) {
-        match self.open().await {
-            Ok((log, view)) => self.serve(log, view).await,
-            Err(error) => self.refuse(error).await,
+        loop {
+            match self.open().await {
+                Ok((log, view)) => return self.serve(log, view).await,
+                Err(StorageError::Exhausted(what)) => {
+                    tracing::error!(
+                        partition = %self.tp,
+                        "no file handle left for {what}; the log will be opened later. Let the process open more files"
+                    );
+                    if !self.put_off().await {
+                        return;
+                    }
+                }
+                Err(error) => return self.refuse(error).await,
+            }
+        }
+    }
+
+    /// Answers who asks meanwhile, until it is time to try again. False if there is no need to.
+    async fn put_off(&mut self) -> bool {
+        let env = self.env.clone();
+        let again = env.sleep(REOPEN_PAUSE);
+        tokio::pin!(again);
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = &mut again => return true,
+                message = self.queue.recv() => message,
+            };
+            match message {
+                Some(Message::Append(append)) => {
+                    let _ = append.reply.send(ProduceOutcome::failed(ResponseError::KafkaStorageError));
+                }
+                Some(Message::Lead(epoch)) => {
+                    self.assignment.leader_epoch = self.assignment.leader_epoch.max(epoch);
+                }
+                // The next attempt finds out.
+                Some(Message::DirectoryFailed | Message::ExpireProducers) => {}
+                Some(Message::Close(closed)) => {
+                    self.status.send_replace(Status::Closed);
+                    self.watchers.wake_all();
+                    let _ = closed.send(());
+                    return false;
+                }
+                None => return false,
+            }
         }
     }
 
@@ -101,6 +145,10 @@ impl Owner {
                     self.append_round(&mut log, first, view.high_watermark, &mut found).await
                 }
                 Some(Message::Lead(epoch)) => self.lead(&mut log, epoch, view.high_watermark).await,
+                Some(Message::ExpireProducers) => {
+                    self.expire_producers(&mut log);
+                    continue;
+                }
                 // Told to all; it may be another one's directory.
                 Some(Message::DirectoryFailed) => match self.directory.offline() {
                     Some(reason) => Err(StorageError::Offline(reason)),
@@ -154,7 +202,6 @@ impl Owner {
             }
             return Err(error);
         }
-        self.expire_producers(log);
         let view = self.publish(log, high_watermark);
         for Pending { reply, mut outcome } in pending {
             outcome.log_start_offset = view.log.log_start.0;
@@ -164,13 +211,12 @@ impl Owner {
         Ok(view)
     }
 
-    /// Between rounds and only now and then. A log without appends keeps what it knows; it does not grow either.
-    fn expire_producers(&mut self, log: &mut Log) {
-        let now = self.env.now();
-        if now.since(self.expiry_checked) >= self.expiry.check_every {
-            self.expiry_checked = now;
-            let after_ms = i64::try_from(self.expiry.after.as_millis()).unwrap_or(i64::MAX);
-            log.expire_producers(self.env.wall_clock_ms(), after_ms);
+    /// Between rounds.
+    fn expire_producers(&self, log: &mut Log) {
+        let after_ms = i64::try_from(self.expire_after.as_millis()).unwrap_or(i64::MAX);
+        let expired = log.expire_producers(self.env.wall_clock_ms(), after_ms);
+        if expired > 0 {
+            tracing::debug!(partition = %self.tp, expired, "producers expired");
         }
     }
 
@@ -269,7 +315,7 @@ impl Owner {
                     let _ = closed.send(());
                     return;
                 }
-                Message::Lead(_) | Message::DirectoryFailed => {}
+                Message::Lead(_) | Message::ExpireProducers | Message::DirectoryFailed => {}
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use gracchus_core::{
     LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
 };
+use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -30,6 +31,8 @@ pub(crate) enum Message {
     Append(Append),
     /// Leadership in a newer epoch.
     Lead(LeaderEpoch),
+    /// Forget producers that have been silent for too long.
+    ExpireProducers,
     /// The log directory went offline.
     DirectoryFailed,
     /// Close the log cleanly and end.
@@ -73,6 +76,23 @@ impl Replica {
         }
     }
 
+    /// The same, but waits no longer than until `deadline`. Then the client shall ask again, as it does when a leader is
+    /// not up yet.
+    pub(crate) async fn view_by(
+        &self,
+        env: &dyn Env,
+        deadline: Instant,
+    ) -> Result<Arc<ReplicaView>, ResponseError> {
+        if let Some(known) = served(&self.status.borrow()) {
+            return known;
+        }
+        tokio::select! {
+            biased;
+            view = self.view() => view,
+            () = env.sleep_until(deadline) => Err(ResponseError::NotLeaderOrFollower),
+        }
+    }
+
     /// The epoch it leads in, `None` while it does not serve.
     pub(crate) fn leader_epoch(&self) -> Option<LeaderEpoch> {
         match &*self.status.borrow() {
@@ -104,5 +124,38 @@ fn served(status: &Status) -> Option<Result<Arc<ReplicaView>, ResponseError>> {
         Status::Open(view) => Some(Ok(view.clone())),
         Status::Failed => Some(Err(ResponseError::KafkaStorageError)),
         Status::Closed => Some(Err(ResponseError::NotLeaderOrFollower)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gracchus_env::production::{IoThreads, TokioEnv};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_log_that_takes_long_to_open_is_not_waited_for_beyond_the_deadline() {
+        let env = TokioEnv::new(tokio::runtime::Handle::current(), IoThreads { submissions: 1, reads: 1 });
+        let (status, published) = watch::channel(Status::Opening);
+        let (queue, _owner) = mpsc::unbounded_channel();
+        let replica = Replica {
+            tp: TopicPartition::new("slow", 0),
+            topic_id: TopicId::ZERO,
+            config: Arc::default(),
+            queue,
+            status: published,
+            watchers: Arc::default(),
+        };
+        let begun = env.now();
+        let late = replica.view_by(&*env, begun + Duration::from_millis(50)).await;
+        assert_eq!(late.unwrap_err(), ResponseError::NotLeaderOrFollower);
+        assert!(env.now().since(begun) >= Duration::from_millis(50));
+        // What is known by then counts.
+        let (told, ()) = tokio::join!(replica.view_by(&*env, begun + Duration::from_secs(60)), async {
+            status.send_replace(Status::Failed);
+        });
+        assert_eq!(told.unwrap_err(), ResponseError::KafkaStorageError);
     }
 }

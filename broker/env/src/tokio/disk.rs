@@ -10,11 +10,14 @@ use std::{
     fmt,
     fs::{self, OpenOptions},
     io::{self, IoSlice, IoSliceMut},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -35,6 +38,9 @@ use crate::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open};
 const SLICES_PER_CALL: usize = 1024;
 /// What one call of [`Op::Allocate`] writes.
 const ZEROS: &[u8] = &[0; 256 * 1024];
+/// How often, and how long apart, a submission looks for a free handle before it fails.
+const HANDLE_LOOKS: u32 = 300;
+const HANDLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The file systems of this machine.
 pub(super) struct SystemDisk {
@@ -286,7 +292,22 @@ fn list(directory: &Path) -> io::Result<Vec<DirEntry>> {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
+    Ok(retry_on_intr(|| rustix::fs::fsync(&directory_handle(path)?))?)
+}
+
+/// A step of a submission cannot be tried again by itself, so this waits for a handle.
+fn directory_handle(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let directory = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
-    Ok(retry_on_intr(|| rustix::fs::fsync(&directory))?)
+    let mut looks = 0;
+    loop {
+        match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
+            Err(Errno::MFILE | Errno::NFILE) if looks < HANDLE_LOOKS => {
+                looks += 1;
+                thread::sleep(HANDLE_PAUSE);
+            }
+            // Not to be taken for an error that left nothing done: steps before this one are.
+            Err(Errno::MFILE | Errno::NFILE) => return Err(Errno::AGAIN),
+            other => return other,
+        }
+    }
 }

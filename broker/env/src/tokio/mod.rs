@@ -19,6 +19,7 @@ use std::{
 };
 
 use disk::SystemDisk;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 
 use crate::{BoxFuture, Connection, Disk, Env, Instant, Listener, Task, in_scope};
@@ -37,6 +38,19 @@ pub struct IoThreads {
 impl Default for IoThreads {
     fn default() -> Self {
         Self { submissions: 4, reads: 4 }
+    }
+}
+
+/// How many files and sockets this process may have open at once, `None` for any number. Asks for as many as it is
+/// allowed to ask for: the usual first offer suits programs that open a handful.
+pub fn open_file_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+            limit.current
+        }
     }
 }
 

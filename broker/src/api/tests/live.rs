@@ -34,12 +34,15 @@ struct Live {
 
 impl Live {
     async fn start(name: &str) -> Live {
+        Self::start_with(name, Settings::default()).await
+    }
+
+    async fn start_with(name: &str, settings: Settings) -> Live {
         let env = TokioEnv::new(tokio::runtime::Handle::current(), IoThreads::default());
         let directory = std::env::temp_dir().join(format!("gracchus-api-{name}-{}", std::process::id()));
         let _ = env.disk().submit(vec![Op::RemoveDir { path: directory.clone() }]).await;
-        let settings = Settings::default()
-            .with("listeners", "PLAINTEXT://127.0.0.1:0")
-            .with("log.dirs", directory.display());
+        let settings =
+            settings.with("listeners", "PLAINTEXT://127.0.0.1:0").with("log.dirs", directory.display());
         let (config, _) = BrokerConfig::load(&settings, "localhost").unwrap();
         let broker = Broker::start(env.clone(), config).await.unwrap();
         let address = broker.addresses()[0].1.to_string();
@@ -143,7 +146,17 @@ struct Named {
 }
 
 fn produce(version: i16, topic: &Named, partition: i32, value: &'static str, acks: i16) -> ProduceRequest {
-    let batch = BatchBuilder::new().value(now_ms(), value).build();
+    produce_batch(version, topic, partition, BatchBuilder::new().value(now_ms(), value), acks)
+}
+
+fn produce_batch(
+    version: i16,
+    topic: &Named,
+    partition: i32,
+    batch: BatchBuilder,
+    acks: i16,
+) -> ProduceRequest {
+    let batch = batch.build();
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
     let data = TopicProduceData::default().with_partition_data(vec![data]);
     let data = if version >= 13 {
@@ -452,5 +465,26 @@ async fn producer_ids_are_unique_and_transactions_wait_for_a_coordinator() {
     assert_eq!(live.ask(22, 5, &nameless).await.error_code, ResponseError::InvalidRequest.code());
     let half = InitProducerIdRequest::default().with_transactional_id(None).with_producer_id(ProducerId(5));
     assert_eq!(live.ask(22, 5, &half).await.error_code, ResponseError::InvalidRequest.code());
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_producer_is_forgotten_without_another_append() {
+    let settings = Settings::default()
+        .with("producer.id.expiration.ms", 1)
+        .with("producer.id.expiration.check.interval.ms", 50);
+    let mut live = Live::start_with("expiry", settings).await;
+    let topic = live.create("silent", 1).await;
+    let sequence = |sequence| {
+        let id = (gracchus_core::ProducerId(9), gracchus_core::ProducerEpoch(0));
+        let batch = BatchBuilder::new().value(now_ms(), "one").producer(id.0, id.1, sequence);
+        produce_batch(9, &topic, 0, batch, -1)
+    };
+    let response = live.ask(0, 9, &sequence(0)).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    live.env.sleep(Duration::from_millis(500)).await;
+    // To a log that still knows the producer this is out of order.
+    let response = live.ask(0, 9, &sequence(7)).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
     live.stop().await;
 }

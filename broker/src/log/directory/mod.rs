@@ -19,7 +19,7 @@ use std::{
 };
 
 use gracchus_core::{BrokerId, Offset, TopicId};
-use gracchus_env::{Env, FileLock, Op};
+use gracchus_env::{Env, FileLock, Op, is_out_of_handles};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ pub use self::{
     marker::CleanLog,
     options::{DirectoryOptions, JournalOptions},
 };
-use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints};
+use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints, journal::Replayed};
 
 const LOCK: &str = ".lock";
 
@@ -99,6 +99,8 @@ pub struct LogDirectory {
     files: FileCache,
     /// Logs that need no recovery: those in the marker nobody has opened since, and those closed since.
     clean: Mutex<BTreeMap<LogId, CleanLog>>,
+    /// Of logs that nobody has opened since.
+    replayed: Mutex<Replayed>,
     lock: Mutex<Option<FileLock>>,
 }
 
@@ -122,7 +124,7 @@ impl LogDirectory {
             Checkpoints::read(&*env, &path).await.map_err(failed("cannot read checkpoints of"))?;
         let checkpoints = Arc::new(checkpoints);
         let health = Arc::new(Health::new());
-        let flusher =
+        let (flusher, replayed) =
             Flusher::start(env.clone(), &path, &options, health.clone(), checkpoints.clone()).await?;
         Ok(Arc::new(LogDirectory {
             files: FileCache::new(env.clone(), options.open_files),
@@ -133,6 +135,7 @@ impl LogDirectory {
             health,
             checkpoints,
             flusher,
+            replayed: Mutex::new(replayed),
             clean: Mutex::new(clean.unwrap_or_default()),
             lock: Mutex::new(Some(lock)),
             path,
@@ -196,6 +199,12 @@ impl LogDirectory {
         self.clean().remove(id)
     }
 
+    /// Up to where (segment and position) everything of the log was on disk when the last process ended, if the journal
+    /// knows. Gives it away: nobody but the first to open the log has a use for it.
+    pub(crate) fn take_replayed(&self, id: &LogId) -> Option<(Offset, u64)> {
+        self.replayed.lock().expect("nobody panics while holding it").remove(id)
+    }
+
     /// The log was closed in order: all its files are synced.
     pub fn closed(&self, id: &LogId, log: CleanLog) {
         self.checkpoints.set_log_start(&id.tp, log.log_start);
@@ -217,8 +226,12 @@ impl LogDirectory {
         self.health.watch()
     }
 
-    /// Takes the directory offline because `what` ended in `error`. The first error stands.
+    /// Takes the directory offline because `what` ended in `error`. The first error stands. Only a lack of file handles
+    /// is not the disk's fault and leaves it online.
     pub fn fail(&self, error: &io::Error, what: &str) -> StorageError {
+        if is_out_of_handles(error) {
+            return StorageError::Exhausted(what.into());
+        }
         self.health.fail(error, what)
     }
 

@@ -91,7 +91,7 @@ impl Default for DirectoryOptions {
             group_bytes: 4 * 1024 * 1024,
             journal_in_flight: 2,
             in_place_in_flight: 3,
-            plain_in_flight: 2,
+            plain_in_flight: 3,
             alone_in_flight: 1,
             in_place_logs: 16,
             writeback_bytes: 2 * 1024 * 1024,

@@ -12,12 +12,12 @@ use std::{
 };
 
 use gracchus_core::Offset;
-use gracchus_env::{BoxFuture, Env, Instant, Op, Open};
+use gracchus_env::{BoxFuture, Env, Instant, Open};
 
 use super::{
-    super::journal::PartNumber,
+    super::{handles::patiently, journal::PartNumber},
     Answer,
-    logs::{Dirty, Slot, Soiled},
+    logs::{Dirty, LogState, Slot, Soiled},
     plan::PATIENCE,
     worker::{Cleaned, Cut, Job, Worker},
 };
@@ -62,9 +62,12 @@ impl Background {
         self.wanted.is_empty() && self.lowered.is_empty() && self.writing.is_none()
     }
 
-    /// This log is no longer dirty.
-    pub(super) fn forget(&mut self, slot: Slot, dirty: &Dirty) {
-        self.dirty.remove(&(dirty.since, slot));
+    /// The oldest dirty byte of a log has become another one.
+    fn aged(&mut self, slot: Slot, before: Option<Instant>, now: Option<Instant>) {
+        if before != now {
+            before.map(|since| self.dirty.remove(&(since, slot)));
+            now.map(|since| self.dirty.insert((since, slot)));
+        }
     }
 
     /// Everybody who waits for a checkpoint.
@@ -106,12 +109,9 @@ impl Worker {
     pub(super) fn soil(&mut self, slot: Slot, soiled: &Soiled, part: Option<PartNumber>) {
         let now = self.now;
         let log = self.logs.get(slot);
-        let before = log.dirty.as_ref().map(|dirty| dirty.bytes);
+        let (since, before) = (log.dirty_since(), log.dirty.as_ref().map_or(0, |dirty| dirty.bytes));
         log.soil(soiled, part, now);
-        if before.is_none() {
-            self.background.dirty.insert((now, slot));
-        }
-        let before = before.unwrap_or(0);
+        self.background.aged(slot, since, log.dirty_since());
         let limit = self.options.dirty_bytes * if part.is_some() { 1 } else { PATIENCE };
         if before < limit && before + soiled.length >= limit {
             self.background.heavy.push_back(slot);
@@ -120,13 +120,26 @@ impl Worker {
 
     /// What a sync that begins now will have made clean.
     pub(super) fn take_dirty(&mut self, slot: Slot) -> Cleaned {
+        self.take(slot, LogState::take_dirty)
+    }
+
+    /// The same of what a cut at segment `base` has made void or synced.
+    pub(super) fn take_dirty_from(&mut self, slot: Slot, base: Offset) -> Cleaned {
+        self.take(slot, |log| log.take_dirty_from(base))
+    }
+
+    fn take(&mut self, slot: Slot, what: impl FnOnce(&mut LogState) -> Vec<Dirty>) -> Cleaned {
         let log = self.logs.get(slot);
-        let dirty = log.dirty.take();
-        if let Some(dirty) = &dirty {
-            log.cleaning.extend_from_slice(&dirty.parts);
-            self.background.forget(slot, dirty);
-        }
+        let since = log.dirty_since();
+        let dirty = what(log);
+        log.cleaning.extend(dirty.iter().flat_map(|dirty| &dirty.parts));
+        self.background.aged(slot, since, log.dirty_since());
         Cleaned { slot, dirty }
+    }
+
+    /// A segment was sealed as it is.
+    pub(super) fn sealed_dirty(&mut self, slot: Slot) {
+        self.background.heavy.push_back(slot);
     }
 
     fn start_sync(&mut self) -> bool {
@@ -136,11 +149,12 @@ impl Worker {
         }
         let (mut ops, mut cleaned) = (Vec::new(), Vec::new());
         for slot in slots {
-            let taken = self.take_dirty(slot);
             let log = self.logs.get(slot);
+            log.sealing = !log.sealed.is_empty();
             log.syncing = Some(log.written_end);
             log.unhinted = 0;
-            ops.extend(taken.dirty.as_ref().map(|dirty| Op::Sync { file: dirty.file.clone() }));
+            let taken = self.take_dirty(slot);
+            ops.extend(taken.dirty.iter().flat_map(Dirty::sync));
             cleaned.push(taken);
         }
         self.counts.syncs += 1;
@@ -188,14 +202,17 @@ impl Worker {
     /// Whether it has at least so many dirty bytes and may be synced now.
     fn may_sync(&mut self, slot: Slot, bytes: u64) -> bool {
         let Some(log) = self.logs.find(slot) else { return false };
-        log.syncing.is_none() && !log.blocked && log.dirty.as_ref().is_some_and(|dirty| dirty.bytes >= bytes)
+        let enough = || log.dirty.as_ref().is_some_and(|dirty| dirty.bytes >= bytes);
+        log.syncing.is_none() && !log.blocked && (!log.sealed.is_empty() || enough())
     }
 
     pub(super) fn sync_ended(&mut self, cleaned: Vec<Cleaned>) {
         for cleaned in cleaned {
             let slot = cleaned.slot;
             self.clean(cleaned);
-            if let Some(end_offset) = self.logs.get(slot).syncing.take()
+            let log = self.logs.get(slot);
+            log.sealing = false;
+            if let Some(end_offset) = log.syncing.take()
                 && end_offset != Offset::NONE
             {
                 self.settle(slot, end_offset);
@@ -208,7 +225,8 @@ impl Worker {
         let Some(part) = self.journal.grow(|| self.env.random()) else { return };
         let env = self.env.clone();
         self.start_future(async move {
-            let file = match env.disk().open(&part.path(), Open::OrCreate).await {
+            let open = || env.disk().open(&part.path(), Open::OrCreate);
+            let file = match patiently(&*env, "the journal", open).await {
                 Ok(file) => file,
                 Err(error) => return (Job::Grow { part, file: None }, Err(error)),
             };

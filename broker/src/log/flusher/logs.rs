@@ -92,6 +92,26 @@ pub(super) struct Dirty {
     pub(super) bytes: u64,
     /// Parts of the journal that hold these bytes too, and must until they are synced.
     pub(super) parts: Vec<PartNumber>,
+    /// What belongs to a sync of it: of a sealed segment its indexes and the name of the next one.
+    pub(super) also: Vec<Op>,
+}
+
+impl Dirty {
+    fn new(write: &Soiled, since: Instant) -> Self {
+        let Soiled { file, segment_base, .. } = write;
+        let (file, segment_base) = (file.clone(), *segment_base);
+        Self { file, segment_base, since, bytes: 0, parts: Vec::new(), also: Vec::new() }
+    }
+
+    /// Its segment was sealed as it was.
+    pub(super) fn is_sealed(&self) -> bool {
+        !self.also.is_empty()
+    }
+
+    /// Makes it clean.
+    pub(super) fn sync(&self) -> impl Iterator<Item = Op> {
+        std::iter::once(Op::Sync { file: self.file.clone() }).chain(self.also.iter().cloned())
+    }
 }
 
 /// What landing flights have brought.
@@ -124,6 +144,10 @@ pub(super) struct LogState {
     /// Everything below is written.
     pub(super) written_end: Offset,
     pub(super) dirty: Option<Dirty>,
+    /// The same of segments that were sealed since, oldest first.
+    pub(super) sealed: Vec<Dirty>,
+    /// A background sync of sealed segments is under way: no later byte may count as durable before it has ended.
+    pub(super) sealing: bool,
     /// Parts of the journal that syncs under way will have made needless: one entry per sync and part.
     pub(super) cleaning: Vec<PartNumber>,
     /// Bytes since the kernel was last asked to write back.
@@ -148,6 +172,8 @@ impl LogState {
             exposed: false,
             written_end: Offset::NONE,
             dirty: None,
+            sealed: Vec::new(),
+            sealing: false,
             cleaning: Vec::new(),
             unhinted: 0,
             syncing: None,
@@ -189,7 +215,7 @@ impl LogState {
     fn durable_class(&self, in_place_bytes: u64) -> Option<Class> {
         if self.exposed {
             // A sync covers only what was written before it began.
-            return (self.flying_plain == 0).then_some(Class::InPlace);
+            return (self.flying_plain == 0 && !self.sealing).then_some(Class::InPlace);
         }
         if self.queued_bytes + self.flying_bytes >= in_place_bytes {
             // A second one only if it is worth its sync by itself: what comes in meanwhile would rather share one.
@@ -298,13 +324,7 @@ impl LogState {
 
     /// Bytes were written, through the journal if `part` is given.
     pub(super) fn soil(&mut self, write: &Soiled, part: Option<PartNumber>, now: Instant) {
-        let dirty = self.dirty.get_or_insert_with(|| Dirty {
-            file: write.file.clone(),
-            segment_base: write.segment_base,
-            since: now,
-            bytes: 0,
-            parts: Vec::new(),
-        });
+        let dirty = self.dirty.get_or_insert_with(|| Dirty::new(write, now));
         dirty.bytes += write.length;
         if let Some(part) = part
             && !dirty.parts.contains(&part)
@@ -313,12 +333,43 @@ impl LogState {
         }
     }
 
+    /// Since when bytes of it are dirty.
+    pub(super) fn dirty_since(&self) -> Option<Instant> {
+        self.sealed.first().or(self.dirty.as_ref()).map(|dirty| dirty.since)
+    }
+
+    /// Seals the active segment as it is, to be synced later together with `also`; false if that must not wait,
+    /// because somebody counts on its bytes.
+    pub(super) fn seal_dirty(&mut self, also: &[Op]) -> bool {
+        if !self.exposed {
+            return false;
+        }
+        let Some(mut dirty) = self.dirty.take_if(|dirty| dirty.parts.is_empty()) else { return false };
+        dirty.also.extend_from_slice(also);
+        self.sealed.push(dirty);
+        self.blocked = false;
+        self.unhinted = 0;
+        true
+    }
+
     /// A roll has synced everything.
-    pub(super) fn sealed(&mut self, end_offset: Offset) {
+    pub(super) fn rolled(&mut self, end_offset: Offset) {
         self.blocked = false;
         self.exposed = false;
         self.unhinted = 0;
         self.written_end = end_offset;
+    }
+
+    /// What a sync that begins now will have made clean: all of it.
+    pub(super) fn take_dirty(&mut self) -> Vec<Dirty> {
+        self.sealed.drain(..).chain(self.dirty.take()).collect()
+    }
+
+    /// The same of segments from `base` on: they are cut.
+    pub(super) fn take_dirty_from(&mut self, base: Offset) -> Vec<Dirty> {
+        let kept = self.sealed.partition_point(|dirty| dirty.segment_base < base);
+        let cut = self.dirty.take_if(|dirty| dirty.segment_base >= base);
+        self.sealed.drain(kept..).chain(cut).collect()
     }
 
     /// It is being cut at `end_offset`: what is synced above that counts no more.

@@ -32,8 +32,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::worker::Worker;
 use super::{
-    DirectoryOptions, LogId, OpenError, StorageError, checkpoint::Checkpoints, directory::Health,
-    journal::replay,
+    DirectoryOptions, LogId, OpenError, StorageError,
+    checkpoint::Checkpoints,
+    directory::Health,
+    journal::{Replayed, replay},
 };
 
 /// What one log wants written next, behind everything it submitted before.
@@ -70,6 +72,9 @@ pub struct Roll {
     pub directory: PathBuf,
     /// The offset after the last record of the old segment. Becomes the recovery point.
     pub end_offset: Offset,
+    /// Whether the new segment may begin only when the old one is on disk. False leaves the old one to a sync in the
+    /// background, if nobody has counted on its bytes yet; the recovery point waits for that.
+    pub durable: bool,
 }
 
 /// A cut: everything from a point on is void.
@@ -136,8 +141,8 @@ impl Flusher {
         self.command(|answer| Command::Round(round, answer))
     }
 
-    /// Seals a segment: when this returns, the old segment is synced in place and the new one's name is durable.
-    /// Waits for earlier rounds of the log; later ones wait for it.
+    /// Seals a segment: when this returns, the old segment is synced in place and the new one's name is durable (if the
+    /// roll is durable). Waits for earlier rounds of the log; later ones wait for it.
     pub fn roll(&self, roll: Roll) -> Acknowledgement {
         self.command(|answer| Command::Roll(roll, answer))
     }
@@ -166,20 +171,20 @@ impl Flusher {
         Acknowledgement { receiver }
     }
 
-    /// Replays the journal, then starts the task.
+    /// Replays the journal, then starts the task. Says how far it has written which logs.
     pub(crate) async fn start(
         env: Arc<dyn Env>,
         path: &Path,
         options: &DirectoryOptions,
         health: Arc<Health>,
         checkpoints: Arc<Checkpoints>,
-    ) -> Result<Self, OpenError> {
-        let journal = replay(&*env, path, &options.journal).await;
-        let journal =
-            journal.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;
+    ) -> Result<(Self, Replayed), OpenError> {
+        let replay = replay(&*env, path, &options.journal).await;
+        let (journal, replayed) =
+            replay.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let worker = Worker::new(env.clone(), options.clone(), health, checkpoints, journal);
         drop(env.spawn_boxed("flusher", Box::pin(worker.run(receiver))));
-        Ok(Self { commands })
+        Ok((Self { commands }, replayed))
     }
 }

@@ -9,13 +9,13 @@ use gracchus_env::Op;
 
 use super::{
     super::journal::GroupBuilder,
-    logs::{Class, Item, Slot, Soiled, Write},
+    logs::{Class, Dirty, Item, Slot, Soiled, Write},
     worker::{Alone, Cleaned, Cut, Job, Member, Worker},
 };
 
-/// So many times more bytes may be dirty of a log that leaves flushing to the operating system: nobody waits for them,
-/// only others must not wait behind them.
-pub(super) const PATIENCE: u64 = 4;
+/// So many times more bytes may be dirty of a log that leaves flushing to the operating system, and the kernel is not
+/// asked to write them back: nobody waits for them, and write-back in small portions costs a fifth of the throughput.
+pub(super) const PATIENCE: u64 = 32;
 
 impl Worker {
     /// Puts the log where it belongs after something of it has changed.
@@ -88,31 +88,32 @@ impl Worker {
         let Item::Roll(roll, answer) = log.take_alone() else { panic!("a roll was seen") };
         let mut ops: Vec<Op> = roll.sync.into_iter().map(|file| Op::Sync { file }).collect();
         ops.push(Op::SyncDir { path: roll.directory });
-        let cleaned = self.take_dirty(slot);
-        if let Some(dirty) = &cleaned.dirty {
-            // Whatever the caller lists: what is dirty must be clean before the next segment begins.
-            ops.insert(0, Op::Sync { file: dirty.file.clone() });
+        if !roll.durable && log.seal_dirty(&ops) {
+            self.sealed_dirty(slot);
+            let _ = answer.send(Ok(()));
+            return self.consider(slot);
         }
+        let cleaned = self.take_dirty(slot);
+        // Whatever the caller lists: what is dirty must be clean before the next segment begins.
+        ops.splice(0..0, cleaned.dirty.iter().flat_map(Dirty::sync));
         self.counts.alone += 1;
         self.start(ops, Job::Roll { cleaned, end_offset: roll.end_offset, answer });
     }
 
     /// One submission of writes that nobody wants synced. False if there are none.
     fn start_plain(&mut self) -> bool {
-        let (mut ops, mut members, mut hints, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut ops, mut members, mut bytes) = (Vec::new(), Vec::new(), 0);
         while bytes < self.options.group_bytes
             && let Some(slot) = self.next(Class::Plain)
         {
             let write = self.logs.get(slot).take_rounds(Class::Plain, self.options.group_bytes);
             bytes += write.length;
-            self.hint(slot, &write, self.options.writeback_bytes * PATIENCE, &mut hints);
             members.push(add(slot, write, &mut ops));
             self.consider(slot);
         }
         if members.is_empty() {
             return false;
         }
-        ops.append(&mut hints);
         self.counts.plain += 1;
         self.start(ops, Job::Plain(members));
         true
@@ -151,7 +152,7 @@ impl Worker {
             }
             let write = log.take_rounds(Class::Journal, left - overhead);
             group.write(&log.id, write.segment_base, write.position, &write.buffers);
-            self.hint(slot, &write, self.options.writeback_bytes, &mut hints);
+            self.hint(slot, &write, &mut hints);
             members.push(add(slot, write, &mut ops));
             self.consider(slot);
         }
@@ -187,6 +188,9 @@ impl Worker {
             return false;
         }
         ops.extend(members.iter().map(|member: &Member| Op::Sync { file: member.soiled.file.clone() }));
+        // Whoever is durable needs what is before, also in segments that were sealed as they were.
+        let before = cleaned.iter().flat_map(|cleaned| &cleaned.dirty).filter(|dirty| dirty.is_sealed());
+        ops.extend(before.flat_map(Dirty::sync));
         self.counts.in_place += 1;
         self.start(ops, Job::InPlace { members, cleaned });
         true
@@ -226,8 +230,9 @@ impl Worker {
         self.consider(slot);
     }
 
-    /// Asks for write-back once `enough` bytes have come together.
-    fn hint(&mut self, slot: Slot, write: &Write, enough: u64, hints: &mut Vec<Op>) {
+    /// Asks for write-back once enough bytes have come together.
+    fn hint(&mut self, slot: Slot, write: &Write, hints: &mut Vec<Op>) {
+        let enough = self.options.writeback_bytes;
         let log = self.logs.get(slot);
         log.unhinted += write.length;
         if log.unhinted >= enough {

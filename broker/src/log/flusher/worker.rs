@@ -38,7 +38,7 @@ pub(super) struct Member {
 #[derive(Debug)]
 pub(super) struct Cleaned {
     pub(super) slot: Slot,
-    pub(super) dirty: Option<Dirty>,
+    pub(super) dirty: Vec<Dirty>,
 }
 
 /// A submission under way, and all that must be known when it ends.
@@ -284,7 +284,7 @@ impl Worker {
                 let slot = cleaned.slot;
                 self.clean(cleaned);
                 self.settle(slot, end_offset);
-                self.logs.get(slot).sealed(end_offset);
+                self.logs.get(slot).rolled(end_offset);
                 let _ = answer.send(Ok(()));
                 self.consider(slot);
             }
@@ -369,8 +369,11 @@ impl Worker {
     fn cut_ended(&mut self, (slot, forget, answer): Cut) {
         let log = self.logs.get(slot);
         log.blocked = false;
-        // What the steps of the cut left is synced by them.
-        let cleaned = self.take_dirty(slot);
+        // What the steps of the cut left of that segment is synced by them.
+        let cleaned = match forget.end_offset {
+            Some(_) => self.take_dirty_from(slot, forget.segment_base),
+            None => self.take_dirty(slot),
+        };
         self.clean(cleaned);
         if forget.end_offset.is_none() && self.logs.get(slot).is_idle() {
             self.logs.remove(slot);
@@ -444,8 +447,9 @@ impl Worker {
         let mut settled = Vec::new();
         let mut ops = Vec::new();
         for (_, log) in self.logs.iter_mut() {
-            if let Some(dirty) = log.dirty.take() {
-                ops.push(Op::Sync { file: dirty.file });
+            let dirty = log.take_dirty();
+            if !dirty.is_empty() {
+                ops.extend(dirty.iter().flat_map(Dirty::sync));
                 settled.push((log.id.tp.clone(), log.written_end));
             }
         }

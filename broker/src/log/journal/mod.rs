@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use self::{
     entry::GroupBuilder,
     parts::{Journal, NewPart, PartNumber},
-    replay::replay,
+    replay::{Replayed, replay},
 };
 
 const DIRECTORY: &str = "journal";

@@ -28,8 +28,16 @@ use super::{
 /// Segments open at once while they are synced.
 const OPEN_AT_ONCE: usize = 64;
 
+/// Up to where (segment and position) the journal has written a log. Everything before that was on disk when the
+/// process ended: a log is journaled only behind what is journaled or synced.
+pub(crate) type Replayed = BTreeMap<LogId, (Offset, u64)>;
+
 /// Replays the journal of log directory `directory` and leaves it empty.
-pub(crate) async fn replay(env: &dyn Env, directory: &Path, options: &JournalOptions) -> io::Result<Journal> {
+pub(crate) async fn replay(
+    env: &dyn Env,
+    directory: &Path,
+    options: &JournalOptions,
+) -> io::Result<(Journal, Replayed)> {
     let (disk, path) = (env.disk(), directory.join(DIRECTORY));
     disk.submit(vec![Op::CreateDir { path: path.clone() }, Op::SyncDir { path: directory.to_owned() }])
         .await?;
@@ -49,7 +57,8 @@ pub(crate) async fn replay(env: &dyn Env, directory: &Path, options: &JournalOpt
             "journal replayed"
         );
     }
-    reset(env, directory, options, parts, &chain, strangers).await
+    let replayed = target.replayed;
+    Ok((reset(env, directory, options, parts, &chain, strangers).await?, replayed))
 }
 
 /// A part whose header is sound.
@@ -68,8 +77,12 @@ async fn open_parts(disk: &dyn Disk, directory: &Path) -> io::Result<(Vec<OldPar
         let Some(number) = part_number(&entry.name) else { continue };
         let path = part_path(directory, number);
         let file = disk.open(&path, Open::Existing).await?;
-        // Never made ready, or damaged: either way nothing in it was ever counted on alone.
-        let Some(header) = PartHeader::parse(&file.read_at(0, PART_HEADER).await?) else {
+        let sector = file.read_at(0, PART_HEADER).await?;
+        let Some(header) = PartHeader::parse(&sector) else {
+            if sector.iter().any(|byte| *byte != 0) {
+                return Err(damaged(&path));
+            }
+            // Never made ready: nothing in it was ever counted on.
             strangers.push(path);
             continue;
         };
@@ -79,6 +92,18 @@ async fn open_parts(disk: &dyn Disk, directory: &Path) -> io::Result<(Vec<OldPar
     }
     parts.sort_by_key(|part| (part.first_sequence.is_none(), part.first_sequence));
     Ok((parts, strangers))
+}
+
+/// A part is zeros before its header is written, and a header is one sector: no crash and no power loss leaves anything
+/// else. So the disk has changed it, and what the part holds may be acknowledged and nowhere else: going on without it,
+/// and without the parts behind it, would lose that silently.
+fn damaged(path: &Path) -> io::Error {
+    let why = format!(
+        "the header of {} is damaged; records in it may be acknowledged and nowhere else. Restore the file, or remove it \
+         to start without those records",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 impl OldPart {
@@ -172,6 +197,7 @@ struct Target<'a> {
     missing: BTreeSet<PathBuf>,
     /// Segments to sync.
     written: BTreeSet<PathBuf>,
+    replayed: Replayed,
     bytes: u64,
 }
 
@@ -181,7 +207,7 @@ type Writes = Vec<(u64, Bytes)>;
 impl<'a> Target<'a> {
     fn new(disk: &'a dyn Disk, directory: &'a Path) -> Self {
         let (known, missing, written) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { disk, directory, known, missing, written, bytes: 0 }
+        Self { disk, directory, known, missing, written, replayed: Replayed::new(), bytes: 0 }
     }
 
     /// Carries out what counts of one part.
@@ -202,7 +228,10 @@ impl<'a> Target<'a> {
         for ((id, base), writes) in segments {
             if self.is_known(&id).await? {
                 let path = self.log_directory(&id).join(format!("{:020}.log", base.0));
-                self.write_segment(path, writes).await?;
+                if let Some(end) = self.write_segment(path, writes).await? {
+                    let reached = self.replayed.entry(id).or_insert((base, end));
+                    *reached = (base, end).max(*reached);
+                }
             }
         }
         Ok(())
@@ -229,14 +258,15 @@ impl<'a> Target<'a> {
         Ok(known)
     }
 
-    async fn write_segment(&mut self, path: PathBuf, writes: Writes) -> io::Result<()> {
+    /// Returns where the last write ends, `None` if the segment is gone.
+    async fn write_segment(&mut self, path: PathBuf, writes: Writes) -> io::Result<Option<u64>> {
         if self.missing.contains(&path) {
-            return Ok(());
+            return Ok(None);
         }
         let file = match self.disk.open(&path, Open::Existing).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.missing.insert(path);
-                return Ok(());
+                return Ok(None);
             }
             other => other?,
         };
@@ -253,7 +283,7 @@ impl<'a> Target<'a> {
         }
         self.disk.submit(ops).await?;
         self.written.insert(path);
-        Ok(())
+        Ok(end)
     }
 
     /// Everything written is on disk after this.

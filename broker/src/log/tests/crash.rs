@@ -28,6 +28,7 @@ async fn append_until_failure(broker: &mut Broker, from: i64, count: i64) -> i64
 /// The log holds records 0, 1, 2, … and all that were acknowledged; producers know exactly what the log holds.
 async fn check(broker: &Broker, acknowledged: i64, context: &str) {
     let found = batches(&broker.contents().await);
+    assert!(!broker.recovered.damaged, "{context}: power loss is no damage");
     assert!(
         broker.view().log_end.0 >= acknowledged,
         "{context}: {} of {acknowledged}",

@@ -151,22 +151,50 @@ async fn rot_in_a_sealed_segment_is_an_error_to_its_readers_and_never_another_re
     assert_eq!(view.read(Offset(2), view.log_end, 1, true).await.unwrap().next_offset, Offset(4));
 }
 
-#[tokio::test]
-async fn good_batches_behind_a_bad_one_are_reported() {
+/// Appends 600 records to a log of one segment, dies, finds the magic of record 5 changed. Returns what the next start
+/// makes of it.
+async fn damage_told(options: DirectoryOptions, checkpoint: bool) -> Recovered {
     let machine = Machine::new(5);
-    let mut broker = Broker::start(
-        &machine,
-        &changed(config(), |config| {
-            config.segment_bytes = 1 << 20;
-        }),
-    )
-    .await;
-    for number in 0..10 {
+    let config = changed(config(), |config| config.segment_bytes = 1 << 20);
+    let mut broker = Broker::try_start_with(&machine, &config, options.clone()).await.unwrap();
+    // Until the journal is there, everything is synced in place.
+    broker.directory.env().sleep(std::time::Duration::from_secs(1)).await;
+    for number in 0..600 {
         broker.append(batch(number, 1, 100)).await.unwrap();
     }
+    let at = batches(&broker.contents().await)[..5].iter().map(|batch| batch.bytes.len()).sum::<usize>();
+    if checkpoint {
+        broker.directory.flusher().checkpoint().await.unwrap();
+    }
     machine.start();
-    machine.edit(&path("00000000000000000000.log"), |bytes| bytes[5 * 170 + 100] ^= 4);
+    machine.edit(&path("00000000000000000000.log"), |bytes| bytes[at + 16] ^= 4);
+    let broker = Broker::try_start_with(&machine, &config, options).await.unwrap();
+    assert_eq!(broker.view().log_end.0, 5, "cut, and good batches were behind it");
+    broker.recovered
+}
+
+#[tokio::test]
+async fn a_bad_batch_among_bytes_known_to_be_synced_is_damage() {
+    assert!(damage_told(in_place(), true).await.damaged, "it is below the recovery point");
+    assert!(damage_told(journaled(), false).await.damaged, "it is before something that the journal had");
+    // A power loss can look like this while nothing was acknowledged: pages reach the disk in any order.
+    assert!(!damage_told(in_place(), false).await.damaged);
+}
+
+#[tokio::test]
+async fn a_bad_batch_in_a_sealed_segment_is_damage() {
+    let machine = Machine::new(7);
+    let mut broker = Broker::start(&machine, &config()).await;
+    for number in 0..60 {
+        broker.append(batch(number, 1, 100)).await.unwrap();
+    }
+    let at = batches(&broker.contents().await)[..5].iter().map(|batch| batch.bytes.len()).sum::<usize>();
+    drop(broker);
+    machine.start();
+    // No recovery point has been written yet.
+    machine.edit(&path("00000000000000000000.log"), |bytes| bytes[at + 100] ^= 4);
     let broker = Broker::start(&machine, &config()).await;
+    assert!(broker.recovered.removed_segments > 0);
     assert!(broker.recovered.damaged);
     assert_eq!(broker.view().log_end.0, 5);
 }
@@ -192,4 +220,41 @@ async fn missing_and_strange_files_are_borne() {
     let names = machine.list(&directory);
     assert!(names.contains(&"notes.txt".to_owned()));
     assert!(!names.iter().any(|name| name.ends_with(".tmp") || name == "00000000000000009999.snapshot"));
+}
+
+#[tokio::test]
+async fn a_lack_of_file_handles_is_no_failure_of_the_disk() {
+    let machine = Machine::new(8);
+    let mut broker =
+        Broker::try_start_with(&machine, &config(), DirectoryOptions { open_files: 1, ..in_place() })
+            .await
+            .unwrap();
+    for number in 0..60 {
+        broker.append(batch(number, 1, 100)).await.unwrap();
+    }
+    let view = broker.view();
+    assert!(view.sealed.len() > 1);
+    // A reader is told, and can come again.
+    machine.lack_handles(1);
+    let refused = view.read(Offset(0), view.log_end, 1, true).await;
+    assert!(
+        matches!(refused, Err(crate::log::ReadError::Storage(StorageError::Exhausted(_)))),
+        "{refused:?}"
+    );
+    assert_eq!(broker.directory.offline(), None);
+    assert_eq!(view.read(Offset(0), view.log_end, 1, true).await.unwrap().next_offset, Offset(1));
+    // Who appends waits in the middle of a roll.
+    let sealed = view.sealed.len();
+    for number in 60.. {
+        machine.lack_handles(2);
+        broker.append(batch(number, 1, 100)).await.unwrap();
+        if broker.view().sealed.len() > sealed {
+            break;
+        }
+    }
+    let log_end = broker.view().log_end;
+    machine.lack_handles(0);
+    broker.stop().await;
+    let broker = Broker::start(&machine, &config()).await;
+    assert_eq!(broker.view().log_end, log_end);
 }

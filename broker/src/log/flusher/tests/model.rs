@@ -103,8 +103,8 @@ impl Log {
         self.end()
     }
 
-    /// The steps that cut the files at `end`, all else synced.
-    async fn cut_ops(&self, env: &dyn Env, end: i64) -> (i64, Vec<Op>) {
+    /// The steps that cut the files at `end`, what is left of that segment synced; in a recovery all else too.
+    async fn cut_ops(&self, env: &dyn Env, end: i64, recovery: bool) -> (i64, Vec<Op>) {
         let mut ops = Vec::new();
         let base = *self.segments.range(..=end).next_back().expect("one stays").0;
         // A cut that was interrupted may have taken its file.
@@ -116,7 +116,7 @@ impl Log {
             };
             if other > base {
                 ops.push(Op::RemoveFile { path: self.segment(other) });
-            } else {
+            } else if recovery || other == base {
                 let file = open(env, &self.segment(other)).await;
                 let length = (end - base) as u64 * WORD;
                 ops.extend((other == base).then(|| Op::Truncate { file: file.clone(), length }));
@@ -301,14 +301,16 @@ impl Story {
         }
         let (old, new) = (open(&**env, &old).await, open(&**env, &new).await);
         let clear = env.disk().submit(vec![Op::Truncate { file: new, length: 0 }]);
-        let roll = Roll { id, sync: vec![old], directory: path, end_offset: Offset(end) };
+        let asks = self.with(number, |log| log.asks);
+        let durable = asks == Asks::Durable || (asks == Asks::Either && self.world.below(2) == 0);
+        let roll = Roll { id, sync: vec![old], directory: path, end_offset: Offset(end), durable };
         let rolled = directory.flusher().roll(roll);
         all(clients).await?;
         clear.await.expect("the disk works");
         rolled.await?;
         self.with(number, |log| {
             log.segments.insert(end, Vec::new());
-            log.durable = end;
+            log.durable = log.durable.max(if durable { end } else { 0 });
         });
         Ok(())
     }
@@ -321,8 +323,19 @@ impl Story {
         end: i64,
         rounds: &[u64],
     ) -> Result<(), StorageError> {
-        let env = directory.env();
         let clients = self.submit(directory, number, rounds).await;
+        self.cut_behind(directory, number, end, clients, false).await
+    }
+
+    async fn cut_behind(
+        &self,
+        directory: &LogDirectory,
+        number: usize,
+        end: i64,
+        clients: Clients,
+        recovery: bool,
+    ) -> Result<(), StorageError> {
+        let env = directory.env();
         let log = {
             let mut logs = self.logs();
             // An earlier one that a crash interrupted may have happened just as well.
@@ -331,7 +344,7 @@ impl Story {
             let log = &logs[number];
             Log { segments: log.segments.clone(), id: log.id.clone(), void: BTreeSet::new(), ..*log }
         };
-        let (base, ops) = log.cut_ops(&**env, end).await;
+        let (base, ops) = log.cut_ops(&**env, end, recovery).await;
         let forget = Forget {
             id: log.id,
             segment_base: Offset(base),
@@ -362,7 +375,8 @@ impl Story {
         for number in 0..self.log_count() {
             let point = directory.recovery_point(&self.id(number)).map_or(0, |point| point.0);
             let found = self.check(number, point);
-            self.cut(directory, number, found, &[]).await.expect("the disk works");
+            let cut = self.cut_behind(directory, number, found, Clients::new(), true);
+            cut.await.expect("the disk works");
             self.with(number, |log| {
                 (log.acknowledged, log.durable, log.lost_power) = (found, found, false);
             });

@@ -556,7 +556,7 @@ fn a_log_that_becomes_heavy_again_while_it_is_synced_is_not_forgotten() {
     let told = story.world.run(async move {
         let (env, directory) = (this.world.env(), Path::new(DIRECTORY));
         env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
-        let journal = replay(&*env, directory, &options().journal).await.unwrap();
+        let (journal, _) = replay(&*env, directory, &options().journal).await.unwrap();
         let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
         let file = env.disk().open(&this.segment_path(0, 0), Open::Existing).await.unwrap();
         let mut worker = Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal);
@@ -584,4 +584,39 @@ fn options_that_cannot_work_are_refused() {
         LogDirectory::open(this.world.env(), DIRECTORY.into(), impossible).await.map(drop)
     });
     assert!(matches!(refused, Some(Err(OpenError::Options(_)))), "{refused:?}");
+}
+
+#[test]
+fn a_part_with_a_damaged_header_stops_the_start_and_one_never_made_ready_does_not() {
+    let story = Story::new(19, &[Durable]);
+    on_directory(&story, options(), |story, directory| async move {
+        directory.env().sleep(Duration::from_secs(1)).await;
+        story.append(&directory, 0, &[10]).await.unwrap();
+    });
+    story.world.stop();
+    let part = first_part(&story);
+    // It holds the only copy of what was acknowledged.
+    story.world.edit(&story.segment_path(0, 0), Vec::clear);
+    for byte in [0, 4, 8, 16] {
+        story.world.edit(&part, |contents| contents[byte] ^= 1);
+        let this = story.clone();
+        let refused = story.world.run(async move {
+            LogDirectory::open(this.world.env(), DIRECTORY.into(), options()).await.map(drop)
+        });
+        let why = refused.expect("the power is on").unwrap_err().to_string();
+        assert!(why.contains(&part.display().to_string()) && why.contains("damaged"), "{why}");
+        story.world.stop();
+        story.world.edit(&part, |contents| contents[byte] ^= 1);
+    }
+    // As a crash leaves the making of another part.
+    let unready = part.with_file_name("part-017");
+    let (this, path) = (story.clone(), unready.clone());
+    story.world.run(async move {
+        let env = this.world.env();
+        let file = env.disk().open(&path, Open::New).await.unwrap();
+        env.disk().submit(vec![Op::Allocate { file, length: 700 }]).await.unwrap();
+    });
+    on_directory(&story, options(), |_, _| async {});
+    assert_eq!(story.world.contents(&story.segment_path(0, 0)).unwrap().len(), 80);
+    assert_eq!(story.world.contents(&unready), None);
 }
