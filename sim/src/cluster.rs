@@ -35,7 +35,7 @@ const ROUND: Duration = Duration::from_millis(250);
 pub(crate) enum Order {
     PowerLoss(Duration),
     Kill(Duration),
-    /// Killed, and then bits flip in files that can be rebuilt.
+    /// Killed, and then files that can be rebuilt are damaged.
     Rot(Duration),
     /// A clean stop.
     Stop(Duration),
@@ -276,8 +276,8 @@ impl Operator {
             Order::Rot(down) => {
                 self.world.kill(process);
                 match self.world.rot(self.node, &REBUILDABLE) {
-                    Some(place) => self.world.tell(format!("bits flip in {place}")),
-                    None => self.world.tell("no file for a bit to flip in"),
+                    Some(places) => self.world.tell(format!("rot: {places}")),
+                    None => self.world.tell("no file that could rot"),
                 }
                 down
             }

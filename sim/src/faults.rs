@@ -68,10 +68,11 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
     some(random, 2, &|random| {
         (random.random_range(300..=3_000), Fault::SlowDisk { node, extra_ms: random.random_range(1..=8) })
     });
-    some(random, 2, &|random| {
-        (random.random_range(300..=3_000), Fault::SlowSync { node, extra_ms: random.random_range(1..=300) })
+    some(random, 4, &|random| {
+        let (extra_ms, segments) = (random.random_range(1..=300), random.random_bool(0.5));
+        (random.random_range(300..=3_000), Fault::SlowSync { node, extra_ms, segments })
     });
-    some(random, 2, &|random| (random.random_range(1_000..=8_000), Fault::BitRot { node }));
+    some(random, 3, &|random| (random.random_range(50..=1_000), Fault::BitRot { node }));
     some(random, 2, &|random| (0, Fault::ClockJump { node, by_ms: random.random_range(-30_000..=30_000) }));
     some(random, 1, &|random| {
         (
@@ -80,13 +81,19 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         )
     });
     // Each of these ends with a restart by the operator: rare, so that the rest of the minute is worth something.
-    if random.random_bool(0.6) {
-        some(random, 2, &|random| match random.random_range(0..5) {
-            0 | 1 => (0, Fault::FailSync { node }),
-            2 => (0, Fault::FailWrite { node }),
-            3 => (random.random_range(10..=300), Fault::FailRead { node }),
+    if random.random_bool(0.4) {
+        some(random, 2, &|random| match random.random_range(0..3) {
+            0 => (0, Fault::FailWrite { node }),
+            1 => (random.random_range(10..=300), Fault::FailRead { node }),
             _ => (random.random_range(100..=2_000), Fault::DiskFull { node }),
         });
+    }
+    if random.random_bool(0.5) {
+        // What the kernel dropped is missing only after the power has failed, perhaps two processes later.
+        let at = random.random_range(from..until);
+        add(at, 0, Fault::FailSync { node, segments: random.random_bool(0.7) });
+        let later = at + random.random_range(200..=4_000);
+        add(later.min(until), random.random_range(20..=300), Fault::PowerLoss { node });
     }
     while faults.len() < 12 {
         let at_ms = random.random_range(from..until);
@@ -142,7 +149,8 @@ enum Undo {
     Delay(NodeId, NodeId),
     Loss(NodeId, NodeId),
     SlowDisk(NodeId),
-    SlowSync(NodeId),
+    /// Of segments alone, or of everything.
+    SlowSync(NodeId, bool),
     FailRead(NodeId),
     DiskFull(NodeId),
     Drift(NodeId),
@@ -233,11 +241,19 @@ impl Injector {
                 self.world.disk_faults(broker(node), |faults| faults.delay_us = extra_ms * 1_000);
                 self.later(end, Undo::SlowDisk(broker(node)));
             }
-            Fault::SlowSync { node, extra_ms } => {
-                self.world.disk_faults(broker(node), |faults| faults.sync_delay_us = extra_ms * 1_000);
-                self.later(end, Undo::SlowSync(broker(node)));
+            Fault::SlowSync { node, extra_ms, segments } => {
+                self.world.disk_faults(broker(node), |faults| match segments {
+                    true => faults.segment_sync_delay_us = extra_ms * 1_000,
+                    false => faults.sync_delay_us = extra_ms * 1_000,
+                });
+                self.later(end, Undo::SlowSync(broker(node), segments));
             }
-            Fault::FailSync { node } => self.world.disk_faults(broker(node), |faults| faults.fail_syncs = 1),
+            Fault::FailSync { node, segments } => {
+                self.world.disk_faults(broker(node), |faults| match segments {
+                    true => faults.fail_segment_syncs = 1,
+                    false => faults.fail_syncs = 1,
+                });
+            }
             Fault::FailWrite { node } => {
                 self.world.disk_faults(broker(node), |faults| faults.fail_writes = 1)
             }
@@ -301,7 +317,8 @@ impl Injector {
             Undo::Delay(from, to) => world.link_faults(from, to, |link| link.delay_us = 0),
             Undo::Loss(from, to) => world.link_faults(from, to, |link| link.loss = 0.0),
             Undo::SlowDisk(node) => world.disk_faults(node, |faults| faults.delay_us = 0),
-            Undo::SlowSync(node) => world.disk_faults(node, |faults| faults.sync_delay_us = 0),
+            Undo::SlowSync(node, true) => world.disk_faults(node, |faults| faults.segment_sync_delay_us = 0),
+            Undo::SlowSync(node, false) => world.disk_faults(node, |faults| faults.sync_delay_us = 0),
             Undo::FailRead(node) => world.disk_faults(node, |faults| faults.fail_reads = 0),
             Undo::DiskFull(node) => world.disk_faults(node, |faults| faults.quota = None),
             Undo::Drift(node) => world.clock_drift(node, 0),

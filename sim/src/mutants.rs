@@ -1,9 +1,11 @@
 //! Planted bugs: is the simulator able to find them?
 //!
-//! Each file of `sim/mutants/` is one bug as a text change to the shipped code (`from`, `to`) with the laws that may
-//! catch it. In a scratch copy of the sources every change becomes a switch, `if planted(NAME) { to } else { from }`, so
-//! that one build serves all of them and an environment variable chooses. Then the default swarm runs, untold, until the
-//! first violation. A mutant that only a rebuild can plant gets one of its own.
+//! Each file of `sim/mutants/` is one bug as text changes to the shipped code (`from`, `to`) with the laws that may catch
+//! it. Several changes make one bug where a second guard would hide a single one: then the bug lacks both. In a scratch
+//! copy of the sources every change becomes a switch, `if planted(NAME) { to } else { from }`, so that one build serves
+//! all of them and an environment variable chooses. Then the default swarm runs, untold, until the first violation. A
+//! mutant that only a rebuild can plant gets one of its own. What was found is kept for as long as neither the code nor
+//! the mutant's own file changes, so that a long suite can be interrupted.
 //!
 //! A bug that a short run without faults notices proves nothing about the simulator: such a run must pass, unless the
 //! file says why it cannot. Never: a flag or a hook of a mutant in the shipped code.
@@ -56,22 +58,33 @@ pub struct Options {
 struct Mutant {
     #[serde(skip)]
     name: String,
+    /// What goes wrong, in Kafka's words.
+    #[allow(dead_code, reason = "for readers")]
+    story: String,
+    /// Laws of which one must catch it.
+    laws: Vec<String>,
+    /// Why a run without faults notices it too.
+    crude: Option<String>,
+    /// All that is different from the shipped code.
+    change: Vec<Change>,
+    /// Of its file: a result counts for this very text.
+    #[serde(skip)]
+    digest: u32,
+}
+
+/// One text change.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
     /// Where, from the root of the repository.
     file: String,
     /// The text as shipped; stands there exactly once.
     from: String,
     /// The text with the bug.
     to: String,
-    /// Laws of which one must catch it.
-    laws: Vec<String>,
-    /// What goes wrong, in Kafka's words.
-    #[allow(dead_code, reason = "for readers")]
-    story: String,
     /// How `from` becomes a switch.
     #[serde(default)]
     kind: Kind,
-    /// Why a run without faults notices it too.
-    crude: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -86,6 +99,16 @@ enum Kind {
     Rebuild,
 }
 
+impl Mutant {
+    /// Whether it can share a build with others.
+    fn switches(&self) -> bool {
+        self.change.iter().all(|change| change.kind != Kind::Rebuild)
+    }
+}
+
+/// A change and the bug that it belongs to.
+type Planted<'a> = (&'a str, &'a Change);
+
 /// How a bug fared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Found {
@@ -98,6 +121,8 @@ struct Found {
     /// Why the run without faults failed, if it did.
     calm: Option<String>,
     wall_s: f64,
+    /// The mutant's digest.
+    of: u32,
 }
 
 impl Found {
@@ -114,18 +139,18 @@ pub fn mutants(options: &Options) -> Result<bool> {
     let chosen: Vec<&Mutant> =
         all.iter().filter(|mutant| options.only.as_ref().is_none_or(|name| *name == mutant.name)).collect();
     ensure!(!chosen.is_empty(), "no such mutant; the names are those of the files in sim/mutants/");
-    let scratch = Scratch::prepare(&root)?;
+    let scratch = Scratch::prepare(&root, &all)?;
     let mut results = Results::open(&scratch, options)?;
-    let switched: Vec<&Mutant> = all.iter().filter(|mutant| mutant.kind != Kind::Rebuild).collect();
+    let switched: Vec<&Mutant> = all.iter().filter(|mutant| mutant.switches()).collect();
     let shared = scratch.build("switches", &switched, None)?;
     for mutant in &chosen {
         if results.known(mutant) {
             eprintln!("{}: known from an earlier run", mutant.name);
             continue;
         }
-        let program = match mutant.kind {
-            Kind::Rebuild => scratch.build(&mutant.name, &switched, Some(mutant))?,
-            _ => shared.clone(),
+        let program = match mutant.switches() {
+            true => shared.clone(),
+            false => scratch.build(&mutant.name, &switched, Some(mutant))?,
         };
         let found = hunt(mutant, &program, options);
         eprintln!("{}", row(mutant, &found));
@@ -160,7 +185,7 @@ fn hunt(mutant: &Mutant, program: &Path, options: &Options) -> Found {
     });
     let (seeds, law) = first.unzip();
     let expected = law.as_ref().is_some_and(|law| mutant.laws.contains(law));
-    Found { seeds, law, expected, calm: noticed, wall_s: began.elapsed().as_secs_f64() }
+    Found { seeds, law, expected, calm: noticed, wall_s: began.elapsed().as_secs_f64(), of: mutant.digest }
 }
 
 fn row(mutant: &Mutant, found: &Found) -> String {
@@ -218,6 +243,7 @@ fn read_mutants(root: &Path) -> Result<Vec<Mutant>> {
         let text = fs::read_to_string(&path)?;
         let mut mutant: Mutant = toml::from_str(&text).with_context(|| path.display().to_string())?;
         mutant.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        mutant.digest = crc32c::crc32c(text.as_bytes());
         for law in &mutant.laws {
             let known =
                 gracchus_checker::laws::NAMES.contains(&law.as_str()) || OWN_LAWS.contains(&law.as_str());
@@ -232,8 +258,11 @@ fn read_mutants(root: &Path) -> Result<Vec<Mutant>> {
 const OWN_LAWS: &[&str] = &[
     "a broker starts",
     "a clean stop ends",
+    "everything can be read back",
     "no panic",
     "the simulator runs",
+    "fetch_refused",
+    "offset_by_timestamp",
     "producer_state_kept",
     "topic_kept",
     crate::files_check::LAW,
@@ -245,12 +274,14 @@ struct Scratch {
     tree: PathBuf,
     target: PathBuf,
     programs: PathBuf,
-    /// Of all sources and mutants: results are kept for as long as it stays.
+    /// Of the code that runs: results are kept for as long as it stays.
+    code: u32,
+    /// Of the code and all that is planted in it.
     digest: u32,
 }
 
 impl Scratch {
-    fn prepare(root: &Path) -> Result<Self> {
+    fn prepare(root: &Path, mutants: &[Mutant]) -> Result<Self> {
         let target = target_directory(root);
         // Below the repository, so that cargo finds the repository's own configuration: a copy beside it would count
         // twice, and everything would be compiled anew.
@@ -263,7 +294,10 @@ impl Scratch {
                 link_all(&target.join("debug").join(part), &own_target.join("debug").join(part))?;
             }
         }
-        Ok(Self { root: root.to_owned(), tree, target: own_target, programs, digest: digest(root)? })
+        let code = digest(root)?;
+        let digest =
+            mutants.iter().fold(code, |all, mutant| crc32c::crc32c_append(all, &mutant.digest.to_le_bytes()));
+        Ok(Self { root: root.to_owned(), tree, target: own_target, programs, code, digest })
     }
 
     /// Builds the simulator with every one of `switched` behind its switch, and `planted` for good.
@@ -292,16 +326,18 @@ impl Scratch {
 
     /// Writes the changed sources; unchanged files keep their times, so that only what differs is compiled.
     fn lay_out(&self, switched: &[&Mutant], planted: Option<&Mutant>) -> Result<()> {
-        let mut by_file: BTreeMap<&str, Vec<&Mutant>> = BTreeMap::new();
+        let mut by_file: BTreeMap<&str, Vec<Planted<'_>>> = BTreeMap::new();
         for mutant in switched.iter().copied().chain(planted) {
-            by_file.entry(&mutant.file).or_default().push(mutant);
+            for change in &mutant.change {
+                by_file.entry(&change.file).or_default().push((&mutant.name, change));
+            }
         }
         let mut wanted = BTreeSet::new();
         for file in sources(&self.root)? {
             let mut contents = fs::read(self.root.join(&file))?;
-            if let Some(mutants) = by_file.remove(file.as_str()) {
+            if let Some(changes) = by_file.remove(file.as_str()) {
                 let text = String::from_utf8(contents)?;
-                contents = plant(&text, &mutants).with_context(|| file.clone())?.into_bytes();
+                contents = plant(&text, &changes).with_context(|| file.clone())?.into_bytes();
             }
             if is_crate_root(&file) {
                 contents.extend_from_slice(SWITCH.as_bytes());
@@ -313,8 +349,8 @@ impl Scratch {
             }
             wanted.insert(path);
         }
-        if let Some((file, mutants)) = by_file.first_key_value() {
-            bail!("{}: there is no file {file}", mutants[0].name);
+        if let Some((file, changes)) = by_file.first_key_value() {
+            bail!("{}: there is no file {file}", changes[0].0);
         }
         Ok(())
     }
@@ -325,7 +361,7 @@ fn is_crate_root(file: &str) -> bool {
     matches!(file, "broker/src/lib.rs" | "broker/core/src/lib.rs" | "broker/env/src/lib.rs")
 }
 
-/// What `planted` asks; lives in scratch copies only.
+/// What `planted` asks, and where one change of a bug leaves word for another; lives in scratch copies only.
 const SWITCH: &str = r#"
 
 #[allow(missing_docs)]
@@ -333,29 +369,35 @@ pub fn planted(name: &str) -> bool {
     static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     CHOSEN.get_or_init(|| std::env::var("GRACCHUS_MUTANT").ok()).as_deref() == Some(name)
 }
+
+#[allow(missing_docs)]
+pub fn board() -> std::sync::MutexGuard<'static, std::collections::BTreeMap<String, i64>> {
+    static BOARD: std::sync::Mutex<std::collections::BTreeMap<String, i64>> =
+        std::sync::Mutex::new(std::collections::BTreeMap::new());
+    BOARD.lock().expect("nobody panics while holding it")
+}
 "#;
 
-/// `text` with each of `mutants` behind its switch, or in place.
-fn plant(text: &str, mutants: &[&Mutant]) -> Result<String> {
+/// `text` with each of `changes` behind its switch, or in place.
+fn plant(text: &str, changes: &[Planted<'_>]) -> Result<String> {
     let mut places = Vec::new();
-    for mutant in mutants {
-        let mut found = text.match_indices(mutant.from.trim());
-        let (start, matched) =
-            found.next().with_context(|| format!("{}: `from` is not there", mutant.name))?;
-        ensure!(found.next().is_none(), "{}: `from` is there more than once", mutant.name);
-        places.push((start, start + matched.len(), *mutant));
+    for (name, change) in changes {
+        let mut found = text.match_indices(change.from.trim());
+        let (start, matched) = found.next().with_context(|| format!("{name}: `from` is not there"))?;
+        ensure!(found.next().is_none(), "{name}: `from` is there more than once");
+        places.push((start, start + matched.len(), (*name, *change)));
     }
     places.sort_by_key(|(start, ..)| *start);
     for pair in places.windows(2) {
         let same = pair[0].0 == pair[1].0 && pair[0].1 == pair[1].1;
-        ensure!(same || pair[0].1 <= pair[1].0, "{} and {} overlap", pair[0].2.name, pair[1].2.name);
+        ensure!(same || pair[0].1 <= pair[1].0, "{} and {} overlap", pair[0].2.0, pair[1].2.0);
     }
     let mut planted = String::with_capacity(text.len() * 2);
     let mut behind = 0;
     let mut index = 0;
     while index < places.len() {
         let (start, end, _) = places[index];
-        let here: Vec<&Mutant> =
+        let here: Vec<Planted<'_>> =
             places[index..].iter().take_while(|place| place.0 == start).map(|place| place.2).collect();
         index += here.len();
         planted.push_str(&text[behind..start]);
@@ -366,17 +408,18 @@ fn plant(text: &str, mutants: &[&Mutant]) -> Result<String> {
     Ok(planted)
 }
 
-/// All mutants of one place: each its own branch.
-fn switch(mutants: &[&Mutant], from: &str) -> String {
-    if let Some(replaced) = mutants.iter().find(|mutant| mutant.kind == Kind::Rebuild) {
+/// All changes of one place: each its own branch.
+fn switch(changes: &[Planted<'_>], from: &str) -> String {
+    if let Some((_, replaced)) = changes.iter().find(|(_, change)| change.kind == Kind::Rebuild) {
         return replaced.to.trim().to_owned();
     }
-    let branches: String = mutants
+    let branches: String = changes
         .iter()
-        .map(|mutant| format!("if crate::planted({:?}) {{ {} }} else ", mutant.name, mutant.to.trim()))
+        .map(|(name, change)| format!("if crate::planted({name:?}) {{ {} }} else ", change.to.trim()))
         .collect();
     let whole = format!("{branches}{{ {from} }}");
-    if mutants.iter().all(|mutant| mutant.kind == Kind::Expression) { format!("({whole})") } else { whole }
+    let expression = changes.iter().all(|(_, change)| change.kind == Kind::Expression);
+    if expression { format!("({whole})") } else { whole }
 }
 
 /// The files of the workspace, as paths from its root.
@@ -405,9 +448,13 @@ fn collect(root: &Path, directory: &Path, files: &mut Vec<String>) -> Result<()>
     Ok(())
 }
 
+/// Of all that a run depends on: no prose, no tests of the real program, no mutants (each has a digest of its own).
 fn digest(root: &Path) -> Result<u32> {
     let mut digest = 0;
-    for file in sources(root)? {
+    let matters = |file: &String| {
+        !file.ends_with(".md") && !file.starts_with("tests/") && !file.starts_with("sim/mutants/")
+    };
+    for file in sources(root)?.into_iter().filter(matters) {
         digest = crc32c::crc32c_append(digest, file.as_bytes());
         digest = crc32c::crc32c_append(digest, &fs::read(root.join(file))?);
     }
@@ -446,7 +493,7 @@ struct Results {
 
 impl Results {
     fn open(scratch: &Scratch, options: &Options) -> Result<Self> {
-        let name = format!("results-{:08x}-{}-{}.json", scratch.digest, options.from, options.seeds);
+        let name = format!("results-{:08x}-{}-{}.json", scratch.code, options.from, options.seeds);
         let path = scratch.programs.join(name);
         let known = if options.fresh { None } else { fs::read(&path).ok() };
         let found = known.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
@@ -454,7 +501,7 @@ impl Results {
     }
 
     fn known(&self, mutant: &Mutant) -> bool {
-        self.found.contains_key(&mutant.name)
+        self.found.get(&mutant.name).is_some_and(|found| found.of == mutant.digest)
     }
 
     fn add(&mut self, mutant: &Mutant, found: Found) -> Result<()> {
@@ -468,24 +515,15 @@ impl Results {
 mod tests {
     use super::*;
 
-    fn mutant(name: &str, from: &str, to: &str, kind: Kind) -> Mutant {
-        Mutant {
-            name: name.to_owned(),
-            file: String::new(),
-            from: from.to_owned(),
-            to: to.to_owned(),
-            laws: Vec::new(),
-            story: String::new(),
-            kind,
-            crude: None,
-        }
+    fn change(from: &str, to: &str, kind: Kind) -> Change {
+        Change { file: String::new(), from: from.to_owned(), to: to.to_owned(), kind }
     }
 
     #[test]
     fn a_change_becomes_a_switch_and_the_rest_stays() {
-        let one = mutant("one", "a < b", "a <= b", Kind::Expression);
-        let two = mutant("two", "sync();", "", Kind::Block);
-        let planted = plant("if a < b { sync(); }", &[&two, &one]).unwrap();
+        let one = change("a < b", "a <= b", Kind::Expression);
+        let two = change("sync();", "", Kind::Block);
+        let planted = plant("if a < b { sync(); }", &[("two", &two), ("one", &one)]).unwrap();
         assert_eq!(
             planted,
             "if (if crate::planted(\"one\") { a <= b } else { a < b }) \
@@ -495,17 +533,20 @@ mod tests {
 
     #[test]
     fn what_is_ambiguous_or_absent_is_refused() {
-        let twice = mutant("twice", "x", "y", Kind::Expression);
-        assert!(plant("x x", &[&twice]).is_err());
-        assert!(plant("z", &[&twice]).is_err());
+        let twice = change("x", "y", Kind::Expression);
+        assert!(plant("x x", &[("twice", &twice)]).is_err());
+        assert!(plant("z", &[("twice", &twice)]).is_err());
     }
 
     #[test]
-    fn every_file_names_a_change_that_fits_the_sources() {
+    fn every_file_names_changes_that_fit_the_sources() {
         let root = root().unwrap();
-        for mutant in read_mutants(&root).unwrap() {
-            let text = fs::read_to_string(root.join(&mutant.file)).unwrap();
-            assert!(plant(&text, &[&mutant]).is_ok(), "{}", mutant.name);
+        for Mutant { name, change: changes, .. } in read_mutants(&root).unwrap() {
+            assert!(!changes.is_empty(), "{name}");
+            for change in &changes {
+                let text = fs::read_to_string(root.join(&change.file)).unwrap();
+                assert!(plant(&text, &[(&name, change)]).is_ok(), "{name}");
+            }
         }
     }
 }

@@ -209,7 +209,7 @@ fn draw_network(random: &mut SmallRng) -> NetworkProfile {
 /// The clients; now and then with a topic that leaves flushing to the operating system, as Kafka's users do.
 fn draw_workload(random: &mut SmallRng) -> WorkloadPlan {
     let mut workload = WorkloadPlan::draw(random, DrawLimits::default());
-    if random.random_bool(0.15) {
+    if random.random_bool(0.35) {
         let topic = random.random_range(0..workload.topics.len());
         let messages = pick(random, &["20", "1000", "9223372036854775807"]);
         workload.topics[topic].configs.insert("flush.messages".to_owned(), (*messages).to_owned());
@@ -244,7 +244,7 @@ fn draw_properties(random: &mut SmallRng) -> BTreeMap<String, String> {
 impl Knobs {
     fn draw(random: &mut SmallRng) -> Self {
         let min_parts = random.random_range(2..=4);
-        Self {
+        let knobs = Self {
             journal_part_bytes: scaled(random, 64 << 10, 2 << 20) / 4_096 * 4_096,
             journal_min_parts: min_parts,
             journal_max_parts: min_parts + random.random_range(0..=4),
@@ -258,6 +258,23 @@ impl Knobs {
             dirty_age_ms: scaled(random, 50, 5_000),
             open_files: random.random_range(4..=64),
             metadata_snapshot_interval: scaled(random, 3, 200),
+        };
+        if random.random_bool(0.3) { knobs.cramped(random) } else { knobs }
+    }
+
+    /// A journal that is short of parts all the time, while segments stay unsynced for as long as it lets them: whether
+    /// a part may be used again decides what a power loss takes.
+    fn cramped(self, random: &mut SmallRng) -> Self {
+        Self {
+            journal_part_bytes: scaled(random, 32 << 10, 128 << 10) / 4_096 * 4_096,
+            journal_min_parts: 2,
+            journal_max_parts: random.random_range(2..=3),
+            in_place_bytes: 1 << 20,
+            journal_in_flight: 3,
+            writeback_bytes: 4 << 20,
+            dirty_bytes: scaled(random, 64 << 10, 4 << 20),
+            dirty_age_ms: scaled(random, 500, 10_000),
+            ..self
         }
     }
 

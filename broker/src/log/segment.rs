@@ -9,7 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -69,6 +69,8 @@ pub(crate) struct Segment {
     life: Life,
     offsets: ArcSwapOption<Loaded<OffsetIndex>>,
     times: ArcSwapOption<Loaded<TimeIndex>>,
+    /// The greatest timestamp, found in the log.
+    max: OnceLock<Option<TimeEntry>>,
     /// The index files are known to be wrong. The owner writes them anew when it seals or closes the segment.
     damaged: AtomicBool,
     /// Somebody is replacing the index files of a sealed segment.
@@ -105,6 +107,7 @@ impl Segment {
             life,
             offsets: ArcSwapOption::empty(),
             times: ArcSwapOption::empty(),
+            max: OnceLock::new(),
             damaged: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
         }
@@ -277,14 +280,16 @@ impl Segment {
         Ok(())
     }
 
-    /// What the time index of a sealed segment says is its greatest timestamp; not verified.
-    pub(crate) async fn indexed_max(
-        &self,
-        size: u64,
-        next_offset: Offset,
-    ) -> Result<(Option<TimeEntry>, bool), StorageError> {
-        let loaded = self.times(size, next_offset).await?;
-        Ok((loaded.index.last(), loaded.rebuilt))
+    /// The greatest timestamp of a sealed segment, once somebody has looked for it in the log.
+    pub(crate) fn known_max(&self) -> Option<Option<TimeEntry>> {
+        self.max.get().copied()
+    }
+
+    /// Remembers the greatest timestamp; that of a segment which still grows is nothing to remember.
+    pub(crate) fn learn_max(&self, max: Option<TimeEntry>) {
+        if self.persisted == Persisted::Whole {
+            let _ = self.max.set(max);
+        }
     }
 }
 

@@ -27,20 +27,18 @@ impl SegmentView {
         if self.max.is_some() || self.size == 0 {
             return Ok(self.max);
         }
-        let (max, rebuilt) = self.segment.indexed_max(self.size, self.next_offset).await?;
-        if rebuilt {
+        if let Some(max) = self.segment.known_max() {
             return Ok(max);
         }
-        let why = match max {
-            Some(max) => match self.confirmed(max).await? {
-                Some(_) => return Ok(Some(max)),
-                None => format!("no batch at {} has timestamp {}", max.last_offset, max.timestamp),
-            },
-            // Possible, if no record has a timestamp, but it must be seen to be believed.
-            None => "the time index is empty".to_owned(),
-        };
-        let (_, times) = self.segment.rebuild(self.size, self.next_offset, &why).await?;
-        Ok(times.index.last())
+        // The last entries may be missing from the file, which the others do not show: the log has the last word.
+        let max = self.max_before(self.next_offset).await?;
+        let loaded = self.segment.times(self.size, self.next_offset).await?;
+        if !loaded.rebuilt && loaded.index.last() != max {
+            let why = format!("the time index ends with {:?}, the segment with {max:?}", loaded.index.last());
+            self.segment.rebuild(self.size, self.next_offset, &why).await?;
+        }
+        self.segment.learn_max(max);
+        Ok(max)
     }
 
     /// The greatest timestamp of a batch that lies wholly below `upper`.
@@ -48,6 +46,11 @@ impl SegmentView {
         if upper >= self.next_offset {
             return self.max_timestamp().await;
         }
+        self.max_before(upper).await
+    }
+
+    /// The same, by the time index and a walk over what it does not cover.
+    async fn max_before(&self, upper: Offset) -> Result<Option<TimeEntry>, StorageError> {
         let indexed = self.time_entry(|entry| entry.last_offset < upper).await?;
         let (mut max, start) = match indexed {
             Some((entry, end)) => (Some(entry), end),

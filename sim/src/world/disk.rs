@@ -13,11 +13,11 @@ use std::{
     sync::Arc,
 };
 
-use rand::{Rng, rngs::SmallRng};
+use rand::{Rng, rngs::SmallRng, seq::IteratorRandom};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    content::{Loss, Survival},
+    content::{Content, Loss, SECTOR, Survival},
     lock,
     names::{Entry, Names},
     process::Process,
@@ -62,10 +62,14 @@ pub struct DiskFaults {
     pub fail_writes: u64,
     /// So many syncs fail with EIO, and what they covered may be dropped.
     pub fail_syncs: u64,
+    /// The same of log segments alone.
+    pub fail_segment_syncs: u64,
     /// Every step takes so much longer, in microseconds.
     pub delay_us: u64,
     /// Syncs take so much longer besides.
     pub sync_delay_us: u64,
+    /// Syncs of log segments take so much longer besides.
+    pub segment_sync_delay_us: u64,
     /// The disk is full once it holds so many bytes.
     pub quota: Option<u64>,
 }
@@ -102,7 +106,7 @@ pub(crate) struct NodeDisk {
     pub(crate) faults: DiskFaults,
     pub(crate) report: DiskReport,
     pub(super) locks: BTreeMap<u64, Arc<Process>>,
-    /// Files in which a bit has flipped and that have not been emptied since.
+    /// Files that were damaged and that have not been emptied since.
     pub(crate) rotten: BTreeSet<u64>,
     /// Bytes in files that have a name, as far as writes through here know.
     used: u64,
@@ -195,6 +199,7 @@ impl NodeDisk {
         self.names.walk().into_iter().map(|(path, entry)| (path, digest(&entry))).collect()
     }
 
+    /// Damages files whose names end in one of `suffixes`, all in the same way; says which.
     pub(crate) fn rot(&mut self, random: &mut SmallRng, suffixes: &[&str]) -> Option<String> {
         let mut candidates = Vec::new();
         for (path, entry) in self.names.walk() {
@@ -205,17 +210,24 @@ impl NodeDisk {
                 }
             }
         }
+        let rot = Rot::draw(random);
+        let most = if matches!(rot, Rot::Flip | Rot::Shortened) { 40 } else { 8 };
         let mut places = Vec::new();
-        for _ in 0..random.random_range(1..=4) {
+        let donors = candidates.clone();
+        for _ in 0..random.random_range(1..=most) {
             if candidates.is_empty() {
                 break;
             }
             let (path, inode) = candidates.swap_remove(random.random_range(0..candidates.len()));
-            let mut content = lock(&inode.content);
-            let position = random.random_range(0..content.length());
-            content.flip(position, random.random_range(0..8));
-            self.rotten.insert(inode.number);
-            places.push(format!("{path} at byte {position}"));
+            // Of another file of the same kind; its CRC betrays a snapshot only if a part of it is its own.
+            let kind = Path::new(&path).extension();
+            let donor = donors.iter().filter(|(other, _)| Path::new(other).extension() == kind);
+            let donor = donor.filter(|(other, _)| *other != path && !other.ends_with(".snapshot"));
+            let donor = donor.choose(random).map(|(_, inode)| lock(&inode.content).bytes().to_vec());
+            if let Some(what) = rot.damage(&mut lock(&inode.content), donor, random) {
+                self.rotten.insert(inode.number);
+                places.push(format!("{path} ({what})"));
+            }
         }
         (!places.is_empty()).then(|| places.join(", "))
     }
@@ -245,6 +257,72 @@ impl NodeDisk {
         self.report.errors += 1;
         // EIO, as a real kernel numbers it.
         Err(io::Error::from_raw_os_error(5))
+    }
+}
+
+/// How files rot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rot {
+    /// One bit.
+    Flip,
+    /// Several bits.
+    Flips,
+    /// A sector was never written.
+    Zeros,
+    /// A sector has what belongs into another file: a misdirected write.
+    Misdirected,
+    /// The end is missing.
+    Shortened,
+}
+
+impl Rot {
+    fn draw(random: &mut SmallRng) -> Self {
+        // A single bit is the hardest to notice.
+        match random.random_range(0..10) {
+            0..=4 => Self::Flip,
+            5 => Self::Flips,
+            6 => Self::Zeros,
+            7 => Self::Misdirected,
+            _ => Self::Shortened,
+        }
+    }
+
+    /// Damages one file; what was done, if anything could be.
+    fn damage(self, content: &mut Content, donor: Option<Vec<u8>>, random: &mut SmallRng) -> Option<String> {
+        let length = content.length();
+        let position = random.random_range(0..length);
+        let sector = position / SECTOR * SECTOR;
+        let end = (sector + SECTOR).min(length);
+        Some(match self {
+            Self::Flip => {
+                content.flip(position, random.random_range(0..8));
+                format!("a bit of byte {position}")
+            }
+            Self::Flips => {
+                let count = random.random_range(2..=16);
+                for _ in 0..count {
+                    content.flip(random.random_range(0..length), random.random_range(0..8));
+                }
+                format!("{count} bits")
+            }
+            Self::Zeros => {
+                content.write(sector, &vec![0; (end - sector) as usize]);
+                format!("zeros at byte {sector}")
+            }
+            Self::Misdirected => {
+                let donor = donor?;
+                let from = random.random_range(0..donor.len() as u64) / SECTOR * SECTOR;
+                let foreign = &donor[from as usize..(from + SECTOR).min(donor.len() as u64) as usize];
+                content.write(sector, &foreign[..foreign.len().min((end - sector) as usize)]);
+                format!("another file's sector at byte {sector}")
+            }
+            Self::Shortened => {
+                // Half of the time what is left is whole: entries of both indexes end at multiples of 24 bytes.
+                let left = if random.random_bool(0.5) { position / 24 * 24 } else { position };
+                content.set_length(left);
+                format!("only {left} bytes left")
+            }
+        })
     }
 }
 

@@ -365,7 +365,7 @@ impl World {
         lock(&self.node(node).disk).report
     }
 
-    /// Flips a bit in each of a few files whose names end in one of `suffixes`; says where.
+    /// Damages some files whose names end in one of `suffixes`; says which.
     pub fn rot(&self, node: NodeId, suffixes: &[&str]) -> Option<String> {
         let mut random = self.random();
         lock(&self.node(node).disk).rot(&mut random, suffixes)

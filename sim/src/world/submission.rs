@@ -57,8 +57,12 @@ impl Submission {
                 return;
             }
         };
-        let (write, (sync_low, sync_high), extra) =
-            self.disk.with(|disk| (disk.profile.write_us, disk.profile.sync_us, disk.faults.sync_delay_us));
+        let segment = matches!(&op, Op::Sync { file } if sim(file).is_ok_and(|file| file.segment));
+        let (write, (sync_low, sync_high), extra) = self.disk.with(|disk| {
+            let faults = &disk.faults;
+            let backlog = if segment { faults.segment_sync_delay_us } else { 0 };
+            (disk.profile.write_us, disk.profile.sync_us, faults.sync_delay_us + backlog)
+        });
         let delay = match &op {
             Op::Sync { .. } | Op::SyncDir { .. } => self.disk.duration(sync_low + extra, sync_high + extra),
             _ => self.disk.duration(1, write),
@@ -162,7 +166,12 @@ impl Submission {
     fn sync(&mut self, file: &SimFile, begun: Begun) -> io::Result<()> {
         let Begun::File(covers) = begun else { return Ok(()) };
         self.disk.world.note(Mark::Disk, SYNC << 56 | file.inode.number, covers);
-        let verdict = self.disk.with(|disk| disk.fail(|faults| &mut faults.fail_syncs));
+        let verdict = self.disk.with(|disk| {
+            if file.segment {
+                disk.fail(|faults| &mut faults.fail_segment_syncs)?;
+            }
+            disk.fail(|faults| &mut faults.fail_syncs)
+        });
         let mut content = lock(&file.inode.content);
         match verdict {
             Ok(()) => content.sync_end(covers),

@@ -112,17 +112,27 @@ pub enum Fault {
     Hold { node: u32 },
     /// Every disk operation takes `extra_ms` longer.
     SlowDisk { node: u32, extra_ms: u64 },
-    /// Syncs alone take `extra_ms` longer.
-    SlowSync { node: u32, extra_ms: u64 },
-    /// The next sync fails with EIO.
-    FailSync { node: u32 },
+    /// Syncs alone take `extra_ms` longer; with `segments`, only those of log segments: the backlog lies there.
+    SlowSync {
+        node: u32,
+        extra_ms: u64,
+        #[serde(default)]
+        segments: bool,
+    },
+    /// The next sync fails with EIO; with `segments`, the next one of a log segment.
+    FailSync {
+        node: u32,
+        #[serde(default)]
+        segments: bool,
+    },
     /// The next write fails with EIO.
     FailWrite { node: u32 },
     /// Reads fail with EIO for `for_ms`.
     FailRead { node: u32 },
     /// No space is left for `for_ms`.
     DiskFull { node: u32 },
-    /// A bit flips in a file that can be rebuilt (index, snapshot, checkpoint) while the node is down; implies a kill.
+    /// Files that can be rebuilt (indexes, snapshots) are damaged while the node is down: bits flip, sectors are zeroed
+    /// or hold what belongs elsewhere, ends are missing; implies a kill.
     BitRot { node: u32 },
     /// The wall clock jumps.
     ClockJump { node: u32, by_ms: i64 },

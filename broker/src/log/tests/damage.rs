@@ -106,6 +106,30 @@ async fn rot_in_an_index_costs_a_rebuild_and_no_record() {
 }
 
 #[tokio::test]
+async fn a_time_index_without_its_last_entries_hides_no_record() {
+    let machine = Machine::new(5);
+    let mut broker = Broker::start(&machine, &config()).await;
+    for number in 0..100 {
+        broker.append(batch(number * 10, 2, 100)).await.unwrap();
+    }
+    broker.stop().await;
+    let name = "00000000000000000000.timeindex";
+    let whole = machine.edit(&path(name), |bytes| bytes.clone());
+    for left in (0..whole.len()).step_by(12) {
+        machine.edit(&path(name), |bytes| bytes.truncate(left));
+        let broker = Broker::start(&machine, &config()).await;
+        let view = broker.view();
+        // From the youngest to the oldest: nothing has looked at the segment yet.
+        for offset in (0..view.log_end.0).rev() {
+            let found = view.offset_for_timestamp(offset / 2 * 10, view.log_end).await.unwrap();
+            assert_eq!(found.map(|(_, offset, _)| offset.0), Some(offset / 2 * 2), "{left} bytes left");
+        }
+        broker.stop().await;
+        assert_eq!(machine.edit(&path(name), |bytes| bytes.clone()), whole, "repaired");
+    }
+}
+
+#[tokio::test]
 async fn rot_in_a_sealed_segment_is_an_error_to_its_readers_and_never_another_record() {
     let machine = Machine::new(4);
     let mut broker = Broker::start(&machine, &config()).await;

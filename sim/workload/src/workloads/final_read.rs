@@ -1,10 +1,12 @@
-//! The final read: every partition that ever was, from log start to log end, after the heal.
+//! The final read: every partition that ever was, from log start to log end, after the heal; and single batches at
+//! offsets drawn from all of it, because a long read goes past the short cuts (indexes) that such a look-up takes.
 //!
 //! Never: gives up on a partition; the caller bounds the time.
 
 use std::{sync::Arc, time::Duration};
 
 use gracchus_checker::{EventKind, OffsetSpec, Partition};
+use rand::Rng;
 
 use super::{Context, churn::check_kept, consumer::tell_fetched};
 use crate::client::{FetchLimits, Fetcher, Position, Topic, list_offsets};
@@ -20,6 +22,9 @@ pub struct FinalRead {
     pub records: u64,
 }
 
+/// Look-ups of single batches in each partition.
+const PROBES: u32 = 100;
+
 /// Reads everything.
 pub(crate) async fn final_read(mut context: Context) -> FinalRead {
     let limits = FetchLimits {
@@ -29,6 +34,7 @@ pub(crate) async fn final_read(mut context: Context) -> FinalRead {
         partition_max_bytes: 1 << 20,
         read_committed: false,
     };
+    let single = FetchLimits { partition_max_bytes: 1, ..limits };
     let mut read = FinalRead::default();
     for (topic, plan) in context.shared.all_topics() {
         check_kept(&mut context, &plan, &topic).await;
@@ -36,6 +42,7 @@ pub(crate) async fn final_read(mut context: Context) -> FinalRead {
         for partition in 0..topic.partitions {
             let mut fetcher = Fetcher::new(limits, false);
             read.records += read_partition(&mut context, &mut fetcher, &topic, partition).await;
+            probe(&mut context, &mut Fetcher::new(single, false), &topic, partition).await;
             read.partitions += 1;
         }
     }
@@ -84,6 +91,30 @@ async fn read_partition(
         }
     }
     records
+}
+
+/// Asks for single batches, here and there.
+async fn probe(context: &mut Context, fetcher: &mut Fetcher, topic: &Arc<Topic>, partition: i32) {
+    let earliest = ask(context, topic, partition, OffsetSpec::Earliest, -2).await;
+    let end = ask(context, topic, partition, OffsetSpec::Latest, -1).await;
+    for _ in 0..PROBES.min(u32::try_from(end - earliest).unwrap_or(PROBES)) {
+        let offset = context.random.random_range(earliest..end);
+        let position = Position { topic: Arc::clone(topic), partition, offset };
+        let at = Partition::new(topic.name.clone(), partition);
+        context.recorder.tell(EventKind::Seeked { consumer: context.number, at, to: offset });
+        loop {
+            match fetcher.fetch(&mut context.link, std::slice::from_ref(&position)).await {
+                Ok(fetched) => match fetched.partitions.first() {
+                    Some(answer) if answer.code == 0 => {
+                        tell_fetched(context, &position, answer, 0, -1);
+                        break;
+                    }
+                    _ => context.link.back_off().await,
+                },
+                Err(error) => context.link.failed(&error).await,
+            }
+        }
+    }
 }
 
 async fn ask(context: &mut Context, topic: &Topic, partition: i32, spec: OffsetSpec, wire: i64) -> i64 {

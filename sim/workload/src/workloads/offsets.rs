@@ -45,7 +45,8 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
         2..=4 => (OffsetSpec::Latest, -1),
         5..=6 if knows_max_timestamp => (OffsetSpec::MaxTimestamp, -3),
         _ => {
-            let back = context.random.random_range(-1_000..=30_000);
+            let furthest = if context.random.random_bool(0.5) { 10_000 } else { 70_000 };
+            let back = context.random.random_range(-1_000..=furthest);
             let timestamp = (context.link.env.wall_clock_ms() - back).max(0);
             (OffsetSpec::Timestamp(timestamp), timestamp)
         }
