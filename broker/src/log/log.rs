@@ -95,6 +95,11 @@ pub(crate) struct Parts {
     pub(crate) changed: bool,
 }
 
+/// Whether a segment is begun only when those before it are on disk; otherwise flushing is left to the operating system.
+pub(crate) fn seals_durably(config: &TopicConfig) -> bool {
+    config.flush_messages != i64::MAX
+}
+
 impl Log {
     /// Opens the log, creating it if it is new and repairing it if it was not left in order.
     ///
@@ -298,7 +303,7 @@ impl Log {
         self.write_snapshot(base, producers).await?;
         let old = self.active.files.clone();
         let sync = vec![old.log.clone(), old.offsets, old.times];
-        let durable = self.config.flush_messages != i64::MAX;
+        let durable = seals_durably(&self.config);
         let roll =
             Roll { id: self.id.clone(), sync, directory: self.path.to_path_buf(), end_offset: base, durable };
         self.directory.flusher().roll(roll).await?;

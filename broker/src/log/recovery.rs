@@ -20,7 +20,7 @@ use super::{
     directory::LogDirectory,
     error::StorageError,
     flusher::Forget,
-    log::Parts,
+    log::{Parts, seals_durably},
     names, partition_metadata,
     plan::{self, Plan},
     resume,
@@ -41,7 +41,7 @@ pub struct Recovered {
     /// Segments that were removed because something before them was bad.
     pub removed_segments: usize,
     /// Something that had once been synced is gone: the log was cut below its recovery point, before something that the
-    /// journal had, or in a segment that was sealed. Good batches behind a bad one say nothing by themselves: pages that
+    /// journal had, or in a segment that was sealed durably. Good batches behind a bad one say nothing by themselves: pages that
     /// nobody has synced yet reach the disk in any order.
     pub damaged: bool,
 }
@@ -294,8 +294,10 @@ impl Opening<'_> {
                 break;
             }
         }
-        // Nothing is written to a segment before all those before it are synced.
-        let was_sealed = |cut: &Cut| found.segments[cut.segments..].iter().any(|(_, length)| *length > 0);
+        // Then nothing is written to a segment before all those before it are synced.
+        let was_sealed = |cut: &Cut| {
+            seals_durably(self.config) && found.segments[cut.segments..].iter().any(|(_, length)| *length > 0)
+        };
         checked.recovered.damaged =
             checked.cut.as_ref().is_some_and(|cut| next_offset < point || was_sealed(cut));
         Ok(checked)
