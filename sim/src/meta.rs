@@ -64,7 +64,7 @@ pub fn meta(from: u64, seeds: u64, jobs: usize) -> bool {
         different.len(),
         total.line(done, broken, began.elapsed().as_secs_f64())
     );
-    unequal == 0 && different.len() as u64 == seeds && hashes.len() as u64 == seeds
+    broken == 0 && unequal == 0 && different.len() as u64 == seeds && hashes.len() as u64 == seeds
 }
 
 /// The surroundings: name, child, whether the machine is kept busy.

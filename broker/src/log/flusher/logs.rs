@@ -338,18 +338,21 @@ impl LogState {
         self.sealed.first().or(self.dirty.as_ref()).map(|dirty| dirty.since)
     }
 
-    /// Seals the active segment as it is, to be synced later together with `also`; false if that must not wait,
-    /// because somebody counts on its bytes.
-    pub(super) fn seal_dirty(&mut self, also: &[Op]) -> bool {
-        if !self.exposed {
-            return false;
-        }
-        let Some(mut dirty) = self.dirty.take_if(|dirty| dirty.parts.is_empty()) else { return false };
-        dirty.also.extend_from_slice(also);
+    /// Whether a roll at the front of the queue need not wait for a sync: nobody has counted on the segment's bytes.
+    pub(super) fn may_seal_as_it_is(&self) -> bool {
+        let unwanted = matches!(self.queue.front(), Some(Item::Roll(roll, _)) if !roll.durable);
+        unwanted && self.exposed && self.dirty.as_ref().is_some_and(|dirty| dirty.parts.is_empty())
+    }
+
+    /// Seals the active segment as it is; it will be synced in the background.
+    pub(super) fn seal_as_it_is(&mut self) -> Answer {
+        let Item::Roll(roll, answer) = self.take_alone() else { panic!("a roll was seen") };
+        let mut dirty = self.dirty.take().expect("it may be sealed as it is");
+        dirty.also.extend(roll.ops());
         self.sealed.push(dirty);
         self.blocked = false;
         self.unhinted = 0;
-        true
+        answer
     }
 
     /// A roll has synced everything.

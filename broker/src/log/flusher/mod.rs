@@ -77,6 +77,14 @@ pub struct Roll {
     pub durable: bool,
 }
 
+impl Roll {
+    /// What makes the old segment and the new one's name durable.
+    fn ops(self) -> impl Iterator<Item = Op> {
+        let sync = self.sync.into_iter().map(|file| Op::Sync { file });
+        sync.chain([Op::SyncDir { path: self.directory }])
+    }
+}
+
 /// A cut: everything from a point on is void.
 #[derive(Debug)]
 pub struct Forget {

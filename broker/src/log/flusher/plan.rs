@@ -13,8 +13,8 @@ use super::{
     worker::{Alone, Cleaned, Cut, Job, Member, Worker},
 };
 
-/// So many times more bytes may be dirty of a log that leaves flushing to the operating system, and the kernel is not
-/// asked to write them back: nobody waits for them, and write-back in small portions costs a fifth of the throughput.
+/// So many times more bytes may be dirty of a log whose rounds nobody wants synced, and the kernel is not asked to write
+/// them back: nobody waits for them, and write-back in small portions costs a fifth of the throughput.
 pub(super) const PATIENCE: u64 = 32;
 
 impl Worker {
@@ -31,6 +31,7 @@ impl Worker {
             Some(Class::Plain) => self.waiting.plain.push_back(slot),
             Some(Class::Journal) => self.waiting.journal.push_back(slot),
             Some(Class::InPlace) => self.waiting.in_place.push_back(slot),
+            Some(Class::Roll) if self.logs.get(slot).may_seal_as_it_is() => self.seal_as_it_is(slot),
             Some(Class::Roll) => self.waiting.alone.push_back(Alone::Roll(slot)),
             None => {}
         }
@@ -86,18 +87,23 @@ impl Worker {
         // Nothing of a log moves while a roll stands at its front.
         assert_eq!(log.waiting.take(), Some(Class::Roll), "it was put in line");
         let Item::Roll(roll, answer) = log.take_alone() else { panic!("a roll was seen") };
-        let mut ops: Vec<Op> = roll.sync.into_iter().map(|file| Op::Sync { file }).collect();
-        ops.push(Op::SyncDir { path: roll.directory });
-        if !roll.durable && log.seal_dirty(&ops) {
-            self.sealed_dirty(slot);
-            let _ = answer.send(Ok(()));
-            return self.consider(slot);
-        }
         let cleaned = self.take_dirty(slot);
         // Whatever the caller lists: what is dirty must be clean before the next segment begins.
-        ops.splice(0..0, cleaned.dirty.iter().flat_map(Dirty::sync));
+        let mut ops: Vec<Op> = cleaned.dirty.iter().flat_map(Dirty::sync).collect();
+        let end_offset = roll.end_offset;
+        ops.extend(roll.ops());
         self.counts.alone += 1;
-        self.start(ops, Job::Roll { cleaned, end_offset: roll.end_offset, answer });
+        self.start(ops, Job::Roll { cleaned, end_offset, answer });
+    }
+
+    /// A roll that waits for no sync, and so for no other log either.
+    fn seal_as_it_is(&mut self, slot: Slot) {
+        let log = self.logs.get(slot);
+        log.waiting = None;
+        let answer = log.seal_as_it_is();
+        self.sealed_dirty(slot);
+        let _ = answer.send(Ok(()));
+        self.consider(slot);
     }
 
     /// One submission of writes that nobody wants synced. False if there are none.
