@@ -96,8 +96,9 @@ pub(crate) struct Parts {
 }
 
 /// Whether a segment is begun only when those before it are on disk; otherwise flushing is left to the operating system.
+/// A compacted log may have holes: a segment that power took would not be missed.
 pub(crate) fn seals_durably(config: &TopicConfig) -> bool {
-    config.flush_messages != i64::MAX
+    config.flush_messages != i64::MAX || config.cleanup_policy.compact
 }
 
 impl Log {
@@ -301,16 +302,12 @@ impl Log {
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
         disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
         self.write_snapshot(base, producers).await?;
-        let old = self.active.files.clone();
-        let sync = vec![old.log.clone(), old.offsets, old.times];
-        let durable = seals_durably(&self.config);
-        let roll =
-            Roll { id: self.id.clone(), sync, directory: self.path.to_path_buf(), end_offset: base, durable };
-        self.directory.flusher().roll(roll).await?;
+        let old = self.active.files.log.clone();
+        self.directory.flusher().roll(self.seal(base, seals_durably(&self.config))).await?;
         self.unflushed = 0;
 
         let old_path = self.active.segment().file_path(names::LOG);
-        self.directory.files().insert(old_path, old.log);
+        self.directory.files().insert(old_path, old);
         let old = self.active.segment();
         let segment = self.segment(old.base(), old.interval());
         let sealed =
@@ -323,6 +320,13 @@ impl Log {
         self.active =
             Active::new(&self.directory, &self.path, files, &empty, tail, interval, self.life.clone());
         Ok(())
+    }
+
+    /// The active segment ends before `end_offset`.
+    fn seal(&self, end_offset: Offset, durable: bool) -> Roll {
+        let Files { log, offsets, times } = self.active.files.clone();
+        let (id, directory) = (self.id.clone(), self.path.to_path_buf());
+        Roll { id, sync: vec![log, offsets, times], directory, end_offset, durable }
     }
 
     /// Completes the index files of the active segment.
@@ -402,12 +406,10 @@ impl Log {
             let ended = self.plan.end();
             self.end_indexes(&ended).await?;
             self.write_snapshot(ended.next_offset, self.producers.encode_snapshot()).await?;
-            let Files { log, offsets, times } = self.active.files.clone();
-            let mut ops: Vec<Op> = [log, offsets, times].map(|file| Op::Sync { file }).into();
-            ops.extend(self.useless_snapshots());
-            ops.push(Op::SyncDir { path: self.path.to_path_buf() });
-            let synced = self.directory.env().disk().submit(ops).await;
-            synced.map_err(|error| self.fail(&error, "closing a log"))?;
+            let removed = self.directory.env().disk().submit(self.useless_snapshots()).await;
+            removed.map_err(|error| self.fail(&error, "closing a log"))?;
+            // Older segments may not be synced yet: only the flusher knows.
+            self.directory.flusher().roll(self.seal(ended.next_offset, true)).await?;
         }
         let clean = CleanLog {
             log_start: self.view.log_start,

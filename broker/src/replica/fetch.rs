@@ -17,9 +17,9 @@ use super::{
 };
 use crate::log::ReadError;
 
-/// A fetch waits at least so long for logs that are being opened, also one that may not wait for records: a log that was
-/// left in order takes milliseconds, and an answer without it costs the client more.
-const OPENING: Duration = Duration::from_millis(500);
+/// A fetch of nothing but logs that are being opened waits at least so long for them, also if it may not wait for
+/// records: an error would cost the client more. Well within the time that clients wait for an answer (Java: 30 s).
+const OPENING: Duration = Duration::from_secs(10);
 
 impl ReplicaManager {
     /// Reads, or waits up to `max_wait` for something to read. One outcome per partition, in request order.
@@ -31,8 +31,7 @@ impl ReplicaManager {
     async fn fetch_until_enough(self: &Arc<Self>, request: FetchRequest) -> Vec<FetchOutcome> {
         let begun = self.env.now();
         let deadline = begun + request.max_wait;
-        let opened_by = begun + request.max_wait.max(OPENING);
-        let first = self.look(&request, opened_by).await;
+        let first = self.look(&request, begun).await;
         if is_enough(&request, &first) || request.max_wait.is_zero() {
             return first;
         }
@@ -43,7 +42,7 @@ impl ReplicaManager {
             self.watch(&request, &waiter, again);
             again = true;
             // Looked at again behind the registration: what came in between would wake nobody.
-            let outcomes = self.look(&request, opened_by).await;
+            let outcomes = self.look(&request, begun).await;
             if is_enough(&request, &outcomes) || self.env.now() >= deadline {
                 return outcomes;
             }
@@ -61,7 +60,7 @@ impl ReplicaManager {
     }
 
     /// One look at every partition, in order, within the byte limits.
-    async fn look(self: &Arc<Self>, request: &FetchRequest, opened_by: Instant) -> Vec<FetchOutcome> {
+    async fn look(self: &Arc<Self>, request: &FetchRequest, begun: Instant) -> Vec<FetchOutcome> {
         let image = self.image();
         let mut left = usize::try_from(request.max_bytes).unwrap_or(0);
         let mut nothing_yet = true;
@@ -69,6 +68,9 @@ impl ReplicaManager {
         // All are found before the first is waited for: logs that have to be opened are opened side by side.
         let found = request.partitions.iter().map(|wanted| self.led(&image, &wanted.tp, wanted.topic_id));
         let found: Vec<_> = found.collect();
+        // Who can answer is not held back by the others.
+        let some_open = found.iter().any(|found| found.as_ref().is_ok_and(|led| !led.replica.is_opening()));
+        let opened_by = begun + if some_open { request.max_wait } else { request.max_wait.max(OPENING) };
         for (wanted, found) in request.partitions.iter().zip(found) {
             let outcome = match found {
                 Ok(led) => {

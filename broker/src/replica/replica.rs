@@ -93,6 +93,11 @@ impl Replica {
         }
     }
 
+    /// Whether it will serve, but does not yet.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(*self.status.borrow(), Status::Opening)
+    }
+
     /// The epoch it leads in, `None` while it does not serve.
     pub(crate) fn leader_epoch(&self) -> Option<LeaderEpoch> {
         match &*self.status.borrow() {

@@ -17,7 +17,7 @@ use gracchus_env::{BoxFuture, Env, Instant, Open};
 use super::{
     super::{handles::patiently, journal::PartNumber},
     Answer,
-    logs::{Dirty, LogState, Slot, Soiled},
+    logs::{Class, Dirty, LogState, Slot, Soiled},
     plan::PATIENCE,
     worker::{Cleaned, Cut, Job, Worker},
 };
@@ -133,6 +133,7 @@ impl Worker {
         let since = log.dirty_since();
         let dirty = what(log);
         log.cleaning.extend(dirty.iter().flat_map(|dirty| &dirty.parts));
+        log.sealing += usize::from(dirty.iter().any(Dirty::is_sealed));
         self.background.aged(slot, since, log.dirty_since());
         Cleaned { slot, dirty }
     }
@@ -150,11 +151,12 @@ impl Worker {
         let (mut ops, mut cleaned) = (Vec::new(), Vec::new());
         for slot in slots {
             let log = self.logs.get(slot);
-            log.sealing = !log.sealed.is_empty();
             log.syncing = Some(log.written_end);
             log.unhinted = 0;
             let taken = self.take_dirty(slot);
             ops.extend(taken.dirty.iter().flat_map(Dirty::sync));
+            // What stood at its front may have to wait for this.
+            self.consider(slot);
             cleaned.push(taken);
         }
         self.counts.syncs += 1;
@@ -203,7 +205,9 @@ impl Worker {
     fn may_sync(&mut self, slot: Slot, bytes: u64) -> bool {
         let Some(log) = self.logs.find(slot) else { return false };
         let enough = || log.dirty.as_ref().is_some_and(|dirty| dirty.bytes >= bytes);
-        log.syncing.is_none() && !log.blocked && (!log.sealed.is_empty() || enough())
+        // A roll in line syncs all there is.
+        let free = log.syncing.is_none() && log.sealing == 0 && !log.blocked;
+        free && log.waiting != Some(Class::Roll) && (!log.sealed.is_empty() || enough())
     }
 
     pub(super) fn sync_ended(&mut self, cleaned: Vec<Cleaned>) {
@@ -211,7 +215,6 @@ impl Worker {
             let slot = cleaned.slot;
             self.clean(cleaned);
             let log = self.logs.get(slot);
-            log.sealing = false;
             if let Some(end_offset) = log.syncing.take()
                 && end_offset != Offset::NONE
             {

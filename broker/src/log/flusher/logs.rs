@@ -146,8 +146,8 @@ pub(super) struct LogState {
     pub(super) dirty: Option<Dirty>,
     /// The same of segments that were sealed since, oldest first.
     pub(super) sealed: Vec<Dirty>,
-    /// A background sync of sealed segments is under way: no later byte may count as durable before it has ended.
-    pub(super) sealing: bool,
+    /// So many syncs of sealed segments are under way: no later byte may count as durable before they have ended.
+    pub(super) sealing: usize,
     /// Parts of the journal that syncs under way will have made needless: one entry per sync and part.
     pub(super) cleaning: Vec<PartNumber>,
     /// Bytes since the kernel was last asked to write back.
@@ -173,7 +173,7 @@ impl LogState {
             written_end: Offset::NONE,
             dirty: None,
             sealed: Vec::new(),
-            sealing: false,
+            sealing: 0,
             cleaning: Vec::new(),
             unhinted: 0,
             syncing: None,
@@ -199,7 +199,11 @@ impl LogState {
             return None;
         }
         let (round, class) = match self.queue.front()? {
-            Item::Roll(..) => return self.flights.is_empty().then_some(Class::Roll),
+            Item::Roll(..) => {
+                // It says that all before it is synced.
+                let ready = self.flights.is_empty() && (self.sealing == 0 || self.may_seal_as_it_is());
+                return ready.then_some(Class::Roll);
+            }
             // The number of a log that goes must not be in use.
             Item::Forget(forget, _) => {
                 let ready =
@@ -215,7 +219,7 @@ impl LogState {
     fn durable_class(&self, in_place_bytes: u64) -> Option<Class> {
         if self.exposed {
             // A sync covers only what was written before it began.
-            return (self.flying_plain == 0 && !self.sealing).then_some(Class::InPlace);
+            return (self.flying_plain == 0 && self.sealing == 0).then_some(Class::InPlace);
         }
         if self.queued_bytes + self.flying_bytes >= in_place_bytes {
             // A second one only if it is worth its sync by itself: what comes in meanwhile would rather share one.

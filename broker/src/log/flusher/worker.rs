@@ -386,6 +386,7 @@ impl Worker {
     /// These bytes are synced in place, or void: the journal need not keep them for this log.
     pub(super) fn clean(&mut self, cleaned: Cleaned) {
         let Cleaned { slot, dirty } = cleaned;
+        self.logs.get(slot).sealing -= usize::from(dirty.iter().any(Dirty::is_sealed));
         for part in dirty.into_iter().flat_map(|dirty| dirty.parts) {
             let log = self.logs.get(slot);
             if let Some(at) = log.cleaning.iter().position(|other| *other == part) {

@@ -10,16 +10,17 @@ use std::{
 
 use gracchus_core::Offset;
 use gracchus_env::{Op, Open};
+use tokio::sync::oneshot;
 
 use super::{
     super::{
         super::{
-            CleanLog, DirectoryOptions, Forget, LogDirectory, OpenError, StorageError,
+            CleanLog, DirectoryOptions, Forget, LogDirectory, OpenError, Roll, StorageError,
             checkpoint::Checkpoints,
             directory::{Health, JournalOptions},
             journal::{GroupBuilder, replay},
         },
-        logs::Soiled,
+        logs::{Class, Item, Soiled},
         plan::PATIENCE,
         worker::{Cleaned, Worker},
     },
@@ -573,6 +574,49 @@ fn a_log_that_becomes_heavy_again_while_it_is_synced_is_not_forgotten() {
         assert_eq!(worker.pick(), BTreeSet::from([slot]), "not only when its bytes are old");
     });
     told.expect("the power is on");
+}
+
+#[test]
+fn nothing_counts_as_synced_while_an_older_segment_is_being_synced() {
+    for durable in [false, true] {
+        let story = Story::new(20, &[Plain]);
+        let this = story.clone();
+        let told = story.world.run(async move {
+            let (env, directory) = (this.world.env(), Path::new(DIRECTORY));
+            env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
+            let (journal, _) = replay(&*env, directory, &options().journal).await.unwrap();
+            let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
+            let id = this.id(0);
+            let round = this.round(&*env, 0, 10).await;
+            let file = round.file.clone();
+            let mut worker = Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal);
+            let roll = |end: i64, durable| {
+                let (sync, directory) = (vec![file.clone()], directory.to_owned());
+                let roll = Roll { id: id.clone(), sync, directory, end_offset: Offset(end), durable };
+                Item::Roll(roll, oneshot::channel().0)
+            };
+            let slot = worker.logs.slot(&id);
+            // A segment is sealed as it is, its sync in the background begins, and the next one ends empty-handed.
+            let write = {
+                let log = worker.logs.get(slot);
+                log.push(Item::Round(round, oneshot::channel().0));
+                log.take_rounds(Class::Plain, 1000)
+            };
+            let soiled = Soiled { file: write.file, segment_base: Offset(0), length: write.length };
+            worker.soil(slot, &soiled, None);
+            worker.logs.get(slot).land(write.flight);
+            worker.logs.get(slot).push(roll(10, false));
+            worker.consider(slot);
+            assert!(worker.logs.get(slot).is_idle(), "nobody waits for that segment");
+            worker.tend();
+            assert_eq!(worker.logs.get(slot).syncing, Some(Offset(10)));
+            worker.logs.get(slot).push(roll(10, durable));
+            worker.consider(slot);
+            assert_eq!(worker.logs.get(slot).waiting, None, "a roll waits for the older segment");
+            assert_eq!(worker.pick(), BTreeSet::new());
+        });
+        told.expect("the power is on");
+    }
 }
 
 #[test]
