@@ -23,7 +23,7 @@ use gracchus::{
 };
 use gracchus_env::{
     Env,
-    production::{IoThreads, TokioEnv, open_file_limit},
+    production::{IoThreads, SocketBuffers, TokioEnv, open_file_limit},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -133,7 +133,10 @@ fn run(mut config: BrokerConfig) -> Result<(), String> {
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     // One half waits for writes and syncs, the other for cold reads, so that neither starves the other.
     let (submissions, reads) = (config.num_io_threads.div_ceil(2), (config.num_io_threads / 2).max(1));
-    let env = TokioEnv::new(runtime.handle().clone(), IoThreads { submissions, reads });
+    let threads = IoThreads { submissions, reads };
+    let buffers =
+        SocketBuffers { send: config.socket_send_buffer_bytes, receive: config.socket_receive_buffer_bytes };
+    let env = TokioEnv::with_buffers(runtime.handle().clone(), threads, buffers);
     runtime.block_on(gracchus_env::in_scope(env.clone(), serve(env, config)))
 }
 

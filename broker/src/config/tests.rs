@@ -184,6 +184,9 @@ fn the_memory_for_requests_is_always_finite_and_fits_one_request() {
         DEFAULT_QUEUED_MAX_REQUEST_BYTES
     );
     assert_eq!(config("socket.request.max.bytes=500000000").queued_max_request_bytes, 500_000_000);
+    assert_eq!(config("").socket_send_buffer_bytes, Some(102_400));
+    assert_eq!(config("socket.send.buffer.bytes=-1").socket_send_buffer_bytes, None);
+    assert_eq!(config("socket.receive.buffer.bytes=65536").socket_receive_buffer_bytes, Some(65_536));
     assert!(problems("queued.max.request.bytes=1000000")[0].contains("less than socket.request.max.bytes"));
 }
 

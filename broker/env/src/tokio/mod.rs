@@ -19,6 +19,7 @@ use std::{
 };
 
 use disk::SystemDisk;
+pub use net::SocketBuffers;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 
@@ -59,6 +60,7 @@ pub struct TokioEnv {
     handle: Handle,
     origin: SystemInstant,
     disk: SystemDisk,
+    buffers: SocketBuffers,
     this: Weak<TokioEnv>,
 }
 
@@ -69,10 +71,19 @@ impl TokioEnv {
     /// When the system refuses the threads.
     #[allow(clippy::new_ret_no_self, reason = "callers hold the trait, as the seam wants it")]
     pub fn new(handle: Handle, threads: IoThreads) -> Arc<dyn Env> {
+        Self::with_buffers(handle, threads, SocketBuffers::default())
+    }
+
+    /// The same, whose listeners give accepted connections these `buffers`.
+    ///
+    /// # Panics
+    /// When the system refuses the threads.
+    pub fn with_buffers(handle: Handle, threads: IoThreads, buffers: SocketBuffers) -> Arc<dyn Env> {
         Arc::new_cyclic(|this| Self {
             handle,
             origin: SystemInstant::now(),
             disk: SystemDisk::new(threads),
+            buffers,
             this: this.clone(),
         })
     }
@@ -129,8 +140,8 @@ impl Env for TokioEnv {
     }
 
     fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        let address = address.to_owned();
-        Box::pin(async move { net::listen(&address).await })
+        let (address, buffers) = (address.to_owned(), self.buffers);
+        Box::pin(async move { net::listen(&address, buffers).await })
     }
 
     fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>> {

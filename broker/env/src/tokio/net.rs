@@ -41,14 +41,23 @@ const BACKLOG: i32 = 1024;
 /// Room that a read makes when its buffer is full.
 const READ_ROOM: usize = 16 * 1024;
 
+/// The kernel's buffers of accepted connections in bytes; `None` leaves them to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SocketBuffers {
+    /// What may be on its way to a client.
+    pub send: Option<usize>,
+    /// What may have come from it unread.
+    pub receive: Option<usize>,
+}
+
 /// Binds the first address that `address` stands for. An empty host is every interface.
-pub(super) async fn listen(address: &str) -> io::Result<Box<dyn Listener>> {
+pub(super) async fn listen(address: &str, buffers: SocketBuffers) -> io::Result<Box<dyn Listener>> {
     let mut failure = None;
     for candidate in resolve(address).await? {
-        match bind(candidate) {
+        match bind(candidate, buffers) {
             Ok(listener) => {
                 let local = listener.local_addr()?;
-                return Ok(Box::new(SystemListener { listener, local }));
+                return Ok(Box::new(SystemListener { listener, local, buffers }));
             }
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -81,11 +90,15 @@ async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(address).await?.collect())
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, buffers: SocketBuffers) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // As Kafka does: a restart must not wait for connections of the last run to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if let Some(bytes) = buffers.receive {
+        // Before a connection is there, which inherits it: the window's scale is agreed upon at its beginning.
+        socket.set_recv_buffer_size(bytes)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -103,12 +116,16 @@ fn connection(stream: TcpStream, peer: SocketAddr) -> io::Result<Connection> {
 struct SystemListener {
     listener: TcpListener,
     local: SocketAddr,
+    buffers: SocketBuffers,
 }
 
 impl Listener for SystemListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
+            if let Some(bytes) = self.buffers.send {
+                SockRef::from(&stream).set_send_buffer_size(bytes)?;
+            }
             connection(stream, peer)
         })
     }
