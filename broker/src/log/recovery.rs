@@ -41,8 +41,8 @@ pub struct Recovered {
     /// Segments that were removed because something before them was bad.
     pub removed_segments: usize,
     /// Something that had once been synced is gone: the log was cut below its recovery point, before something that the
-    /// journal had, or in a segment that was sealed durably. Good batches behind a bad one say nothing by themselves: pages that
-    /// nobody has synced yet reach the disk in any order.
+    /// journal had, or in a segment that was sealed durably. Good batches behind a bad one say nothing by themselves:
+    /// pages that nobody has synced yet reach the disk in any order.
     pub damaged: bool,
 }
 

@@ -1,8 +1,9 @@
 //! What nobody waits for and everybody depends on: short backlogs, free parts of the journal, recovery points.
 //!
 //! The kernel is asked early and often to write back what is journaled, so that no sync waits behind hundreds of
-//! megabytes; bytes that nobody wants synced are left to it, up to [`PATIENCE`] times as many. A segment is synced when it has many unsynced bytes, when the oldest of them is old, or when it holds
-//! back the oldest part of a journal that is getting full; a few segments at a time, oldest first.
+//! megabytes; bytes that nobody wants synced are left to it, up to [`PATIENCE`] times as many. A segment is synced when
+//! it has many unsynced bytes, when the oldest of them is old, or when it holds back the oldest part of a journal that
+//! is getting full; a few segments at a time, oldest first.
 //!
 //! Never: a recovery point above what a completed sync covers.
 

@@ -183,12 +183,7 @@ fn small_rounds_are_journaled_and_large_ones_are_not() {
 #[test]
 fn a_torn_group_ends_the_replay_and_an_older_lap_is_not_replayed() {
     let story = Story::new(2, &[Durable]);
-    on_directory(&story, options(), |story, directory| async move {
-        directory.env().sleep(Duration::from_secs(1)).await;
-        for _ in 0..3 {
-            story.append(&directory, 0, &[10]).await.unwrap();
-        }
-    });
+    append_groups(&story, options(), 3);
     story.world.stop();
     let (segment, part) = (story.segment_path(0, 0), first_part(&story));
     let stale = story.world.contents(&part).unwrap();
@@ -205,6 +200,16 @@ fn a_torn_group_ends_the_replay_and_an_older_lap_is_not_replayed() {
     assert_eq!(story.world.contents(&segment).unwrap().len(), 0);
 }
 
+/// Appends ten words at a time, each time a group of the journal.
+fn append_groups(story: &Story, options: DirectoryOptions, groups: u32) {
+    on_directory(story, options, move |story, directory| async move {
+        directory.env().sleep(Duration::from_secs(1)).await;
+        for _ in 0..groups {
+            story.append(&directory, 0, &[10]).await.unwrap();
+        }
+    });
+}
+
 /// The first part with a group in it.
 fn first_part(story: &Story) -> PathBuf {
     let used = |path: &PathBuf| {
@@ -218,12 +223,7 @@ fn first_part(story: &Story) -> PathBuf {
 #[test]
 fn the_parts_behind_a_torn_group_do_not_count_either() {
     let story = Story::new(12, &[Durable]);
-    on_directory(&story, many_parts(), |story, directory| async move {
-        directory.env().sleep(Duration::from_secs(1)).await;
-        for _ in 0..8 {
-            story.append(&directory, 0, &[10]).await.unwrap();
-        }
-    });
+    append_groups(&story, many_parts(), 8);
     story.world.stop();
     let segment = story.segment_path(0, 0);
     story.world.edit(&first_part(&story), |contents| contents[1536 + 100] ^= 1);
@@ -550,17 +550,22 @@ fn a_round_that_just_fits_into_a_group_is_journaled() {
     }
 }
 
+/// A flusher's worker that the test drives by hand.
+async fn worker(story: &Story) -> Worker {
+    let (env, directory) = (story.world.env(), Path::new(DIRECTORY));
+    env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
+    let (journal, _) = replay(&*env, directory, &options().journal).await.unwrap();
+    let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
+    Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal)
+}
+
 #[test]
 fn a_log_that_becomes_heavy_again_while_it_is_synced_is_not_forgotten() {
     let story = Story::new(17, &[Durable]);
     let this = story.clone();
     let told = story.world.run(async move {
-        let (env, directory) = (this.world.env(), Path::new(DIRECTORY));
-        env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
-        let (journal, _) = replay(&*env, directory, &options().journal).await.unwrap();
-        let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
+        let (env, mut worker) = (this.world.env(), worker(&this).await);
         let file = env.disk().open(&this.segment_path(0, 0), Open::Existing).await.unwrap();
-        let mut worker = Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal);
         let slot = worker.logs.slot(&this.id(0));
         let much = Soiled { file, segment_base: Offset(0), length: options().dirty_bytes * PATIENCE };
         worker.soil(slot, &much, None);
@@ -582,16 +587,12 @@ fn nothing_counts_as_synced_while_an_older_segment_is_being_synced() {
         let story = Story::new(20, &[Plain]);
         let this = story.clone();
         let told = story.world.run(async move {
-            let (env, directory) = (this.world.env(), Path::new(DIRECTORY));
-            env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
-            let (journal, _) = replay(&*env, directory, &options().journal).await.unwrap();
-            let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
+            let (env, mut worker) = (this.world.env(), worker(&this).await);
             let id = this.id(0);
             let round = this.round(&*env, 0, 10).await;
             let file = round.file.clone();
-            let mut worker = Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal);
             let roll = |end: i64, durable| {
-                let (sync, directory) = (vec![file.clone()], directory.to_owned());
+                let (sync, directory) = (vec![file.clone()], DIRECTORY.into());
                 let roll = Roll { id: id.clone(), sync, directory, end_offset: Offset(end), durable };
                 Item::Roll(roll, oneshot::channel().0)
             };
