@@ -106,7 +106,11 @@ pub enum Operation {
     Read,
     Write,
     Create,
+    Delete,
+    Alter,
+    AlterConfigs,
     Describe,
+    DescribeConfigs,
     IdempotentWrite,
 }
 

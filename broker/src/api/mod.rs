@@ -50,7 +50,7 @@ pub struct Api {
 }
 
 /// All APIs, by key.
-pub static APIS: [Api; 8] = [
+pub static APIS: &[Api] = &[
     Api {
         key: produce::KEY,
         name: "Produce",

@@ -1,8 +1,8 @@
 //! What each command does to the image. Never: half of a command; a command is rejected before it changes anything.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Broker, Command, Image, Partition, Rejection, Response, Topic};
+use super::{Broker, Command, ConfigChange, ConfigResource, Image, Partition, Rejection, Response, Topic};
 use crate::{BrokerId, LeaderEpoch, TopicId, error::ResponseError};
 
 /// Applies a committed command.
@@ -25,6 +25,10 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
             create_topic(image, Topic { name, id: *id, partitions, configs })
         }
         Command::DeleteTopic { id } => delete_topic(image, *id),
+        Command::AddPartitions { id, present, assignment } => {
+            add_partitions(image, *id, *present, assignment)
+        }
+        Command::AlterConfigs { resource, changes } => alter_configs(image, resource, changes),
         Command::AllocateProducerIds { count, .. } => {
             assert!(*count > 0, "a block holds ids");
             let first = image.next_producer_id;
@@ -82,14 +86,64 @@ fn collide(one: &str, other: &str) -> bool {
 }
 
 fn delete_topic(image: &mut Image, id: TopicId) -> Result<Response, Rejection> {
-    let Some(topic) = image.topics_by_id.remove(&id) else {
-        return Err(Rejection::new(
-            ResponseError::UnknownTopicId,
-            format!("There is no topic with id {id}."),
-        ));
-    };
+    let topic = image.topics_by_id.remove(&id).ok_or_else(|| no_such_topic(id))?;
     image.topics.remove(&topic.name);
     Ok(Response::Topic(topic))
+}
+
+fn add_partitions(
+    image: &mut Image,
+    id: TopicId,
+    present: usize,
+    assignment: &[Vec<BrokerId>],
+) -> Result<Response, Rejection> {
+    let mut topic = Topic::clone(image.topic_by_id(id).ok_or_else(|| no_such_topic(id))?);
+    if topic.partitions.len() != present {
+        let message = format!(
+            "Topic '{}' has {} partitions by now, not {present}.",
+            topic.name,
+            topic.partitions.len()
+        );
+        return Err(Rejection::new(ResponseError::InvalidPartitions, message));
+    }
+    topic.partitions.extend(assignment.iter().map(|replicas| new_partition(replicas)));
+    let topic = Arc::new(topic);
+    image.put(topic.clone());
+    Ok(Response::Topic(topic))
+}
+
+fn alter_configs(
+    image: &mut Image,
+    resource: &ConfigResource,
+    changes: &[ConfigChange],
+) -> Result<Response, Rejection> {
+    let altered = |mut overrides: BTreeMap<String, String>| {
+        changes.iter().for_each(|change| change.apply(&mut overrides));
+        overrides
+    };
+    let of = match resource {
+        ConfigResource::Topic(id) => {
+            let mut topic = Topic::clone(image.topic_by_id(*id).ok_or_else(|| no_such_topic(*id))?);
+            topic.configs = altered(topic.configs);
+            let configs = topic.configs.clone();
+            image.put(Arc::new(topic));
+            return Ok(Response::Configs(configs));
+        }
+        ConfigResource::Broker(id) => Some(*id),
+        ConfigResource::EveryBroker => None,
+    };
+    let held = image.broker_configs.get(&of).map(|held| BTreeMap::clone(held)).unwrap_or_default();
+    let configs = altered(held);
+    if configs.is_empty() {
+        image.broker_configs.remove(&of);
+    } else {
+        image.broker_configs.insert(of, Arc::new(configs.clone()));
+    }
+    Ok(Response::Configs(configs))
+}
+
+fn no_such_topic(id: TopicId) -> Rejection {
+    Rejection::new(ResponseError::UnknownTopicId, format!("There is no topic with id {id}."))
 }
 
 #[cfg(test)]
@@ -154,6 +208,55 @@ mod tests {
         assert!(matches!(apply(&mut image, &Command::DeleteTopic { id }), Response::Topic(_)));
         assert_eq!(image, Image::default());
         assert_eq!(rejected(apply(&mut image, &Command::DeleteTopic { id })), ResponseError::UnknownTopicId);
+    }
+
+    #[test]
+    fn partitions_are_added_once_and_only_to_the_topic_that_was_meant() {
+        let mut image = Image::default();
+        create(&mut image, "a", 1, &[1]);
+        let add = |image: &mut Image, id, present| {
+            let assignment = vec![vec![BrokerId(1)]; 2];
+            apply(image, &Command::AddPartitions { id: TopicId(Uuid::from_u128(id)), present, assignment })
+        };
+        assert!(matches!(add(&mut image, 1, 1), Response::Topic(topic) if topic.partitions.len() == 3));
+        assert_eq!(rejected(add(&mut image, 1, 1)), ResponseError::InvalidPartitions);
+        assert_eq!(rejected(add(&mut image, 2, 1)), ResponseError::UnknownTopicId);
+        assert_eq!(image.topic("a").unwrap().partitions.len(), 3);
+    }
+
+    #[test]
+    fn configs_change_step_by_step() {
+        let mut image = Image::default();
+        create(&mut image, "a", 1, &[1]);
+        let text = str::to_owned;
+        let set = ConfigChange::Set { key: text("retention.ms"), value: text("5") };
+        let words = |words: &str| words.split(',').map(str::to_owned).collect();
+        let append = |list: &str| ConfigChange::Append {
+            key: text("cleanup.policy"),
+            default: text("delete"),
+            words: words(list),
+        };
+        let subtract = ConfigChange::Subtract {
+            key: text("cleanup.policy"),
+            default: text("delete"),
+            words: words("delete"),
+        };
+        let mut alter = |resource, changes| apply(&mut image, &Command::AlterConfigs { resource, changes });
+        let topic = ConfigResource::Topic(TopicId(Uuid::from_u128(1)));
+        let Response::Configs(configs) = alter(topic.clone(), vec![set.clone(), append("compact,delete")])
+        else {
+            panic!("rejected");
+        };
+        assert_eq!(configs["cleanup.policy"], "delete,compact");
+        let Response::Configs(configs) = alter(topic, vec![subtract]) else { panic!("rejected") };
+        assert_eq!((&*configs["cleanup.policy"], &*configs["retention.ms"]), ("compact", "5"));
+        alter(ConfigResource::EveryBroker, vec![set.clone()]);
+        alter(ConfigResource::Broker(BrokerId(1)), vec![set]);
+        alter(ConfigResource::EveryBroker, vec![ConfigChange::Delete { key: text("retention.ms") }]);
+        let held: Vec<_> = image.broker_configs.keys().copied().collect();
+        assert_eq!(held, [Some(BrokerId(1))]);
+        let stored = serde_json::to_string(&image).unwrap();
+        assert_eq!(serde_json::from_str::<Image>(&stored).unwrap(), image);
     }
 
     #[test]

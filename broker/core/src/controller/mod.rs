@@ -34,6 +34,8 @@ pub struct Image {
     pub topics: OrdMap<Arc<str>, Arc<Topic>>,
     /// The same topics by id.
     pub topics_by_id: OrdMap<TopicId, Arc<Topic>>,
+    /// Dynamic broker configuration: overrides of one broker, and under `None` those of every broker.
+    pub broker_configs: OrdMap<Option<BrokerId>, Arc<BTreeMap<String, String>>>,
     /// The first producer id that no block holds yet.
     pub next_producer_id: ProducerId,
     /// The epoch of the next registration of a broker.
@@ -116,8 +118,66 @@ pub enum Command {
     },
     /// Removes a topic. → [`Response::Topic`], as it was
     DeleteTopic { id: TopicId },
+    /// Gives a topic more partitions, if it still has `present`. → [`Response::Topic`], as it is now
+    AddPartitions { id: TopicId, present: usize, assignment: Vec<Vec<BrokerId>> },
+    /// Changes configuration overrides in the given order, all or none. Who submits has checked keys and values.
+    /// → [`Response::Configs`]
+    AlterConfigs { resource: ConfigResource, changes: Vec<ConfigChange> },
     /// A block of producer ids for one broker. → [`Response::ProducerIds`]
     AllocateProducerIds { broker: BrokerId, count: i32 },
+}
+
+/// What a configuration override belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConfigResource {
+    /// A topic, by identity: a change never reaches its namesake.
+    Topic(TopicId),
+    /// One broker.
+    Broker(BrokerId),
+    /// Every broker that has no override of its own (Kafka's cluster-wide default).
+    EveryBroker,
+}
+
+/// One step of KIP-339. Lists are comma-separated, each word once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigChange {
+    /// Sets an override.
+    Set { key: String, value: String },
+    /// Back to what holds without an override; no error if there is none.
+    Delete { key: String },
+    /// Adds words to a list; `default` is the list where there is no override.
+    Append { key: String, default: String, words: Vec<String> },
+    /// Takes words from a list; `default` is the list where there is no override.
+    Subtract { key: String, default: String, words: Vec<String> },
+}
+
+impl ConfigChange {
+    /// Applies the change to a set of overrides.
+    pub fn apply(&self, overrides: &mut BTreeMap<String, String>) {
+        let list = |overrides: &BTreeMap<String, String>, key: &String, default: &String| -> Vec<String> {
+            let text = overrides.get(key).unwrap_or(default);
+            text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        match self {
+            Self::Set { key, value } => {
+                overrides.insert(key.clone(), value.clone());
+            }
+            Self::Delete { key } => {
+                overrides.remove(key);
+            }
+            Self::Append { key, default, words } => {
+                let mut held = list(overrides, key, default);
+                let new: Vec<_> = words.iter().filter(|word| !held.contains(word)).cloned().collect();
+                held.extend(new);
+                overrides.insert(key.clone(), held.join(","));
+            }
+            Self::Subtract { key, default, words } => {
+                let mut held = list(overrides, key, default);
+                held.retain(|word| !words.contains(word));
+                overrides.insert(key.clone(), held.join(","));
+            }
+        }
+    }
 }
 
 /// What applying a command gave.
@@ -129,6 +189,8 @@ pub enum Response {
     Registered { epoch: i64 },
     /// The topic that was created or deleted.
     Topic(Arc<Topic>),
+    /// The overrides of a resource after a change.
+    Configs(BTreeMap<String, String>),
     /// The block `first .. first + count`.
     ProducerIds { first: ProducerId, count: i32 },
     /// Nothing was changed.
@@ -190,6 +252,8 @@ struct Stored {
     cluster_id: Option<Uuid>,
     brokers: Vec<Arc<Broker>>,
     topics: Vec<Arc<Topic>>,
+    #[serde(default)]
+    broker_configs: Vec<(Option<BrokerId>, Arc<BTreeMap<String, String>>)>,
     next_producer_id: ProducerId,
     next_broker_epoch: i64,
 }
@@ -200,6 +264,7 @@ impl From<Image> for Stored {
             cluster_id: image.cluster_id,
             brokers: image.brokers.values().cloned().collect(),
             topics: image.topics.values().cloned().collect(),
+            broker_configs: image.broker_configs.iter().map(|(of, set)| (*of, set.clone())).collect(),
             next_producer_id: image.next_producer_id,
             next_broker_epoch: image.next_broker_epoch,
         }
@@ -213,6 +278,7 @@ impl From<Stored> for Image {
             brokers: stored.brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
             topics: stored.topics.iter().map(|topic| (topic.name.clone(), topic.clone())).collect(),
             topics_by_id: stored.topics.into_iter().map(|topic| (topic.id, topic)).collect(),
+            broker_configs: stored.broker_configs.into_iter().collect(),
             next_producer_id: stored.next_producer_id,
             next_broker_epoch: stored.next_broker_epoch,
         }

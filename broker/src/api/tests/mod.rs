@@ -227,7 +227,7 @@ fn pairs() -> impl Iterator<Item = (&'static Api, i16)> {
 #[test]
 fn the_table_is_sorted_and_within_what_the_crate_knows() {
     assert!(APIS.is_sorted_by(|one, other| one.key < other.key));
-    for api in &APIS {
+    for api in APIS {
         let known = with_request!(api.key, R => R::VERSIONS);
         assert!(known.min <= *api.versions.start() && *api.versions.end() <= known.max, "{}", api.name);
         assert_eq!(ApiKey::try_from(api.key).map(|key| format!("{key:?}")), Ok(api.name.to_owned()));
