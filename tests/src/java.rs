@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests work with real processes")]
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     io::Write,
     path::PathBuf,
@@ -50,10 +51,38 @@ impl Java {
     /// Runs a single-file Java program against Kafka's client.
     pub fn program<A: AsRef<OsStr>>(&self, source: &str, arguments: &[A]) -> Output {
         let mut command = Command::new("java");
-        command.args(["-Xmx512m", "-XX:+UseSerialGC", "-cp"]).arg(format!("{}/libs/*", self.home.display()));
+        command.args(["-Xmx512m", "-XX:+UseSerialGC", "-cp", &self.class_path()]);
         command.arg(format!("-Dlog4j2.configurationFile={}/log4j2.xml", self.home.display()));
-        command.arg(workspace().join("tests/java").join(source)).args(arguments);
+        command.arg(self.source(source)).args(arguments);
         run(command, b"")
+    }
+
+    /// All jars, as Java's `-cp` takes them.
+    pub fn class_path(&self) -> String {
+        format!("{}/libs/*", self.home.display())
+    }
+
+    /// A Java program of this project.
+    pub fn source(&self, name: &str) -> PathBuf {
+        workspace().join("tests/java").join(name)
+    }
+
+    /// The class behind each tool.
+    pub fn classes(&self) -> BTreeMap<String, String> {
+        let pairs =
+            |line: &str| line.split_once(' ').map(|(name, class)| (name.to_owned(), class.to_owned()));
+        self.peer(&["classes"]).lines().filter_map(pairs).collect()
+    }
+
+    /// Runs the script that owns the jars and the real Apache Kafka.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn peer<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
+        let mut command = Command::new("bash");
+        command.arg(script()).args(arguments).env("KAFKA_PEER_HOME", &self.home);
+        let output = command.stdin(Stdio::null()).output().expect("bash is there");
+        expect_success("kafka-peer", &output)
     }
 }
 

@@ -6,10 +6,12 @@
 pub mod broker;
 pub mod client;
 pub mod java;
+pub mod peer;
 pub mod places;
 pub mod program;
 pub mod tmpfs;
 pub mod toolchain;
+pub mod tools;
 
 pub use broker::{Broker, Options};
 pub use client::Client;
