@@ -18,7 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::fetch_response::NodeEndpoint;
-use crate::{config::BrokerConfig, controller::Controller, replica::ReplicaManager};
+use crate::{config::BrokerConfig, controller::Controller, logging::LogLevels, replica::ReplicaManager};
 
 /// Everything a handler may use. Cheap to share, the same for all listeners.
 pub struct Services {
@@ -32,6 +32,9 @@ pub struct Services {
     pub(super) controller: Arc<Controller>,
     /// The partitions of this broker.
     pub(super) replicas: Arc<ReplicaManager>,
+    /// The loggers of this process, for BROKER_LOGGER resources.
+    #[allow(dead_code, reason = "the handlers of BROKER_LOGGER resources come next")]
+    pub(super) log_levels: Arc<LogLevels>,
     /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
     /// short steps per fetch and guards no partition state.
     sessions: Mutex<FetchSessions>,
@@ -51,9 +54,10 @@ impl Services {
         topic_defaults: TopicConfig,
         controller: Arc<Controller>,
         replicas: Arc<ReplicaManager>,
+        log_levels: Arc<LogLevels>,
     ) -> Arc<Self> {
         let sessions = Mutex::new(FetchSessions::new(config.max_incremental_fetch_session_cache_slots));
-        Arc::new(Self { env, config, topic_defaults, controller, replicas, sessions })
+        Arc::new(Self { env, config, topic_defaults, controller, replicas, log_levels, sessions })
     }
 
     /// The fetch sessions, for one step.
