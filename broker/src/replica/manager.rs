@@ -27,6 +27,7 @@ use super::{
     view::Status,
 };
 use crate::{
+    config::LiveConfig,
     controller::Controller,
     log::{LogDirectory, StorageError, patiently},
 };
@@ -40,8 +41,8 @@ pub struct ReplicaManager {
     node: BrokerId,
     directories: Vec<Arc<LogDirectory>>,
     controller: Arc<Controller>,
-    /// Topic configuration as the broker's own configuration sets it.
-    defaults: TopicConfig,
+    /// Has the defaults of topic configurations.
+    live: Arc<LiveConfig>,
     expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
@@ -82,7 +83,7 @@ impl ReplicaManager {
         node: BrokerId,
         directories: Vec<Arc<LogDirectory>>,
         controller: Arc<Controller>,
-        defaults: TopicConfig,
+        live: Arc<LiveConfig>,
         expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
@@ -92,7 +93,7 @@ impl ReplicaManager {
             node,
             directories,
             controller,
-            defaults,
+            live,
             expiry,
             replicas: Mutex::default(),
             followers: Mutex::default(),
@@ -138,10 +139,11 @@ impl ReplicaManager {
 
     /// `topic`'s configuration over the broker's defaults.
     pub(crate) fn topic_config(&self, topic: &Topic) -> Arc<TopicConfig> {
+        let defaults = &self.live.load().topic_defaults;
         // Overrides were checked when they were set; an override that no longer parses leaves the broker's default.
-        Arc::new(TopicConfig::resolve(&self.defaults, &topic.configs).unwrap_or_else(|error| {
+        Arc::new(TopicConfig::resolve(defaults, &topic.configs).unwrap_or_else(|error| {
             tracing::warn!(topic = %topic.name, %error, "topic configuration not understood; broker defaults are used");
-            self.defaults.clone()
+            defaults.clone()
         }))
     }
 
