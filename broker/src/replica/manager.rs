@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     PartitionProbe,
+    configuration::Configuration,
     owner::{Assignment, Owner, ProducerExpiry},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
@@ -41,7 +42,7 @@ pub struct ReplicaManager {
     directories: Vec<Arc<LogDirectory>>,
     controller: Arc<Controller>,
     /// Topic configuration as the broker's own configuration sets it.
-    defaults: TopicConfig,
+    defaults: Arc<TopicConfig>,
     expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
@@ -92,7 +93,7 @@ impl ReplicaManager {
             node,
             directories,
             controller,
-            defaults,
+            defaults: Arc::new(defaults),
             expiry,
             replicas: Mutex::default(),
             followers: Mutex::default(),
@@ -134,15 +135,6 @@ impl ReplicaManager {
     /// The metadata as now known; load it once per request.
     pub(crate) fn image(&self) -> Arc<Image> {
         self.controller.image()
-    }
-
-    /// `topic`'s configuration over the broker's defaults.
-    pub(crate) fn topic_config(&self, topic: &Topic) -> Arc<TopicConfig> {
-        // Overrides were checked when they were set; an override that no longer parses leaves the broker's default.
-        Arc::new(TopicConfig::resolve(&self.defaults, &topic.configs).unwrap_or_else(|error| {
-            tracing::warn!(topic = %topic.name, %error, "topic configuration not understood; broker defaults are used");
-            self.defaults.clone()
-        }))
     }
 
     /// The topic that a request means: by id when it gave one, else by name.
@@ -189,15 +181,20 @@ impl ReplicaManager {
         if let Some(replica) = known {
             return replica.clone();
         }
+        // As it is now: what `follow_metadata` has told the others meanwhile would pass this one by.
+        let image = self.image();
+        let topic = image.topic_by_id(topic.id).map_or(topic, |topic| &**topic);
+        let partition = topic.partition(index).unwrap_or(partition);
         let tp = TopicPartition { topic: topic.name.clone(), partition: index };
         let (queue, incoming) = mpsc::unbounded_channel();
         let (status, published) = watch::channel(Status::Opening);
         let watchers = Arc::new(Watchers::default());
-        let config = self.topic_config(topic);
+        let configuration = Configuration::new(&topic.name, &topic.configs, &self.defaults);
+        let config = configuration.load();
         let replica = Arc::new(Replica {
             tp: tp.clone(),
             topic_id: topic.id,
-            config: config.clone(),
+            configuration,
             queue,
             status: published,
             watchers: watchers.clone(),
@@ -288,10 +285,9 @@ async fn follow_metadata(manager: std::sync::Weak<ReplicaManager>, mut version: 
         let Some(manager) = manager.upgrade() else { return };
         let image = manager.image();
         for replica in manager.snapshot() {
-            let partition = image
-                .topic_by_id(replica.topic_id)
-                .and_then(|topic| topic.partitions.get(usize::try_from(replica.tp.partition.0).ok()?));
-            if let Some(partition) = partition
+            let Some(topic) = image.topic_by_id(replica.topic_id) else { continue };
+            replica.configure(&topic.configs, &manager.defaults);
+            if let Some(partition) = topic.partition(replica.tp.partition)
                 && partition.leader == manager.node
                 // One that is still opening takes it from its queue.
                 && replica.leader_epoch().is_none_or(|epoch| epoch < partition.leader_epoch)
