@@ -20,7 +20,7 @@ use gracchus_env::{Env, FileLock, Op, spawn};
 
 use crate::{
     api::{Apis, Services},
-    config::{BrokerConfig, Endpoint},
+    config::{BrokerConfig, Endpoint, LiveConfig},
     controller::{self, Controller, ControllerError, ControllerOptions},
     log::{self, DirectoryOptions, LogDirectory},
     replica::{PartitionProbe, ProducerExpiry, ReplicaManager},
@@ -66,7 +66,7 @@ pub enum StartError {
 /// A running broker. Dropping it without [`Broker::stop`] leaves its tasks running until their Env ends them.
 #[derive(Debug)]
 pub struct Broker {
-    config: Arc<BrokerConfig>,
+    config: Arc<LiveConfig>,
     base: Base,
     controller: Arc<Controller>,
     replicas: Arc<ReplicaManager>,
@@ -125,21 +125,21 @@ impl Broker {
                 return Err(error);
             }
         };
-        let defaults = config.topic_defaults.clone();
+        let live = LiveConfig::start(&env, config.clone(), controller.clone());
         let replicas = ReplicaManager::start(
             env.clone(),
             config.node_id,
             base.directories.clone(),
             controller.clone(),
-            defaults.clone(),
+            live.clone(),
             ProducerExpiry {
                 after: config.producer_id_expiration,
                 check_every: config.producer_id_expiration_check_interval,
             },
         );
-        let services = Services::new(env, config.clone(), defaults, controller.clone(), replicas.clone());
+        let services = Services::new(env, live.clone(), controller.clone(), replicas.clone());
         let server = bound.serve(Arc::new(Apis(services)));
-        Ok(Broker { config, base, controller, replicas, server, listeners })
+        Ok(Broker { config: live, base, controller, replicas, server, listeners })
     }
 
     /// Each listener with the address that it is bound to.
@@ -149,6 +149,11 @@ impl Broker {
 
     /// What it was started with.
     pub fn config(&self) -> &Arc<BrokerConfig> {
+        self.config.fixed()
+    }
+
+    /// Its configuration as it is now.
+    pub fn live_config(&self) -> &Arc<LiveConfig> {
         &self.config
     }
 

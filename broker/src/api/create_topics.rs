@@ -30,6 +30,7 @@ use super::{
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
+use crate::config::BrokerConfig;
 
 /// Number of the API.
 pub const KEY: i16 = 19;
@@ -78,13 +79,14 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let envelope = request.envelope;
     let throttle_ms = request.context.throttle_ms();
     let image = services.controller.image();
-    let plans = plan(&body.topics, &image, services);
+    let config = services.live.load();
+    let plans = plan(&body.topics, &image, services, &config);
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
         let create = |(name, plan)| create(&services, name, plan, body.validate_only);
         let results = join_all(plans.into_iter().map(create)).await;
         let version = envelope.api_version;
-        let result = |(name, outcome)| respond(name, outcome, &services.topic_defaults, version);
+        let result = |(name, outcome)| respond(name, outcome, &config.topic_defaults, version);
         let response = CreateTopicsResponse::default()
             .with_throttle_time_ms(throttle_ms)
             .with_topics(results.into_iter().map(result).collect());
@@ -114,6 +116,7 @@ fn plan(
     topics: &[CreatableTopic],
     image: &Image,
     services: &Services,
+    config: &BrokerConfig,
 ) -> Vec<(Arc<str>, Result<Planned, Refused>)> {
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
@@ -123,9 +126,9 @@ fn plan(
         }
     }
     let mut defaults = Defaults {
-        partitions: services.config.num_partitions,
-        replication_factor: services.config.default_replication_factor,
-        configs: &services.topic_defaults,
+        partitions: config.num_partitions,
+        replication_factor: config.default_replication_factor,
+        configs: &config.topic_defaults,
         room: MOST_PARTITIONS,
     };
     let mut plans = Vec::with_capacity(topics.len());

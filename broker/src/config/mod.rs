@@ -6,17 +6,19 @@
 
 mod handles;
 mod listeners;
+pub mod live;
 mod properties;
 mod settings;
 mod topic_defaults;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use gracchus_core::{BrokerId, topic::TopicConfig};
 
 use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
 
 pub use listeners::Endpoint;
+pub use live::{LiveConfig, Watch};
 pub use properties::{Property, SyntaxError, parse as parse_properties};
 use settings::Reader;
 pub use settings::{ConfigError, Origin, Settings};
@@ -84,7 +86,25 @@ pub struct BrokerConfig {
     /// `num.network.threads`: runtime workers; `None`: one per core.
     pub num_network_threads: Option<usize>,
     /// Defaults of the topic configurations (`log.segment.bytes`, …).
-    pub topic_defaults: TopicConfig,
+    pub topic_defaults: Arc<TopicConfig>,
+    /// No more connections than this have file handles, see [`BrokerConfig::share_handles`].
+    connections_that_fit: usize,
+    /// What all of this was made of.
+    source: Source,
+}
+
+/// The text behind a configuration, so that it can be resolved again with other values on top.
+#[derive(Clone, Default)]
+struct Source {
+    settings: Settings,
+    host_name: String,
+}
+
+impl std::fmt::Debug for Source {
+    /// Settings may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 impl Default for BrokerConfig {
@@ -100,9 +120,10 @@ impl BrokerConfig {
     pub fn load(settings: &Settings, host_name: &str) -> Result<(BrokerConfig, Vec<String>), ConfigError> {
         let mut reader = Reader::new(settings);
         let (topic_defaults, without_effect) = topic_defaults::read(&mut reader);
-        let config = read(&mut reader, host_name, topic_defaults);
+        let mut config = read(&mut reader, host_name, topic_defaults);
         reader.forget(&without_effect);
         let unasked = reader.finish()?;
+        config.source = Source { settings: settings.clone(), host_name: host_name.to_owned() };
         let kafka_keys: BTreeSet<&str> = KAFKA_KEYS.lines().collect();
         let warning = |(key, origin): (&str, &Origin)| {
             if kafka_keys.contains(key) {
@@ -112,6 +133,15 @@ impl BrokerConfig {
             }
         };
         Ok((config, unasked.into_iter().map(warning).collect()))
+    }
+
+    /// This configuration with what can change at run time taken from `new`.
+    fn changed_to(&self, new: BrokerConfig) -> BrokerConfig {
+        BrokerConfig {
+            max_connections: new.max_connections.min(self.connections_that_fit),
+            topic_defaults: new.topic_defaults,
+            ..self.clone()
+        }
     }
 }
 
@@ -169,7 +199,9 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         socket_receive_buffer_bytes,
         num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
         num_network_threads: reader.number("num.network.threads", 1..=1024),
-        topic_defaults,
+        topic_defaults: Arc::new(topic_defaults),
+        connections_that_fit: handles::UNLIMITED,
+        source: Source::default(),
     }
 }
 

@@ -19,6 +19,10 @@ pub enum Origin {
     File { name: String, line: usize },
     /// `--override key=value`.
     CommandLine,
+    /// Dynamic configuration of this broker.
+    ThisBroker,
+    /// Dynamic configuration of every broker.
+    EveryBroker,
     /// Built by the program (tests, simulator).
     Program,
 }
@@ -28,6 +32,8 @@ impl fmt::Display for Origin {
         match self {
             Origin::File { name, line } => write!(f, "{name}:{line}"),
             Origin::CommandLine => f.write_str("--override"),
+            Origin::ThisBroker => f.write_str("dynamic configuration of this broker"),
+            Origin::EveryBroker => f.write_str("dynamic configuration of every broker"),
             Origin::Program => f.write_str("configuration"),
         }
     }

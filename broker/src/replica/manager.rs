@@ -14,7 +14,6 @@ use gracchus_core::{
     BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition,
     controller::{Image, Partition, Topic},
     error::ResponseError,
-    topic::TopicConfig,
 };
 use gracchus_env::{Env, Open, Task, spawn};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,6 +27,7 @@ use super::{
     view::Status,
 };
 use crate::{
+    config::{self, LiveConfig},
     controller::Controller,
     log::{LogDirectory, StorageError, patiently},
 };
@@ -41,8 +41,8 @@ pub struct ReplicaManager {
     node: BrokerId,
     directories: Vec<Arc<LogDirectory>>,
     controller: Arc<Controller>,
-    /// Topic configuration as the broker's own configuration sets it.
-    defaults: Arc<TopicConfig>,
+    /// Has the defaults of topic configurations.
+    live: Arc<LiveConfig>,
     expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
@@ -83,7 +83,7 @@ impl ReplicaManager {
         node: BrokerId,
         directories: Vec<Arc<LogDirectory>>,
         controller: Arc<Controller>,
-        defaults: TopicConfig,
+        live: Arc<LiveConfig>,
         expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
@@ -93,7 +93,7 @@ impl ReplicaManager {
             node,
             directories,
             controller,
-            defaults: Arc::new(defaults),
+            live,
             expiry,
             replicas: Mutex::default(),
             followers: Mutex::default(),
@@ -108,7 +108,7 @@ impl ReplicaManager {
             spawn(
                 &*self.env,
                 "replicas-metadata",
-                follow_metadata(Arc::downgrade(self), self.controller.watch()),
+                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch()),
             )
             .detach(),
         ];
@@ -189,7 +189,7 @@ impl ReplicaManager {
         let (queue, incoming) = mpsc::unbounded_channel();
         let (status, published) = watch::channel(Status::Opening);
         let watchers = Arc::new(Watchers::default());
-        let configuration = Configuration::new(&topic.name, &topic.configs, &self.defaults);
+        let configuration = Configuration::new(&topic.name, &topic.configs, &self.live.load().topic_defaults);
         let config = configuration.load();
         let replica = Arc::new(Replica {
             tp: tp.clone(),
@@ -280,13 +280,24 @@ async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicParti
     unknown.unwrap_or(emptiest).clone()
 }
 
-async fn follow_metadata(manager: std::sync::Weak<ReplicaManager>, mut version: watch::Receiver<u64>) {
-    while version.changed().await.is_ok() {
-        let Some(manager) = manager.upgrade() else { return };
+/// One task for both, so that the last it tells a replica is made of the newest of both.
+async fn follow_metadata(
+    manager: std::sync::Weak<ReplicaManager>,
+    mut version: watch::Receiver<u64>,
+    mut live: config::Watch,
+) {
+    loop {
+        let goes_on = tokio::select! {
+            biased;
+            changed = version.changed() => changed.is_ok(),
+            changed = live.changed() => changed.is_some(),
+        };
+        let Some(manager) = manager.upgrade().filter(|_| goes_on) else { return };
         let image = manager.image();
+        let defaults = manager.live.load().topic_defaults.clone();
         for replica in manager.snapshot() {
             let Some(topic) = image.topic_by_id(replica.topic_id) else { continue };
-            replica.configure(&topic.configs, &manager.defaults);
+            replica.configure(&topic.configs, &defaults);
             if let Some(partition) = topic.partition(replica.tp.partition)
                 && partition.leader == manager.node
                 // One that is still opening takes it from its queue.
