@@ -63,7 +63,7 @@ def admin(bootstrap, topic):
     print("offsets", offsets())
     client.delete_topics([topic])[topic].result()
     records.settle(lambda: topic not in client.list_topics().topics)
-    print("deleted", topic not in client.list_topics().topics)
+    print("deleted", str(topic not in client.list_topics().topics).lower())
 
 
 def produce(bootstrap, topic, codec, file):

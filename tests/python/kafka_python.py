@@ -53,7 +53,7 @@ def admin(bootstrap, topic):
     print("offsets", offsets())
     client.delete_topics([topic])
     records.settle(lambda: topic not in client.list_topics())
-    print("deleted", topic not in client.list_topics())
+    print("deleted", str(topic not in client.list_topics()).lower())
     client.close()
 
 

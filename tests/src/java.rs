@@ -11,7 +11,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{places::workspace, toolchain};
+use super::{languages::Words, places::workspace, toolchain};
 
 /// The installed jars.
 #[derive(Debug, Clone)]
@@ -50,11 +50,25 @@ impl Java {
 
     /// Runs a single-file Java program against Kafka's client.
     pub fn program<A: AsRef<OsStr>>(&self, source: &str, arguments: &[A]) -> Output {
-        let mut command = Command::new("java");
-        command.args(["-Xmx512m", "-XX:+UseSerialGC", "-cp", &self.class_path()]);
-        command.arg(format!("-Dlog4j2.configurationFile={}/log4j2.xml", self.home.display()));
-        command.arg(self.source(source)).args(arguments);
+        let words = self.command(source);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(arguments);
         run(command, b"")
+    }
+
+    /// The start of the command line for that.
+    pub fn command(&self, source: &str) -> Words {
+        let log = format!("-Dlog4j2.configurationFile={}/log4j2.xml", self.home.display());
+        let words = [
+            "java",
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            &log,
+            "-cp",
+            &self.class_path(),
+        ];
+        words.into_iter().map(Into::into).chain([self.source(source).into()]).collect()
     }
 
     /// All jars, as Java's `-cp` takes them.

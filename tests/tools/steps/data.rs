@@ -19,7 +19,7 @@ fn producers() -> Vec<Step> {
         create("--create --topic stamped --partitions 1 --config message.timestamp.type=LogAppendTime"),
         create("--create --topic measured --partitions 1"),
         create("--create --topic verified --partitions 2"),
-        produce("--topic lines --sync"),
+        produce("--topic lines --sync --command-property linger.ms=0"),
         produce("--topic lines --command-property acks=1"),
         produce("--topic stamped --command-property acks=0"),
         keyed("--topic keyed --reader-property parse.key=true --reader-property key.separator=:")
