@@ -7,7 +7,9 @@
 
 pub mod api_versions;
 pub mod context;
+pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_topics;
 mod exchange;
 pub mod fetch;
 pub mod fetch_response;
@@ -122,6 +124,16 @@ pub static APIS: &[Api] = &[
         start: create_topics::start,
     },
     Api {
+        key: delete_topics::KEY,
+        name: "DeleteTopics",
+        versions: 1..=6,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::Delete, Resource::Topic),
+        shape: &delete_topics::SHAPE,
+        start: delete_topics::start,
+    },
+    Api {
         key: init_producer_id::KEY,
         name: "InitProducerId",
         versions: 0..=5,
@@ -130,6 +142,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::IdempotentWrite, Resource::Cluster),
         shape: &init_producer_id::SHAPE,
         start: init_producer_id::start,
+    },
+    Api {
+        key: create_partitions::KEY,
+        name: "CreatePartitions",
+        versions: 0..=3,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Topic),
+        shape: &create_partitions::SHAPE,
+        start: create_partitions::start,
     },
 ];
 

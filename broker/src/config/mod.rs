@@ -52,6 +52,8 @@ pub struct BrokerConfig {
     pub metadata_log_dir: PathBuf,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
+    /// `delete.topic.enable`.
+    pub delete_topic_enable: bool,
     /// `num.partitions` of topics that are created without a number.
     pub num_partitions: i32,
     /// `default.replication.factor`.
@@ -171,6 +173,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         metadata_log_dir: metadata_log_dir.unwrap_or_else(|| log_dirs[0].clone()),
         log_dirs,
         auto_create_topics_enable: reader.boolean("auto.create.topics.enable").unwrap_or(true),
+        delete_topic_enable: reader.boolean("delete.topic.enable").unwrap_or(true),
         num_partitions: reader.number("num.partitions", 1..=i32::MAX).unwrap_or(1),
         default_replication_factor: reader.number("default.replication.factor", 1..=i16::MAX).unwrap_or(1),
         socket_request_max_bytes,
