@@ -35,6 +35,9 @@ pub(crate) enum Message {
     ExpireProducers,
     /// The log directory went offline.
     DirectoryFailed,
+    /// The topic was deleted: take the log away, and say under which name it waits for its removal (`None`: there was
+    /// nothing, or the directory is offline and may hold it still).
+    Delete(oneshot::Sender<Result<Option<PathBuf>, StorageError>>),
     /// Close the log cleanly and end.
     Close(oneshot::Sender<()>),
 }
@@ -93,6 +96,14 @@ impl Replica {
         }
     }
 
+    /// `error` came out of a log that may have been taken away meanwhile.
+    pub(crate) fn unless_deleted(&self, error: ResponseError) -> ResponseError {
+        match *self.status.borrow() {
+            Status::Deleted => ResponseError::UnknownTopicOrPartition,
+            _ => error,
+        }
+    }
+
     /// Whether it will serve, but does not yet.
     pub(crate) fn is_opening(&self) -> bool {
         matches!(*self.status.borrow(), Status::Opening)
@@ -128,6 +139,7 @@ fn served(status: &Status) -> Option<Result<Arc<ReplicaView>, ResponseError>> {
         Status::Opening => None,
         Status::Open(view) => Some(Ok(view.clone())),
         Status::Failed => Some(Err(ResponseError::KafkaStorageError)),
+        Status::Deleted => Some(Err(ResponseError::UnknownTopicOrPartition)),
         Status::Closed => Some(Err(ResponseError::NotLeaderOrFollower)),
     }
 }
