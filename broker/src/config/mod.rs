@@ -11,14 +11,14 @@ mod properties;
 mod settings;
 mod topic_defaults;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use gracchus_core::{BrokerId, topic::TopicConfig};
 
 use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
 
 pub use listeners::Endpoint;
-pub use live::LiveConfig;
+pub use live::{LiveConfig, Watch};
 pub use properties::{Property, SyntaxError, parse as parse_properties};
 use settings::Reader;
 pub use settings::{ConfigError, Origin, Settings};
@@ -88,7 +88,7 @@ pub struct BrokerConfig {
     /// `num.network.threads`: runtime workers; `None`: one per core.
     pub num_network_threads: Option<usize>,
     /// Defaults of the topic configurations (`log.segment.bytes`, …).
-    pub topic_defaults: TopicConfig,
+    pub topic_defaults: Arc<TopicConfig>,
     /// No more connections than this have file handles, see [`BrokerConfig::share_handles`].
     connections_that_fit: usize,
     /// What all of this was made of.
@@ -202,7 +202,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         socket_receive_buffer_bytes,
         num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
         num_network_threads: reader.number("num.network.threads", 1..=1024),
-        topic_defaults,
+        topic_defaults: Arc::new(topic_defaults),
         connections_that_fit: handles::UNLIMITED,
         source: Source::default(),
     }

@@ -28,7 +28,7 @@ fn an_empty_file_gives_a_usable_broker() {
     assert_eq!(config.advertised_listeners, config.listeners);
     assert_eq!(config.log_dirs, [PathBuf::from("./gracchus-data")]);
     assert_eq!(config.metadata_log_dir, PathBuf::from("./gracchus-data"));
-    assert_eq!(config.topic_defaults, TopicConfig::default());
+    assert_eq!(*config.topic_defaults, TopicConfig::default());
     assert_eq!(format!("{config:?}"), format!("{:?}", BrokerConfig::default()));
 }
 
