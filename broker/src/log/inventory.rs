@@ -7,14 +7,12 @@ use std::{io, path::PathBuf};
 use gracchus_core::{TopicId, TopicPartition, controller::Image};
 
 use super::{
-    Fate, LogId, directory::LogDirectory, error::StorageError, handles::patiently, names, partition_metadata, set_aside,
+    Fate, LogId, directory::LogDirectory, error::StorageError, handles::patiently, names, partition_metadata,
+    set_aside,
 };
 
 /// Whose log the directory of a partition is. `None`: there is none, or it was not finished.
-pub async fn holder(
-    directory: &LogDirectory,
-    tp: &TopicPartition,
-) -> Result<Option<TopicId>, StorageError> {
+pub async fn holder(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
     let path = partition_metadata::path(&directory.path().join(tp.to_string()));
     let env = directory.env();
     let contents = patiently(&**env, "looking for a partition", || env.disk().read_all(&path)).await;
@@ -99,10 +97,7 @@ async fn directories(directory: &LogDirectory) -> Result<Vec<String>, StorageErr
 }
 
 /// Like [`holder`]; a file that cannot be understood is no log of ours.
-async fn understood(
-    directory: &LogDirectory,
-    tp: &TopicPartition,
-) -> Result<Option<TopicId>, StorageError> {
+async fn understood(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
     match holder(directory, tp).await {
         Err(StorageError::Corrupt(why)) => {
             tracing::warn!(%why, "not a log of ours; leaving it alone");

@@ -95,9 +95,16 @@ mod tests {
     fn only_directories_of_logs_are_taken_for_logs() {
         assert_eq!(partition("orders-3"), Some(TopicPartition::new("orders", 3)));
         assert_eq!(partition("with-dashes-10"), Some(TopicPartition::new("with-dashes", 10)));
-        for strange in
-            ["orders", "orders-", "-3", "orders-03", "orders-+3", "orders-3.00ff-delete", "orders-3.00ff-stray", "orders--3x"]
-        {
+        for strange in [
+            "orders",
+            "orders-",
+            "-3",
+            "orders-03",
+            "orders-+3",
+            "orders-3.00ff-delete",
+            "orders-3.00ff-stray",
+            "orders--3x",
+        ] {
             assert_eq!(partition(strange), None, "{strange}");
         }
         let long = TopicPartition::new("t".repeat(249), 7);

@@ -3,7 +3,9 @@
 //! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
 
 mod configuration;
+mod deletion;
 mod fetch;
+mod inbox;
 mod manager;
 mod offsets;
 mod owner;

@@ -2,13 +2,15 @@
 //!
 //! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use gracchus_core::{
     LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
 };
 use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::log::StorageError;
 
 use super::{
     Charge, PartitionProbe, ProduceOutcome,
@@ -27,6 +29,9 @@ pub(crate) struct Append {
     pub(crate) charge: Option<Charge>,
 }
 
+/// Under which name the log waits for its removal; `None` if there was none.
+pub(crate) type DeleteReply = oneshot::Sender<Result<Option<PathBuf>, StorageError>>;
+
 /// What the owner is asked to do.
 pub(crate) enum Message {
     Append(Append),
@@ -38,9 +43,8 @@ pub(crate) enum Message {
     ExpireProducers,
     /// The log directory went offline.
     DirectoryFailed,
-    /// The topic was deleted: take the log away, and say under which name it waits for its removal (`None`: there was
-    /// nothing, or the directory is offline and may hold it still).
-    Delete(oneshot::Sender<Result<Option<PathBuf>, StorageError>>),
+    /// The topic was deleted: take the log away.
+    Delete(DeleteReply),
     /// Close the log cleanly and end.
     Close(oneshot::Sender<()>),
 }

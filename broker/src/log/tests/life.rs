@@ -1,5 +1,7 @@
 //! The ordinary life of a log.
 
+use gracchus_core::controller::Image;
+
 use super::*;
 use crate::log::{inventory, names, partition_metadata};
 
