@@ -257,6 +257,9 @@ impl Topic {
     }
 }
 
+/// Configuration overrides by key.
+type Overrides = Arc<BTreeMap<String, String>>;
+
 /// An image as it is written: plain lists, so that its text form has no keys that are not text.
 #[derive(Clone, Serialize, Deserialize)]
 struct Stored {
@@ -266,7 +269,7 @@ struct Stored {
     #[serde(default)]
     deleted: Vec<Arc<Topic>>,
     #[serde(default)]
-    broker_configs: Vec<(Option<BrokerId>, Arc<BTreeMap<String, String>>)>,
+    broker_configs: Vec<(Option<BrokerId>, Overrides)>,
     next_producer_id: ProducerId,
     next_broker_epoch: i64,
 }
