@@ -20,7 +20,7 @@ pub mod journal;
 #[allow(clippy::module_inception, reason = "the type `Log` has a file of its own")]
 mod log;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 mod names;
 mod partition_metadata;
 mod plan;

@@ -14,6 +14,8 @@ mod purgatory;
 #[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use manager::ReplicaManager;
