@@ -214,7 +214,7 @@ async fn check_replaced(machine: &Machine, node: &Node, old: TopicId, steps: u64
         if !names.iter().any(|name| name.ends_with("-delete")) && node.controller.image().deleted.is_empty() {
             return usize::from(replaced.is_some_and(|(_, kept)| kept));
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        node.env.sleep(Duration::from_millis(5)).await;
     }
     panic!("{steps}: {:?} {:?}", machine.list(&PathBuf::from("/data")), node.controller.image().deleted);
 }
