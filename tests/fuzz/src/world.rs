@@ -21,7 +21,7 @@ use gracchus_env::{
 };
 
 /// No file of a target grows beyond this: a length off the disk must not decide about memory.
-const LARGEST: u64 = 64 << 20;
+const LARGEST: u64 = 4 << 20;
 
 /// The machine.
 #[derive(Debug, Default)]
