@@ -4,6 +4,7 @@
 //! values, or into every problem at once, each naming its file, line and key. A Kafka key that is not served yet and a
 //! key that Kafka does not have are warnings with two different texts. Never: a value read twice, a default elsewhere.
 
+mod connections;
 mod handles;
 mod listeners;
 pub mod live;
@@ -17,6 +18,7 @@ use gracchus_core::{BrokerId, topic::TopicConfig};
 
 use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
 
+pub use connections::PerAddress;
 pub use listeners::Endpoint;
 pub use live::{LiveConfig, Watch};
 pub use properties::{Property, SyntaxError, parse as parse_properties};
@@ -68,6 +70,10 @@ pub struct BrokerConfig {
     pub connections_max_idle: Option<Duration>,
     /// `max.connections`.
     pub max_connections: usize,
+    /// `max.connections.per.ip`, with its exceptions.
+    pub max_connections_per_ip: PerAddress,
+    /// `metrics.listener` (not a key of Kafka's): `host:port` of the HTTP endpoint; `None`: there is none.
+    pub metrics_listener: Option<String>,
     /// `fetch.max.bytes`: the most that one fetch response holds.
     pub fetch_max_bytes: u32,
     /// `max.incremental.fetch.session.cache.slots`.
@@ -139,6 +145,7 @@ impl BrokerConfig {
     fn changed_to(&self, new: BrokerConfig) -> BrokerConfig {
         BrokerConfig {
             max_connections: new.max_connections.min(self.connections_that_fit),
+            max_connections_per_ip: new.max_connections_per_ip,
             topic_defaults: new.topic_defaults,
             ..self.clone()
         }
@@ -179,6 +186,8 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         max_connections: reader
             .number("max.connections", 0..=i32::MAX as usize)
             .unwrap_or(handles::UNLIMITED),
+        max_connections_per_ip: connections::read(reader),
+        metrics_listener: reader.text("metrics.listener").map(str::to_owned),
         fetch_max_bytes: reader.number("fetch.max.bytes", 1024..=i32::MAX as u32).unwrap_or(55 << 20),
         max_incremental_fetch_session_cache_slots: reader
             .number("max.incremental.fetch.session.cache.slots", 0..=i32::MAX as usize)

@@ -30,6 +30,7 @@ use crate::{
     config::{self, LiveConfig},
     controller::Controller,
     log::{LogDirectory, StorageError, patiently},
+    metrics::ReplicaMetrics,
 };
 
 /// A partition by identity: a deleted topic's namesake is another key.
@@ -47,6 +48,7 @@ pub struct ReplicaManager {
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
     pub(crate) purgatory: Purgatory,
+    pub(crate) metrics: ReplicaMetrics,
     /// Follow metadata and the health of the directories.
     followers: Mutex<Vec<Task>>,
 }
@@ -96,6 +98,7 @@ impl ReplicaManager {
             live,
             expiry,
             replicas: Mutex::default(),
+            metrics: ReplicaMetrics::default(),
             followers: Mutex::default(),
         });
         manager.follow();
@@ -128,7 +131,7 @@ impl ReplicaManager {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self) -> Vec<Arc<Replica>> {
+    pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
     }
 
@@ -198,6 +201,7 @@ impl ReplicaManager {
             queue,
             status: published,
             watchers: watchers.clone(),
+            metrics: self.metrics.topic(&topic.name),
         });
         handles.insert((topic.id, index), replica.clone());
         let assignment = Assignment {
