@@ -38,7 +38,7 @@ use self::{
 };
 use crate::{
     api::{APIS, Service},
-    config::{BrokerConfig, PerAddress},
+    config::BrokerConfig,
     metrics::ServerMetrics,
 };
 
@@ -74,7 +74,7 @@ impl Default for ServerOptions {
             request_max_bytes: gracchus_core::frame::REQUEST_MAX_BYTES,
             queued_max_request_bytes: 512 << 20,
             max_idle: Duration::from_secs(600),
-            connections: ConnectionLimits { all: usize::MAX, per_address: PerAddress::default() },
+            connections: ConnectionLimits::default(),
             stall_timeout: Duration::from_secs(10),
             pooled_bytes: 64 << 20,
         }

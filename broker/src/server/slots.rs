@@ -14,21 +14,40 @@ use std::{
 use tokio::sync::Notify;
 
 use super::budget::{Budget, Share};
-use crate::config::{BrokerConfig, PerAddress};
+use crate::config::BrokerConfig;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// `max.connections`.
     pub all: usize,
-    /// `max.connections.per.ip` and its overrides.
-    pub per_address: PerAddress,
+    /// `max.connections.per.ip`.
+    pub per_address: usize,
+    /// `max.connections.per.ip.overrides`.
+    pub overrides: BTreeMap<IpAddr, usize>,
 }
 
 impl ConnectionLimits {
     /// Those that `config` sets.
     pub fn new(config: &BrokerConfig) -> Self {
-        Self { all: config.max_connections, per_address: config.max_connections_per_ip.clone() }
+        Self {
+            all: config.max_connections,
+            per_address: config.max_connections_per_ip,
+            overrides: config.max_connections_per_ip_overrides.clone(),
+        }
+    }
+}
+
+impl ConnectionLimits {
+    fn of(&self, address: IpAddr) -> usize {
+        self.overrides.get(&address).copied().unwrap_or(self.per_address)
+    }
+}
+
+impl Default for ConnectionLimits {
+    /// None.
+    fn default() -> Self {
+        Self { all: usize::MAX, per_address: usize::MAX, overrides: BTreeMap::new() }
     }
 }
 
@@ -87,7 +106,7 @@ impl Slots {
 
     fn try_take(self: &Arc<Self>, address: IpAddr) -> Option<Result<Slot, TooMany>> {
         let mut state = self.locked();
-        let most = state.limits.per_address.limit(address);
+        let most = state.limits.of(address);
         if state.by_address.get(&address).map_or(0, |of| of.open) >= most {
             return Some(Err(TooMany(most)));
         }

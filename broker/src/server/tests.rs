@@ -207,8 +207,7 @@ impl World {
         let context = Arc::new(ConnectionContext::new(1, peer, "TEST".into(), Principal::anonymous()));
         let watch = Arc::new(Watch::default());
         // Each from an address of its own.
-        let limits = ConnectionLimits { all: 1, per_address: PerAddress::default() };
-        let slots = Slots::new(limits, self.shared.budget.clone());
+        let slots = Slots::new(ConnectionLimits::default(), self.shared.budget.clone());
         let slot = slots.take(peer.ip()).now_or_never().expect("there is room").unwrap();
         let counted = Arc::default();
         let stopping = self.stop.subscribe();
