@@ -92,12 +92,12 @@ fn it_tells_what_was_done_under_names_that_an_operator_of_kafka_knows() {
     assert_eq!(value("kafka_controller_kafkacontroller_activecontrollercount"), 1.0);
     assert_eq!(value("kafka_log_logmanager_offlinelogdirectorycount"), 0.0);
     assert!(value("process_resident_memory_bytes") > 1e6 && value("process_open_fds") > 5.0);
-    assert!(value("kafka_server_socketservermetrics_connection_count{listener=\"PLAINTEXT\"}") >= 1.0);
+    assert!(value("kafka_server_socketservermetrics_connections{listener=\"PLAINTEXT\"}") >= 1.0);
     let free = value("gracchus_request_memory_free_bytes");
     assert_eq!(free, value("gracchus_request_memory_limit_bytes"), "nothing is under way");
-    assert!(text.contains("kafka_log_logflushstats_logflushrateandtimems_count{logDirectory="));
+    assert!(text.contains("kafka_log_logflushstats_logflushrateandtimems_count{logdirectory="));
     assert!(
-        text.contains("kafka_server_delayedoperationpurgatory_purgatorysize{delayedOperation=\"Fetch\"} 0")
+        text.contains("kafka_server_delayedoperationpurgatory_purgatorysize{delayedoperation=\"Fetch\"} 0")
     );
 }
 

@@ -203,7 +203,8 @@ mod tests {
                 assert_eq!(key.kind.validate(key.name, default), Ok(()));
                 assert_eq!(key.kind.normalized(default), *default, "{}", key.name);
             }
-            assert!(super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
+            let ours = key.name == "metrics.listener";
+            assert!(ours || super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
             assert_eq!(synonyms(key.name).iter().filter(|name| **name == key.name).count(), 1);
         }
     }

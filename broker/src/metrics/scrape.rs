@@ -140,8 +140,7 @@ impl Sources {
     }
 
     fn connections(&self, families: &mut Families) {
-        let mut open =
-            Family::gauge("kafka_server_socketservermetrics_connection_count", "Open connections.");
+        let mut open = Family::gauge("kafka_server_socketservermetrics_connections", "Open connections.");
         let mut accepted = Family::counter(
             "kafka_server_socketservermetrics_connection_creation_total",
             "Connections that were accepted.",
@@ -225,8 +224,8 @@ impl Sources {
             "Requests that wait: fetches for records, produces for the disk.",
         );
         let waiting = &self.replicas.metrics;
-        purgatory.value(&[("delayedOperation", "Fetch")], waiting.waiting_fetches.get() as f64);
-        purgatory.value(&[("delayedOperation", "Produce")], waiting.waiting_produces.get() as f64);
+        purgatory.value(&[("delayedoperation", "Fetch")], waiting.waiting_fetches.get() as f64);
+        purgatory.value(&[("delayedoperation", "Produce")], waiting.waiting_produces.get() as f64);
         families.add(purgatory);
         families.gauge(
             "kafka_server_fetchsessioncache_numincrementalfetchsessions",
@@ -293,7 +292,7 @@ impl Sources {
             Family::gauge("gracchus_journal_waiting_logs", "Logs that wait for room in the journal.");
         for directory in &self.directories {
             let path = directory.path().to_string_lossy();
-            let labels = [("logDirectory", &*path)];
+            let labels = [("logdirectory", &*path)];
             let metrics = directory.flusher().metrics();
             is_offline.value(&labels, f64::from(u8::from(directory.offline().is_some())));
             flush.times(&labels, &metrics.syncs.read());
