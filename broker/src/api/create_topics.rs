@@ -370,7 +370,7 @@ fn effective(
     let one = |described: Described| {
         CreatableTopicConfigs::default()
             .with_is_sensitive(described.is_sensitive())
-            .with_name(StrBytes::from_string(described.name))
+            .with_name(StrBytes::from_string(described.name.into_owned()))
             .with_value(described.value.map(StrBytes::from_string))
             .with_read_only(described.read_only)
             .with_config_source(described.source as i8)

@@ -37,7 +37,6 @@ pub struct Services {
     /// The partitions of this broker.
     pub(super) replicas: Arc<ReplicaManager>,
     /// The loggers of this process, for BROKER_LOGGER resources.
-    #[allow(dead_code, reason = "the handlers of BROKER_LOGGER resources come next")]
     pub(super) log_levels: Arc<LogLevels>,
     /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
     /// short steps per fetch and guards no partition state.

@@ -49,6 +49,8 @@ pub struct ReplicaManager {
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
     pub(crate) purgatory: Purgatory,
     pub(crate) metrics: ReplicaMetrics,
+    /// Who waits for a look at the metadata that begins from now on.
+    looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Follow metadata and the health of the directories.
     followers: Mutex<Vec<Task>>,
 }
@@ -89,6 +91,7 @@ impl ReplicaManager {
         expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
+        let (looks, asked) = mpsc::unbounded_channel();
         let manager = Arc::new(Self {
             purgatory: Purgatory::start(&env),
             env,
@@ -99,19 +102,20 @@ impl ReplicaManager {
             expiry,
             replicas: Mutex::default(),
             metrics: ReplicaMetrics::default(),
+            looks,
             followers: Mutex::default(),
         });
-        manager.follow();
+        manager.follow(asked);
         manager
     }
 
     /// Leadership in newer epochs and failures of directories reach the replicas as messages.
-    fn follow(self: &Arc<Self>) {
+    fn follow(self: &Arc<Self>, asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
         let mut tasks = vec![
             spawn(
                 &*self.env,
                 "replicas-metadata",
-                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch()),
+                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch(), asked),
             )
             .detach(),
         ];
@@ -230,6 +234,15 @@ impl ReplicaManager {
         replica
     }
 
+    /// Returns when the queue of every open replica holds the configuration of now, ahead of whatever comes next.
+    pub(crate) async fn reconfigured(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.looks.send(done).is_ok() {
+            // The other end is dropped when the broker stops: nobody is served then.
+            let _ = wait.await;
+        }
+    }
+
     /// Closes all logs cleanly. Requests that still wait are answered.
     pub async fn stop(&self) {
         for task in std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -289,12 +302,18 @@ async fn follow_metadata(
     manager: std::sync::Weak<ReplicaManager>,
     mut version: watch::Receiver<u64>,
     mut live: config::Watch,
+    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 ) {
     loop {
+        let mut done = None;
         let goes_on = tokio::select! {
             biased;
             changed = version.changed() => changed.is_ok(),
             changed = live.changed() => changed.is_some(),
+            asker = asked.recv() => {
+                done = asker;
+                done.is_some()
+            }
         };
         let Some(manager) = manager.upgrade().filter(|_| goes_on) else { return };
         let image = manager.image();
@@ -309,6 +328,10 @@ async fn follow_metadata(
             {
                 replica.send(Message::Lead(partition.leader_epoch));
             }
+        }
+        if let Some(done) = done {
+            // Who asked may have gone.
+            let _ = done.send(());
         }
     }
 }

@@ -248,8 +248,12 @@ mod tests {
             panic!("rejected");
         };
         assert_eq!(configs["cleanup.policy"], "delete,compact");
-        let Response::Configs(configs) = alter(topic, vec![subtract]) else { panic!("rejected") };
+        let Response::Configs(configs) = alter(topic.clone(), vec![subtract]) else { panic!("rejected") };
         assert_eq!((&*configs["cleanup.policy"], &*configs["retention.ms"]), ("compact", "5"));
+        let Response::Configs(configs) = alter(topic, vec![ConfigChange::Clear, set.clone()]) else {
+            panic!("rejected");
+        };
+        assert_eq!(configs.into_keys().collect::<Vec<_>>(), ["retention.ms"]);
         alter(ConfigResource::EveryBroker, vec![set.clone()]);
         alter(ConfigResource::Broker(BrokerId(1)), vec![set]);
         alter(ConfigResource::EveryBroker, vec![ConfigChange::Delete { key: text("retention.ms") }]);

@@ -149,9 +149,22 @@ pub enum ConfigChange {
     Append { key: String, default: String, words: Vec<String> },
     /// Takes words from a list; `default` is the list where there is no override.
     Subtract { key: String, default: String, words: Vec<String> },
+    /// Removes all overrides: the beginning of a set that replaces another.
+    Clear,
 }
 
 impl ConfigChange {
+    /// The key that is changed, if it is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Set { key, .. }
+            | Self::Delete { key }
+            | Self::Append { key, .. }
+            | Self::Subtract { key, .. } => Some(key),
+            Self::Clear => None,
+        }
+    }
+
     /// Applies the change to a set of overrides.
     pub fn apply(&self, overrides: &mut BTreeMap<String, String>) {
         let list = |overrides: &BTreeMap<String, String>, key: &String, default: &String| -> Vec<String> {
@@ -165,6 +178,7 @@ impl ConfigChange {
             Self::Delete { key } => {
                 overrides.remove(key);
             }
+            Self::Clear => overrides.clear(),
             Self::Append { key, default, words } => {
                 let mut held = list(overrides, key, default);
                 let new: Vec<_> = words.iter().filter(|word| !held.contains(word)).cloned().collect();

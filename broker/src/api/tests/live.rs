@@ -22,6 +22,8 @@ use crate::{
     config::{BrokerConfig, Settings},
 };
 
+mod configs;
+
 /// A broker that a test started, and a connection to it.
 struct Live {
     env: Arc<dyn Env>,
