@@ -151,6 +151,7 @@ impl Broker {
             },
         );
         let log_levels = host.log_levels.clone();
+        replicas.tidy().await;
         let services =
             Services::new(env.clone(), live.clone(), controller.clone(), replicas.clone(), log_levels);
         let server = bound.serve(Arc::new(Apis(services.clone())));
