@@ -82,15 +82,25 @@ impl Services {
     ) -> Result<Arc<Topic>, Rejection> {
         let id = TopicId(random_id(&*self.env));
         let command = Command::CreateTopic { name, id, assignment, configs };
+        match self.change(command, "created").await? {
+            Response::Topic(topic) => Ok(topic),
+            other => unreachable!("CreateTopic answered {other:?}"),
+        }
+    }
+
+    /// Commits a change of a topic; `participle` says what would become of it.
+    pub(super) async fn change(&self, command: Command, participle: &str) -> Result<Response, Rejection> {
         match self.controller.submit(command).await {
-            Ok(Response::Topic(topic)) => Ok(topic),
             Ok(Response::Rejected(rejection)) => Err(rejection),
-            Ok(other) => unreachable!("CreateTopic answered {other:?}"),
+            Ok(done) => Ok(done),
             Err(error) => {
-                tracing::warn!("a topic could not be created: {error}");
+                tracing::warn!("a topic could not be {participle}: {error}");
                 // Whether it is committed after all is not known: clients look again.
                 let code = ResponseError::RequestTimedOut.code();
-                Err(Rejection { code, message: format!("The topic may not have been created: {error}.") })
+                Err(Rejection {
+                    code,
+                    message: format!("The topic may not have been {participle}: {error}."),
+                })
             }
         }
     }

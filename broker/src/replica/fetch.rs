@@ -153,7 +153,7 @@ async fn read(
         Err(ReadError::OutOfRange { .. }) => {
             Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome })
         }
-        Err(ReadError::Storage(error)) => Err(storage_error(&wanted.tp, &error)),
+        Err(ReadError::Storage(error)) => Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error))),
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use gracchus_core::{
     LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
 };
 use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::log::StorageError;
 
 use super::{
     Charge, PartitionProbe, ProduceOutcome,
@@ -27,6 +29,9 @@ pub(crate) struct Append {
     pub(crate) charge: Option<Charge>,
 }
 
+/// Under which name the log waits for its removal; `None` if there was none.
+pub(crate) type DeleteReply = oneshot::Sender<Result<Option<PathBuf>, StorageError>>;
+
 /// What the owner is asked to do.
 pub(crate) enum Message {
     Append(Append),
@@ -38,6 +43,8 @@ pub(crate) enum Message {
     ExpireProducers,
     /// The log directory went offline.
     DirectoryFailed,
+    /// The topic was deleted: take the log away.
+    Delete(DeleteReply),
     /// Close the log cleanly and end.
     Close(oneshot::Sender<()>),
 }
@@ -103,6 +110,14 @@ impl Replica {
         }
     }
 
+    /// `error` came out of a log that may have been taken away meanwhile.
+    pub(crate) fn unless_deleted(&self, error: ResponseError) -> ResponseError {
+        match *self.status.borrow() {
+            Status::Deleted => ResponseError::UnknownTopicOrPartition,
+            _ => error,
+        }
+    }
+
     /// Whether it will serve, but does not yet.
     pub(crate) fn is_opening(&self) -> bool {
         matches!(*self.status.borrow(), Status::Opening)
@@ -138,6 +153,7 @@ fn served(status: &Status) -> Option<Result<Arc<ReplicaView>, ResponseError>> {
         Status::Opening => None,
         Status::Open(view) => Some(Ok(view.clone())),
         Status::Failed => Some(Err(ResponseError::KafkaStorageError)),
+        Status::Deleted => Some(Err(ResponseError::UnknownTopicOrPartition)),
         Status::Closed => Some(Err(ResponseError::NotLeaderOrFollower)),
     }
 }
