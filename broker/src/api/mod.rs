@@ -9,7 +9,9 @@ pub mod alter_configs;
 pub mod api_versions;
 mod config_resources;
 pub mod context;
+pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_topics;
 pub mod describe_configs;
 mod exchange;
 pub mod fetch;
@@ -129,6 +131,16 @@ pub static APIS: &[Api] = &[
         start: create_topics::start,
     },
     Api {
+        key: delete_topics::KEY,
+        name: "DeleteTopics",
+        versions: 1..=6,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::Delete, Resource::Topic),
+        shape: &delete_topics::SHAPE,
+        start: delete_topics::start,
+    },
+    Api {
         key: init_producer_id::KEY,
         name: "InitProducerId",
         versions: 0..=5,
@@ -157,6 +169,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::AlterConfigs, Resource::Topic),
         shape: &alter_configs::SHAPE,
         start: alter_configs::start,
+    },
+    Api {
+        key: create_partitions::KEY,
+        name: "CreatePartitions",
+        versions: 0..=3,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Topic),
+        shape: &create_partitions::SHAPE,
+        start: create_partitions::start,
     },
     Api {
         key: incremental_alter_configs::KEY,

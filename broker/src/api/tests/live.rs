@@ -17,6 +17,8 @@ use kafka_protocol::messages::{
 };
 
 use super::*;
+
+mod topics;
 use crate::{
     broker::Broker,
     config::{BrokerConfig, Settings},

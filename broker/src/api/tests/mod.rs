@@ -44,8 +44,16 @@ macro_rules! with_request {
                 type $Request = CreateTopicsRequest;
                 $body
             }
+            20 => {
+                type $Request = DeleteTopicsRequest;
+                $body
+            }
             22 => {
                 type $Request = InitProducerIdRequest;
+                $body
+            }
+            37 => {
+                type $Request = CreatePartitionsRequest;
                 $body
             }
             32 => {
@@ -95,7 +103,9 @@ fn sample(key: i16, version: i16) -> Bytes {
         }
         18 => encoded(&ApiVersionsRequest::default(), version),
         19 => encoded(&create_topics(), version),
+        20 => encoded(&delete_topics(version), version),
         22 => encoded(&init_producer_id(version), version),
+        37 => encoded(&create_partitions(), version),
         32 => encoded(&describe_configs(version), version),
         33 => encoded(&alter_configs(), version),
         44 => encoded(&incremental_alter_configs(), version),
@@ -224,6 +234,31 @@ fn create_topics() -> CreateTopicsRequest {
         .with_assignments(vec![assignment(0), assignment(1)])
         .with_configs(vec![config(Some(text("1"))), config(None)]);
     CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1).with_validate_only(true)
+}
+
+fn delete_topics(version: i16) -> DeleteTopicsRequest {
+    use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+    let request = DeleteTopicsRequest::default().with_timeout_ms(1);
+    if version >= 6 {
+        let by_name = DeleteTopicState::default().with_name(Some(TopicName(text("topic"))));
+        let by_id = DeleteTopicState::default().with_name(None).with_topic_id(Uuid::from_u128(3));
+        request.with_topics(vec![by_name, by_id])
+    } else {
+        request.with_topic_names(vec![TopicName(text("topic")), TopicName(text("another"))])
+    }
+}
+
+fn create_partitions() -> CreatePartitionsRequest {
+    use kafka_protocol::messages::create_partitions_request::{
+        CreatePartitionsAssignment, CreatePartitionsTopic,
+    };
+    let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
+    let topic = CreatePartitionsTopic::default().with_name(TopicName(text("topic"))).with_count(3);
+    let manual = topic.clone().with_assignments(Some(vec![assignment.clone(), assignment]));
+    CreatePartitionsRequest::default()
+        .with_topics(vec![topic.with_assignments(None), manual])
+        .with_timeout_ms(1)
+        .with_validate_only(true)
 }
 
 fn init_producer_id(version: i16) -> InitProducerIdRequest {
