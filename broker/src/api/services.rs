@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::fetch_response::NodeEndpoint;
 use crate::{
     config::{BrokerConfig, LiveConfig},
-    controller::Controller,
+    controller::{Controller, random_id},
     logging::LogLevels,
     replica::ReplicaManager,
 };
@@ -68,6 +68,11 @@ impl Services {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many fetch sessions are kept.
+    pub(crate) fn fetch_sessions(&self) -> usize {
+        self.sessions().len()
+    }
+
     /// Monotonic milliseconds, for the age of sessions.
     pub(super) fn now_ms(&self) -> i64 {
         i64::try_from(self.env.now().as_nanos() / 1_000_000).unwrap_or(i64::MAX)
@@ -80,7 +85,7 @@ impl Services {
         assignment: Vec<Vec<BrokerId>>,
         configs: BTreeMap<String, String>,
     ) -> Result<Arc<Topic>, Rejection> {
-        let id = new_topic_id(&*self.env);
+        let id = TopicId(random_id(&*self.env));
         let command = Command::CreateTopic { name, id, assignment, configs };
         match self.change(command, "created").await? {
             Response::Topic(topic) => Ok(topic),
@@ -102,18 +107,6 @@ impl Services {
                     message: format!("The topic may not have been {participle}: {error}."),
                 })
             }
-        }
-    }
-}
-
-/// A topic id that Kafka would make too: at random, and its text does not begin with a dash, which tools could take for
-/// an option.
-fn new_topic_id(env: &dyn Env) -> TopicId {
-    loop {
-        let bits = u128::from(env.random()) << 64 | u128::from(env.random());
-        let id = TopicId(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid());
-        if !id.to_string().starts_with('-') {
-            return id;
         }
     }
 }

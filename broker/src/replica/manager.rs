@@ -32,6 +32,7 @@ use crate::{
     config::{self, LiveConfig},
     controller::Controller,
     log::{LogDirectory, LogId, Remover, StorageError, inventory, patiently},
+    metrics::ReplicaMetrics,
 };
 
 /// A partition by identity: a deleted topic's namesake is another key.
@@ -50,6 +51,7 @@ pub struct ReplicaManager {
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
     pub(super) deletions: Deletions,
     pub(crate) purgatory: Purgatory,
+    pub(crate) metrics: ReplicaMetrics,
     /// Who waits for a look at the metadata that begins from now on.
     looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Follow metadata and the health of the directories.
@@ -103,6 +105,7 @@ impl ReplicaManager {
             live,
             expiry,
             replicas: Mutex::default(),
+            metrics: ReplicaMetrics::default(),
             deletions,
             looks,
             followers: Mutex::default(),
@@ -139,7 +142,7 @@ impl ReplicaManager {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self) -> Vec<Arc<Replica>> {
+    pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
     }
 
@@ -211,6 +214,7 @@ impl ReplicaManager {
             queue,
             status: published,
             watchers: watchers.clone(),
+            metrics: self.metrics.topic(&topic.name),
         });
         handles.insert((topic.id, index), replica.clone());
         let assignment = Assignment {

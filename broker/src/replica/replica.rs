@@ -18,6 +18,7 @@ use super::{
     purgatory::Watchers,
     view::{ReplicaView, Status},
 };
+use crate::metrics::TopicMetrics;
 
 /// A batch on its way to the owner.
 pub(crate) struct Append {
@@ -58,6 +59,8 @@ pub(crate) struct Replica {
     pub(crate) queue: mpsc::UnboundedSender<Message>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) watchers: Arc<Watchers>,
+    /// Those of its topic.
+    pub(crate) metrics: Arc<TopicMetrics>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -131,6 +134,19 @@ impl Replica {
         }
     }
 
+    /// Whether its log directory failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(*self.status.borrow(), Status::Failed)
+    }
+
+    /// Its picture, `None` while it has none.
+    pub(crate) fn published(&self) -> Option<Arc<ReplicaView>> {
+        match &*self.status.borrow() {
+            Status::Open(view) => Some(view.clone()),
+            _ => None,
+        }
+    }
+
     /// The published state, `None` while there is none.
     pub(crate) fn probe(&self) -> Option<PartitionProbe> {
         let Status::Open(view) = &*self.status.borrow() else { return None };
@@ -178,6 +194,7 @@ mod tests {
             queue,
             status: published,
             watchers: Arc::default(),
+            metrics: Arc::default(),
         };
         let begun = env.now();
         let late = replica.view_by(&*env, begun + Duration::from_millis(50)).await;
