@@ -101,18 +101,21 @@ impl Family {
         }
     }
 
+    /// (topic, codec) each.
     pub(crate) fn produce(
         &self,
         bootstrap: &str,
-        topic: &str,
-        codec: &str,
         file: &Path,
+        topics: &[(String, &str)],
     ) -> Result<(), String> {
         let Program::Other(words) = &self.program else {
-            return librdkafka::produce(bootstrap, topic, codec, file);
+            let mut topics = topics.iter();
+            return topics.try_for_each(|(topic, codec)| librdkafka::produce(bootstrap, topic, codec, file));
         };
-        let file = file.to_str().expect("a readable path");
-        self.run(words, &["produce", bootstrap, topic, codec, file]).map(drop)
+        let topics: Vec<String> = topics.iter().map(|(topic, codec)| format!("{topic}/{codec}")).collect();
+        let mut arguments = vec!["produce", bootstrap, file.to_str().expect("a readable path")];
+        arguments.extend(topics.iter().map(String::as_str));
+        self.run(words, &arguments).map(drop)
     }
 
     /// (topic, partition, number of records) each.

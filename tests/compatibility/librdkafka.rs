@@ -220,7 +220,13 @@ pub(crate) fn consume(bootstrap: &str, folder: &Path, wanted: &[(String, i32, us
     let context = Context::default();
     let read = || -> Result<BTreeMap<(String, i32), Vec<String>>, KafkaError> {
         // A group id is needed to exist, not to be used: partitions are assigned by hand and nothing is committed.
-        let settings = [("group.id", "unused"), ("enable.auto.commit", "false"), ("check.crcs", "true")];
+        // Questions for offsets wait behind fetches.
+        let settings = [
+            ("group.id", "unused"),
+            ("enable.auto.commit", "false"),
+            ("check.crcs", "true"),
+            ("fetch.wait.max.ms", "20"),
+        ];
         let consumer: BaseConsumer<Context> =
             config(bootstrap, &settings).create_with_context(context.clone())?;
         let mut assignment = TopicPartitionList::new();

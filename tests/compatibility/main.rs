@@ -100,12 +100,7 @@ fn every_client_family_works() {
 impl Bench {
     /// Topics that the Java client fills, for everybody to read.
     fn share(&self, java: &Family) {
-        for codec in CODECS {
-            let topic = format!("shared-{codec}");
-            self.broker.connect().create_topic(&topic, PARTITIONS, &[]).expect("creates");
-            java.produce(&self.broker.bootstrap(), &topic, codec, &self.plain.file)
-                .expect("the Java client writes");
-        }
+        self.fill("shared", java, &self.plain).expect("the Java client writes");
     }
 
     fn row(&self, family: &Family, shared: bool) -> Row {
@@ -130,12 +125,17 @@ impl Bench {
     }
 
     fn producer(&self, family: &Family) -> Result<String, String> {
-        for codec in CODECS {
-            let topic = format!("{}-{codec}", family.name);
-            self.broker.connect().create_topic(&topic, PARTITIONS, &[]).map_err(|error| error.to_string())?;
-            family.produce(&self.broker.bootstrap(), &topic, codec, &self.records(family).file)?;
+        self.fill(family.name, family, self.records(family)).map(|()| "yes".into())
+    }
+
+    /// A topic for each codec, written by `family`.
+    fn fill(&self, prefix: &str, family: &Family, records: &Records) -> Result<(), String> {
+        let topics: Vec<(String, &str)> = CODECS.map(|codec| (format!("{prefix}-{codec}"), codec)).to_vec();
+        for (topic, _) in &topics {
+            let mut client = self.broker.connect();
+            client.create_topic(topic, PARTITIONS, &[]).map_err(|error| error.to_string())?;
         }
-        Ok("yes".into())
+        family.produce(&self.broker.bootstrap(), &records.file, &topics)
     }
 
     /// Its own records, and the Java client's.

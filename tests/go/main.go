@@ -27,7 +27,10 @@ func main() {
 	case "admin":
 		admin(ctx, arguments[0], arguments[1])
 	case "produce":
-		produce(ctx, arguments[0], arguments[1], arguments[2], arguments[3])
+		for _, argument := range arguments[2:] {
+			topic, codec, _ := strings.Cut(argument, "/")
+			produce(ctx, arguments[0], topic, codec, arguments[1])
+		}
 	case "consume":
 		consume(ctx, arguments[0], arguments[1], arguments[2:])
 	default:

@@ -40,7 +40,11 @@ public class Compatibility {
     public static void main(String[] arguments) throws Exception {
         switch (arguments[0]) {
             case "admin" -> admin(arguments[1], arguments[2]);
-            case "produce" -> produce(arguments[1], arguments[2], arguments[3], Path.of(arguments[4]));
+            case "produce" -> {
+                for (String word : Arrays.asList(arguments).subList(3, arguments.length)) {
+                    produce(arguments[1], word.split("/")[0], word.split("/")[1], Path.of(arguments[2]));
+                }
+            }
             case "consume" -> consume(arguments[1], Path.of(arguments[2]), Arrays.asList(arguments).subList(3, arguments.length));
             default -> throw new IllegalArgumentException(arguments[0]);
         }

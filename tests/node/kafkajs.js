@@ -172,8 +172,10 @@ async function settle(condition) {
 
 async function main([verb, bootstrap, ...rest]) {
   await zstd.init()
+  if (verb === 'admin') return admin(bootstrap, ...rest)
   if (verb === 'consume') return consume(bootstrap, rest[0], rest.slice(1))
-  return { admin, produce }[verb](bootstrap, ...rest)
+  require_(verb === 'produce', `no verb ${verb}`)
+  for (const word of rest.slice(1)) await produce(bootstrap, ...word.split('/'), rest[0])
 }
 
 main(process.argv.slice(2)).catch(error => {

@@ -88,7 +88,9 @@ def consume(bootstrap, folder, arguments):
     wanted = records.wanted(arguments)
     # A group id is needed to exist, not to be used: partitions are assigned by hand and nothing is committed.
     consumer = Consumer({
-        "bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False, "check.crcs": True})
+        "bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False, "check.crcs": True,
+        # Questions for offsets wait behind fetches.
+        "fetch.wait.max.ms": 20})
     consumer.assign([TopicPartition(topic, partition, 0) for topic, partition in wanted])
     lines = {partition: [] for partition in wanted}
     deadline = time.monotonic() + 60
@@ -108,7 +110,12 @@ def consume(bootstrap, folder, arguments):
 
 if __name__ == "__main__":
     verb, arguments = sys.argv[1], sys.argv[2:]
-    if verb == "consume":
+    if verb == "admin":
+        admin(*arguments)
+    elif verb == "produce":
+        for word in arguments[2:]:
+            produce(arguments[0], *word.split("/"), arguments[1])
+    elif verb == "consume":
         consume(arguments[0], arguments[1], arguments[2:])
     else:
-        {"admin": admin, "produce": produce}[verb](*arguments)
+        sys.exit(f"no verb {verb}")

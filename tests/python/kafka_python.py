@@ -96,7 +96,12 @@ def consume(bootstrap, folder, arguments):
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
     verb, arguments = sys.argv[1], sys.argv[2:]
-    if verb == "consume":
+    if verb == "admin":
+        admin(*arguments)
+    elif verb == "produce":
+        for word in arguments[2:]:
+            produce(arguments[0], *word.split("/"), arguments[1])
+    elif verb == "consume":
         consume(arguments[0], arguments[1], arguments[2:])
     else:
-        {"admin": admin, "produce": produce}[verb](*arguments)
+        sys.exit(f"no verb {verb}")
