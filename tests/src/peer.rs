@@ -19,14 +19,14 @@ pub struct ApacheKafka {
 }
 
 impl ApacheKafka {
-    /// Starts it with all its files below `directory`; returns once it takes connections.
-    pub fn start(java: &Java, directory: &Path, settings: &[(&str, &str)]) -> Self {
+    /// Starts it with all its files below `directory` and with `features` (name=level) as told, the others as they are
+    /// by default; returns once it takes connections.
+    pub fn start(java: &Java, directory: &Path, features: &[&str]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let directory = directory.to_owned();
         let port = address.port().to_string();
-        let settings: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut arguments = vec!["start", directory.to_str().expect("a readable path"), "--port", &port];
-        settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
+        features.iter().for_each(|feature| arguments.extend(["--feature", feature]));
         java.peer(&arguments);
         Self { java: java.clone(), directory, address }
     }

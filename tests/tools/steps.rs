@@ -10,8 +10,16 @@ mod topics;
 
 /// Every call.
 pub(crate) fn all() -> Vec<Step> {
-    [node::before(), topics::topics(), topics::configs(), data::data(), node::after(), topics::deletion()]
-        .concat()
+    [
+        node::before(),
+        topics::topics(),
+        topics::configs(),
+        data::data(),
+        node::after(),
+        topics::deletion(),
+        data::end_to_end(),
+    ]
+    .concat()
 }
 
 /// The files that calls name as `{files}/…`.
@@ -22,7 +30,6 @@ pub(crate) fn write_files(folder: &Path) {
     write("delete-all.json", &records(r#"{"topic": "keyed", "partition": 0, "offset": -1}"#));
     write("delete-again.json", &records(r#"{"topic": "lines", "partition": 0, "offset": 2}"#));
     write("delete-beyond.json", &records(r#"{"topic": "lines", "partition": 0, "offset": 1000}"#));
-    write("delete-nowhere.json", &records(r#"{"topic": "nowhere", "partition": 0, "offset": 1}"#));
     write("move.json", r#"{"topics": [{"topic": "orders"}], "version": 1}"#);
     let assignment = |broker: i32| {
         format!(

@@ -1,6 +1,9 @@
 //! Records: written, read, counted, deleted, measured.
 
-use crate::step::{Step, step};
+use crate::step::{Lines, Step, step};
+
+/// Why a client of ours has nothing to say where one of Apache Kafka has to wait.
+const CREATED: &str = "a topic that ours makes for a client is there in the first answer";
 
 const LINES: &str = "one\ntwo\nthree\n\nfive\nsix with spaces\n";
 
@@ -18,7 +21,7 @@ fn producers() -> Vec<Step> {
         create("--create --topic codecs --partitions 1"),
         create("--create --topic stamped --partitions 1 --config message.timestamp.type=LogAppendTime"),
         create("--create --topic measured --partitions 1"),
-        create("--create --topic verified --partitions 2"),
+        create("--create --topic verified --partitions 1"),
         produce("--topic lines --sync --command-property linger.ms=0"),
         produce("--topic lines --command-property acks=1"),
         produce("--topic stamped --command-property acks=0"),
@@ -27,7 +30,8 @@ fn producers() -> Vec<Step> {
         keyed("--topic keyed --reader-property parse.key=true --reader-property parse.headers=true --reader-property null.marker=NULL")
             .input("h1:v1,h2:v2\tkey\tvalue\nh1:v1\tNULL\tNULL\n\tkey\tno headers\n"),
         keyed("--topic keyed --reader-property parse.key=true").input("no separator\n"),
-        step("console-producer", "to a topic that is not there", "--topic made-by-itself --command-property max.block.ms=5000").input("hello\n"),
+        step("console-producer", "to a topic that is not there", "--topic made-by-itself --command-property max.block.ms=5000").input("hello\n")
+            .differs("reported a recoverable issue", CREATED),
     ];
     let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
     let lines = [
@@ -55,9 +59,10 @@ fn consumers() -> Vec<Step> {
         consume("--topic lines --partition 0 --offset latest --timeout-ms 1500"),
         consume("--topic lines --partition 0 --offset 100000 --timeout-ms 1500"),
         consume("--topic lines --partition 7 --offset 0 --timeout-ms 1500"),
-        consume("--topic made-by-reading --partition 0 --offset 0 --timeout-ms 1500"),
+        consume("--topic made-by-reading --partition 0 --offset 0 --timeout-ms 1500")
+            .differs("reported a recoverable issue", CREATED),
         consume(
-            "--topic keyed --partition 0 --offset earliest --max-messages 6 --timeout-ms 8000 --formatter-property print.key=true --formatter-property print.headers=true --formatter-property print.timestamp=true",
+            "--topic keyed --partition 0 --offset earliest --max-messages 5 --timeout-ms 8000 --formatter-property print.key=true --formatter-property print.headers=true --formatter-property print.timestamp=true",
         ),
         consume(
             "--topic stamped --partition 0 --offset earliest --max-messages 6 --timeout-ms 8000 --formatter-property print.timestamp=true",
@@ -92,7 +97,7 @@ fn offsets() -> Vec<Step> {
         offsets("tiered", "--topic lines --time -6"),
         offsets("errors", "--topic nowhere"),
         offsets("errors", "--topic lines --time yesterday"),
-        offsets("all topics", "--exclude-internal-topics"),
+        offsets("by pattern", "--exclude-internal-topics --topic orders|lines|codecs|default.*|many"),
     ]
 }
 
@@ -103,7 +108,6 @@ fn deletion() -> Vec<Step> {
         delete("--offset-json-file {files}/delete-again.json"),
         delete("--offset-json-file {files}/delete-all.json"),
         delete("--offset-json-file {files}/delete-beyond.json"),
-        delete("--offset-json-file {files}/delete-nowhere.json"),
         step("get-offsets", "earliest", "--topic lines --time earliest"),
         step("get-offsets", "earliest", "--topic keyed --time earliest"),
         step(
@@ -120,13 +124,22 @@ fn deletion() -> Vec<Step> {
     ]
 }
 
+/// The last call of all: Apache Kafka makes a topic of its own for it.
+pub(crate) fn end_to_end() -> Vec<Step> {
+    let reason = "it commits an offset when it has measured, and waits for a group coordinator, which ours does not have yet";
+    let run = step(
+        "e2e-latency",
+        "run",
+        "--topic measured --num-records 500 --producer-acks all --record-size 100",
+    );
+    let run = run.figures().at_most(8).all_differ(&["exit code", "the tool did not end"], reason);
+    vec![run.left_out(Lines::Perhaps("Offset commit failed"), reason)]
+}
+
 fn measurements() -> Vec<Step> {
     vec![
         step("producer-perf-test", "run", "--topic measured --num-records 2000 --record-size 100 --throughput -1").figures(),
         step("producer-perf-test", "run", "--topic measured --num-records 100 --record-size 100 --throughput -1 --command-property acks=1 compression.type=lz4 --print-metrics").figures(),
-        step("e2e-latency", "run", "--topic measured --num-records 500 --producer-acks all --record-size 100").figures().at_most(8)
-            .differs("exit code", "it commits an offset at its end and waits for a group coordinator, which ours does not have yet")
-            .differs("the tool did not end", "it commits an offset at its end and waits for a group coordinator, which ours does not have yet"),
         step("verifiable-producer", "run", "--topic verified --max-messages 20"),
         step("verifiable-producer", "run", "--topic verified --max-messages 5 --value-prefix 7 --repeating-keys 3 --acks 1"),
         step("get-offsets", "latest", "--topic measured"),

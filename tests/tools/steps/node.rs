@@ -6,7 +6,7 @@ use crate::step::{Step, step};
 pub(crate) fn before() -> Vec<Step> {
     let groups = |tool, line| step(tool, "--list", line);
     vec![
-        step("broker-api-versions", "run", ""),
+        api_versions(),
         step("cluster", "cluster-id", "cluster-id"),
         step("cluster", "list-endpoints", "list-endpoints"),
         step("cluster", "list-endpoints", "list-endpoints --include-fenced-brokers"),
@@ -29,9 +29,40 @@ pub(crate) fn before() -> Vec<Step> {
         groups("share-groups", "--list"),
         groups("streams-groups", "--list"),
         groups("client-metrics", "--list"),
-        groups("acls", "--list"),
+        groups("acls", "--list")
+            .differs("Error while executing ACL command", "authorization is not built yet")
+            .differs("SecurityDisabledException", "authorization is not built yet"),
         step("transactions", "list", "list"),
     ]
+}
+
+/// Which versions of which requests are served.
+fn api_versions() -> Step {
+    let groups = [
+        "OffsetCommit(8)",
+        "OffsetFetch(9)",
+        "JoinGroup(11)",
+        "Heartbeat(12)",
+        "LeaveGroup(13)",
+        "SyncGroup(14)",
+        "DescribeGroups(15)",
+        "DeleteGroups(42)",
+        "OffsetDelete(47)",
+        "ConsumerGroup",
+        "ShareGroup",
+        "ShareFetch",
+        "ShareAcknowledge",
+        "StreamsGroup",
+    ];
+    let transactions =
+        ["AddPartitionsToTxn", "AddOffsetsToTxn", "EndTxn", "WriteTxnMarkers", "TxnOffsetCommit"];
+    let security = ["Sasl", "Acls", "DelegationToken", "ScramCredentials"];
+    step("broker-api-versions", "run", "")
+        .all_differ(&groups, "groups are not built yet")
+        .all_differ(&transactions, "transactions are not built yet")
+        .all_differ(&security, "security is not built yet")
+        .differs("ClientQuotas", "quotas are not built yet")
+        .differs("RaftVoter", "the quorum of ours is not KRaft's")
 }
 
 /// What is asked about topics with data.
@@ -53,7 +84,6 @@ pub(crate) fn after() -> Vec<Step> {
         reassign("--verify", "--verify --reassignment-json-file {files}/stay.json"),
         reassign("--cancel", "--cancel --reassignment-json-file {files}/stay.json"),
         step("transactions", "describe-producers", "describe-producers --topic orders --partition 0"),
-        step("transactions", "describe-producers", "describe-producers --topic nowhere --partition 0"),
         step("transactions", "find-hanging", "find-hanging --broker-id 1"),
         step("metadata-quorum", "describe --status", "describe --status").figures(),
     ]

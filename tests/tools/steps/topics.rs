@@ -1,6 +1,9 @@
 //! Topics and configurations.
 
-use crate::step::{Step, step};
+use crate::step::{Lines, Step, step};
+
+const FLUSH: &str = "ours syncs every append by default";
+const UNKNOWN: &str = "ours takes no key that it does not know, so that a slip is noticed";
 
 /// Names and partitions of topics.
 pub(crate) fn topics() -> Vec<Step> {
@@ -16,7 +19,7 @@ pub(crate) fn topics() -> Vec<Step> {
         create("--create --topic orders --if-not-exists"),
         create("--create --topic defaults"),
         create(
-            "--create --topic configured --partitions 1 --config retention.ms=3600000 --config segment.bytes=2097152",
+            "--create --topic configured --partitions 1 --config retention.ms=3600000 --config max.message.bytes=2097152",
         ),
         create("--create --topic dotted.name"),
         create("--create --topic dotted_name"),
@@ -66,13 +69,15 @@ pub(crate) fn topics() -> Vec<Step> {
 /// Configurations of topics, brokers and loggers.
 pub(crate) fn configs() -> Vec<Step> {
     let topics = |line| step("configs", "topics", line);
+    let every = |line| topics(line).differs("  flush.messages=", FLUSH);
+    let quotas = |line| step("configs", "quotas", line).differs("", "quotas are not built yet");
     let brokers = |line| step("configs", "brokers", line);
     let defaults = |line| step("configs", "broker defaults", line);
     let loggers = |line| step("configs", "broker-loggers", line);
     vec![
         topics("--describe --entity-type topics --entity-name orders"),
-        topics("--describe --all --entity-type topics --entity-name orders"),
-        topics("--describe --all --entity-type topics --entity-name configured"),
+        every("--describe --all --entity-type topics --entity-name orders"),
+        every("--describe --all --entity-type topics --entity-name configured"),
         topics(
             "--alter --entity-type topics --entity-name orders --add-config retention.ms=1000,max.message.bytes=2000000",
         ),
@@ -83,7 +88,10 @@ pub(crate) fn configs() -> Vec<Step> {
         topics("--describe --entity-type topics --entity-name orders"),
         topics("--alter --entity-type topics --entity-name orders --add-config no.such.config=1"),
         topics("--alter --entity-type topics --entity-name orders --add-config retention.ms=soon"),
-        topics("--alter --entity-type topics --entity-name orders --add-config segment.bytes=1"),
+        topics("--alter --entity-type topics --entity-name orders --add-config segment.bytes=1").differs(
+            "configuration segment.bytes",
+            "ours takes segments of any size that Kafka's files can have",
+        ),
         topics("--alter --entity-type topics --entity-name orders --add-config cleanup.policy=tidy"),
         topics("--alter --entity-type topics --entity-name orders --add-config compression.type=brotli"),
         topics("--alter --entity-type topics --entity-name orders --add-config min.insync.replicas=0"),
@@ -98,14 +106,13 @@ pub(crate) fn configs() -> Vec<Step> {
         topics("--describe --entity-type topics"),
         topics("--alter --entity-type topics --entity-name orders"),
         brokers("--describe --entity-type brokers --entity-name 1"),
-        brokers("--describe --all --entity-type brokers --entity-name 1"),
+        broker_configs(),
         brokers("--describe --entity-type brokers"),
         brokers("--describe --entity-type brokers --entity-name 7"),
         brokers("--alter --entity-type brokers --entity-name 1 --add-config log.retention.ms=7200000"),
         brokers("--describe --entity-type brokers --entity-name 1"),
-        topics("--describe --all --entity-type topics --entity-name orders"),
+        every("--describe --all --entity-type topics --entity-name orders"),
         brokers("--alter --entity-type brokers --entity-name 1 --add-config log.dirs=/elsewhere"),
-        brokers("--alter --entity-type brokers --entity-name 1 --add-config no.such.config=1"),
         brokers("--alter --entity-type brokers --entity-name 1 --add-config log.retention.ms=soon"),
         brokers("--alter --entity-type brokers --entity-name 1 --add-config max.connections=100000"),
         brokers(
@@ -118,13 +125,14 @@ pub(crate) fn configs() -> Vec<Step> {
         ),
         defaults("--describe --entity-type brokers --entity-default"),
         brokers("--describe --entity-type brokers --entity-name 1"),
-        topics("--describe --all --entity-type topics --entity-name orders"),
+        every("--describe --all --entity-type topics --entity-name orders"),
         defaults(
             "--alter --entity-type brokers --entity-default --delete-config log.retention.ms,message.max.bytes",
         ),
         defaults("--describe --entity-type brokers --entity-default"),
         defaults("--alter --entity-type brokers --entity-default --add-config broker.rack=here"),
-        loggers("--describe --entity-type broker-loggers --entity-name 1"),
+        loggers("--describe --entity-type broker-loggers --entity-name 1")
+            .differs("sensitive=false", "the loggers are the programs' own"),
         loggers("--alter --entity-type broker-loggers --entity-name 1 --add-config root=WARN"),
         loggers("--alter --entity-type broker-loggers --entity-name 1 --add-config no.such.logger=DEBUG"),
         loggers("--alter --entity-type broker-loggers --entity-name 1 --add-config root=LOUD"),
@@ -132,10 +140,41 @@ pub(crate) fn configs() -> Vec<Step> {
         loggers("--describe --entity-type broker-loggers --entity-name 7"),
         step("configs", "groups", "--describe --entity-type groups"),
         step("configs", "client-metrics", "--describe --entity-type client-metrics"),
-        step("configs", "users", "--describe --entity-type users"),
-        step("configs", "clients", "--describe --entity-type clients"),
-        step("configs", "ips", "--describe --entity-type ips"),
+        quotas("--describe --entity-type users"),
+        quotas("--describe --entity-type clients"),
+        quotas("--describe --entity-type ips"),
+        brokers("--alter --entity-type brokers --entity-name 1 --add-config no.such.config=1")
+            .differs("", UNKNOWN),
     ]
+}
+
+/// Every key of a broker.
+fn broker_configs() -> Step {
+    let started = [
+        "  advertised.listeners=",
+        "  listeners=",
+        "  listener.security.protocol.map=",
+        "  controller.listener.names=",
+        "  process.roles=",
+        "  broker.id=",
+        "  node.id=",
+    ];
+    step("configs", "brokers", "--describe --all --entity-type brokers --entity-name 1")
+        .left_out(
+            Lines::KeysNotListed,
+            "ours lists no keys of groups, transactions, security, tiering, KRaft and Java",
+        )
+        .all_differ(&started, "as what and where each was started")
+        .differs("  log.dir=", "another default directory")
+        .differs("  log.flush.interval.messages=", FLUSH)
+        .differs("  num.network.threads=", "ours takes as many threads as there are cores")
+        .differs("  queued.max.request.bytes=", "ours bounds the memory of requests by default")
+        .differs(
+            "  socket.receive.buffer.bytes=",
+            "ours leaves the size of receive buffers to the system by default",
+        )
+        .differs("  metrics.listener=", "ours has no JMX but an endpoint for Prometheus")
+        .differs("  producer.id.expiration.check.interval.ms=", "Kafka keeps this key to itself")
 }
 
 /// The end of topics.
