@@ -9,12 +9,15 @@ pub mod api_versions;
 pub mod context;
 pub mod create_topics;
 mod exchange;
+pub mod delete_records;
+pub mod describe_producers;
 pub mod fetch;
 pub mod fetch_response;
 pub mod find_coordinator;
 pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 mod services;
 pub mod shape;
@@ -122,6 +125,16 @@ pub static APIS: &[Api] = &[
         start: create_topics::start,
     },
     Api {
+        key: delete_records::KEY,
+        name: "DeleteRecords",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Delete, Resource::Topic),
+        shape: &delete_records::SHAPE,
+        start: delete_records::start,
+    },
+    Api {
         key: init_producer_id::KEY,
         name: "InitProducerId",
         versions: 0..=5,
@@ -130,6 +143,26 @@ pub static APIS: &[Api] = &[
         needs: (Operation::IdempotentWrite, Resource::Cluster),
         shape: &init_producer_id::SHAPE,
         start: init_producer_id::start,
+    },
+    Api {
+        key: offset_for_leader_epoch::KEY,
+        name: "OffsetForLeaderEpoch",
+        versions: 2..=4,
+        advertised_from: 2,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Topic),
+        shape: &offset_for_leader_epoch::SHAPE,
+        start: offset_for_leader_epoch::start,
+    },
+    Api {
+        key: describe_producers::KEY,
+        name: "DescribeProducers",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Read, Resource::Topic),
+        shape: &describe_producers::SHAPE,
+        start: describe_producers::start,
     },
 ];
 

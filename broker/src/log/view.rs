@@ -118,7 +118,7 @@ impl LogView {
         self.segments().map(|segment| segment.size).sum()
     }
 
-    fn segments(&self) -> impl Iterator<Item = &SegmentView> {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &SegmentView> {
         self.sealed.iter().chain([&self.active])
     }
 

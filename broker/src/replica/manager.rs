@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     PartitionProbe,
+    chores::Chores,
     configuration::Configuration,
     owner::{Assignment, Owner, ProducerExpiry},
     purgatory::{Purgatory, Watchers},
@@ -220,6 +221,7 @@ impl ReplicaManager {
                 queue: incoming,
                 status,
                 watchers,
+                chores: Chores::default(),
             };
             owner.run().await;
         });

@@ -193,6 +193,11 @@ impl LogDirectory {
         self.checkpoints.set_log_start(&id.tp, log_start);
     }
 
+    /// A log begins under a name that may have been another's: nothing the checkpoints say is about it.
+    pub(crate) async fn begin(&self, id: &LogId) -> Result<(), StorageError> {
+        if self.checkpoints.begin(&id.tp) { self.flusher.checkpoint().await } else { Ok(()) }
+    }
+
     /// How the log was left, if it was closed in order and not touched since. Gives it away: from now on the log counts
     /// as open, and needs recovery unless [`Self::closed`] is called.
     pub fn take_clean(&self, id: &LogId) -> Option<CleanLog> {
