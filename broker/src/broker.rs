@@ -22,6 +22,7 @@ use crate::{
     api::{Apis, Services},
     config::{BrokerConfig, Endpoint, LiveConfig},
     controller::{self, Controller, ControllerError, ControllerOptions},
+    host::Host,
     log::{self, DirectoryOptions, LogDirectory},
     replica::{PartitionProbe, ProducerExpiry, ReplicaManager},
     server::{Bound, ListenerOptions, Server, ServerOptions},
@@ -105,8 +106,13 @@ pub struct BrokerProbe {
 }
 
 impl Broker {
-    /// Starts a broker; it serves when this returns. On an error nothing of it is left open.
+    /// Starts a broker that nobody's process belongs to; see [`Broker::start_in`].
     pub async fn start(env: Arc<dyn Env>, config: BrokerConfig) -> Result<Broker, StartError> {
+        Self::start_in(env, config, Host::default()).await
+    }
+
+    /// Starts a broker; it serves when this returns. On an error nothing of it is left open.
+    pub async fn start_in(env: Arc<dyn Env>, config: BrokerConfig, host: Host) -> Result<Broker, StartError> {
         let config = Arc::new(config);
         let mut base = Base::default();
         let started = async {
@@ -137,7 +143,8 @@ impl Broker {
                 check_every: config.producer_id_expiration_check_interval,
             },
         );
-        let services = Services::new(env, live.clone(), controller.clone(), replicas.clone());
+        let log_levels = host.log_levels.clone();
+        let services = Services::new(env, live.clone(), controller.clone(), replicas.clone(), log_levels);
         let server = bound.serve(Arc::new(Apis(services)));
         Ok(Broker { config: live, base, controller, replicas, server, listeners })
     }

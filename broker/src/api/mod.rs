@@ -14,6 +14,8 @@ pub mod describe_producers;
 pub mod fetch;
 pub mod fetch_response;
 pub mod find_coordinator;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;

@@ -20,6 +20,7 @@ use super::fetch_response::NodeEndpoint;
 use crate::{
     config::{BrokerConfig, LiveConfig},
     controller::Controller,
+    logging::LogLevels,
     replica::ReplicaManager,
 };
 
@@ -35,6 +36,9 @@ pub struct Services {
     pub(super) controller: Arc<Controller>,
     /// The partitions of this broker.
     pub(super) replicas: Arc<ReplicaManager>,
+    /// The loggers of this process, for BROKER_LOGGER resources.
+    #[allow(dead_code, reason = "the handlers of BROKER_LOGGER resources come next")]
+    pub(super) log_levels: Arc<LogLevels>,
     /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
     /// short steps per fetch and guards no partition state.
     sessions: Mutex<FetchSessions>,
@@ -53,10 +57,11 @@ impl Services {
         live: Arc<LiveConfig>,
         controller: Arc<Controller>,
         replicas: Arc<ReplicaManager>,
+        log_levels: Arc<LogLevels>,
     ) -> Arc<Self> {
         let config = live.fixed().clone();
         let sessions = Mutex::new(FetchSessions::new(config.max_incremental_fetch_session_cache_slots));
-        Arc::new(Self { env, config, live, controller, replicas, sessions })
+        Arc::new(Self { env, config, live, controller, replicas, log_levels, sessions })
     }
 
     /// The fetch sessions, for one step.

@@ -11,11 +11,15 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use gracchus_core::{BrokerId, controller::Image};
+use gracchus_core::{BrokerId, controller::Image, topic::TopicConfig};
 use gracchus_env::{Env, spawn};
 use tokio::sync::watch;
 
-use super::{BrokerConfig, ConfigError, Origin, Settings};
+use super::{
+    BrokerConfig, ConfigError, Origin, Settings,
+    describe::{self, Described},
+    is_of_kafka, keys,
+};
 use crate::controller::Controller;
 
 /// Overrides by key, as the image holds them.
@@ -36,17 +40,6 @@ impl Dynamic {
         let held = |of: Option<BrokerId>| image.broker_configs.get(&of).cloned().unwrap_or_default();
         Self { own: held(Some(node)), every: held(None) }
     }
-
-    /// Each key once, the stronger value of two, with where it comes from.
-    fn settings(&self) -> BTreeMap<&str, (&str, Origin)> {
-        let mut settings = BTreeMap::new();
-        for (overrides, origin) in [(&self.every, Origin::EveryBroker), (&self.own, Origin::ThisBroker)] {
-            for (key, value) in overrides.iter() {
-                settings.insert(key.as_str(), (value.as_str(), origin.clone()));
-            }
-        }
-        settings
-    }
 }
 
 /// The published configuration of a running broker.
@@ -59,7 +52,10 @@ pub struct LiveConfig {
 /// A configuration and what it was made of.
 #[derive(Debug, Clone)]
 struct Current {
+    /// As the image has it.
     dynamic: Dynamic,
+    /// What of it is in force.
+    understood: Dynamic,
     config: Arc<BrokerConfig>,
 }
 
@@ -73,7 +69,8 @@ impl LiveConfig {
     /// Resolves `fixed` with what `controller` holds, and follows it until the broker ends.
     pub fn start(env: &Arc<dyn Env>, fixed: Arc<BrokerConfig>, controller: Arc<Controller>) -> Arc<Self> {
         let mut version = controller.watch();
-        let nothing = Current { dynamic: Dynamic::default(), config: fixed.clone() };
+        let (dynamic, understood) = Default::default();
+        let nothing = Current { dynamic, understood, config: fixed.clone() };
         let live = Arc::new(Self { fixed, controller, current: watch::Sender::new(nothing) });
         live.refresh();
         let followed: Weak<Self> = Arc::downgrade(&live);
@@ -96,6 +93,12 @@ impl LiveConfig {
         &self.fixed
     }
 
+    /// What is shown of the configuration, all of it of one moment.
+    pub fn describe(&self) -> Configuration {
+        let Current { understood, config, .. } = self.current.borrow().clone();
+        Configuration { fixed: self.fixed.clone(), dynamic: understood, now: config }
+    }
+
     /// Tells of every change of the configuration, and holds the number of changes so far.
     pub fn watch(&self) -> Watch {
         Watch(self.current.subscribe())
@@ -109,13 +112,40 @@ impl LiveConfig {
             if dynamic == current.dynamic {
                 return false;
             }
-            let (config, warnings) = overlay(&self.fixed, &dynamic);
+            let (config, understood, warnings) = overlay(&self.fixed, &dynamic);
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            *current = Current { dynamic, config: Arc::new(config) };
+            *current = Current { dynamic, understood, config: Arc::new(config) };
             true
         });
+    }
+}
+
+/// A configuration with what it is made of.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    fixed: Arc<BrokerConfig>,
+    dynamic: Dynamic,
+    /// What holds.
+    pub now: Arc<BrokerConfig>,
+}
+
+impl Configuration {
+    /// All configurations of a topic with these overrides.
+    pub fn of_topic(&self, overrides: &BTreeMap<String, String>) -> Vec<Described> {
+        let (resolved, _) = TopicConfig::resolve_known(&self.now.topic_defaults, overrides);
+        describe::of_topic(&self.fixed, &self.dynamic, overrides, &resolved)
+    }
+
+    /// All configurations of this broker.
+    pub fn of_broker(&self) -> Vec<Described> {
+        describe::of_broker(&self.fixed, &self.dynamic)
+    }
+
+    /// What is configured for every broker.
+    pub fn of_every_broker(&self) -> Vec<Described> {
+        describe::of_every_broker(&self.dynamic.every)
     }
 }
 
@@ -136,20 +166,41 @@ impl Watch {
     }
 }
 
-/// `fixed` with all of `dynamic` that is understood; a warning for each key that is not.
-pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig, Vec<String>) {
+/// `fixed` with all of `dynamic` that is understood, what that is, and a warning for each value that is not.
+pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig, Dynamic, Vec<String>) {
     let mut warnings = Vec::new();
     let mut settings = fixed.source.settings.clone();
-    // A key at a time, because the check of a whole would not say which one to leave out.
-    for (key, (value, origin)) in dynamic.settings() {
-        let mut with = settings.clone();
-        with.set(key, value, origin);
-        match BrokerConfig::load(&with, &fixed.source.host_name) {
-            Ok(_) => settings = with,
-            Err(error) => warnings.push(format!("{error}; the value is not used")),
+    let levels = [(&dynamic.every, Origin::EveryBroker), (&dynamic.own, Origin::ThisBroker)];
+    let [every, own] = levels.map(|(overrides, origin)| {
+        let mut understood = BTreeMap::new();
+        // A key at a time, because the check of a whole would not say which one to leave out.
+        for (name, value) in overrides.iter() {
+            let mut with = settings.clone();
+            with.set(name, value, origin.clone());
+            match check(name, value).and_then(|()| loaded(fixed, &with).map_err(|error| error.to_string())) {
+                Ok(_) => {
+                    settings = with;
+                    understood.insert(name.clone(), value.clone());
+                }
+                Err(problem) => warnings.push(format!("{origin}: {problem}; the value is not used")),
+            }
         }
+        Arc::new(understood)
+    });
+    let config = loaded(fixed, &settings).expect("settings that were just loaded");
+    (config, Dynamic { own, every }, warnings)
+}
+
+/// Why `name` cannot be `value` at run time, as far as the key alone tells.
+pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
+    match keys::key(name) {
+        Some(key) if key.dynamic => key.kind.validate(name, value),
+        Some(_) => Err(format!("Cannot update these configs dynamically: [{name}]")),
+        None if is_of_kafka(name) => {
+            Err(format!("{name} has no effect: Gracchus does not have this Kafka setting yet"))
+        }
+        None => Err(format!("Unknown broker config name: {name}")),
     }
-    (loaded(fixed, &settings).expect("settings that were just loaded"), warnings)
 }
 
 fn loaded(fixed: &BrokerConfig, settings: &Settings) -> Result<BrokerConfig, ConfigError> {
@@ -173,19 +224,34 @@ mod tests {
             own: overrides(&[("log.segment.bytes", "6000")]),
             every: overrides(&[("log.segment.bytes", "7000"), ("log.retention.ms", "8")]),
         };
-        let (config, warnings) = overlay(&fixed, &dynamic);
-        assert_eq!(warnings, Vec::<String>::new());
+        let (config, understood, warnings) = overlay(&fixed, &dynamic);
+        assert_eq!((understood, warnings), (dynamic, Vec::<String>::new()));
         assert_eq!((config.topic_defaults.segment_bytes, config.topic_defaults.retention_ms), (6000, 8));
-        let (config, _) = overlay(&fixed, &Dynamic::default());
+        let (config, ..) = overlay(&fixed, &Dynamic::default());
         assert_eq!(config.topic_defaults, fixed.topic_defaults);
     }
 
     #[test]
     fn a_value_that_is_not_understood_leaves_what_holds_without_it() {
         let (fixed, _) = BrokerConfig::load(&Settings::default().with("max.connections", 7), "here").unwrap();
-        let own = overrides(&[("max.connections", "many"), ("log.segment.bytes", "6000")]);
-        let (config, warnings) = overlay(&fixed, &Dynamic { own, ..Dynamic::default() });
-        assert_eq!((config.max_connections, config.topic_defaults.segment_bytes), (7, 6000));
-        assert!(matches!(&warnings[..], [one] if one.contains("max.connections")), "{warnings:?}");
+        let dynamic = Dynamic {
+            own: overrides(&[
+                ("max.connections", "many"),
+                ("log.segment.bytes", "6000"),
+                ("num.partitions", "9"),
+            ]),
+            every: overrides(&[
+                ("max.connections", "8"),
+                ("log.segment.bytes", "1"),
+                ("log.retention.hours", "1"),
+            ]),
+        };
+        let (config, understood, warnings) = overlay(&fixed, &dynamic);
+        assert_eq!((config.max_connections, config.topic_defaults.segment_bytes), (8, 6000));
+        assert_eq!((config.num_partitions, config.topic_defaults.retention_ms), (1, 604_800_000));
+        assert_eq!(understood.own, overrides(&[("log.segment.bytes", "6000")]));
+        assert_eq!(understood.every, overrides(&[("max.connections", "8")]));
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        assert!(warnings.iter().any(|warning| warning.contains("many")), "{warnings:?}");
     }
 }

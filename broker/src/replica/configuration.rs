@@ -59,7 +59,7 @@ impl Configuration {
     }
 }
 
-/// Overrides were checked when they were set; those that no longer parse leave the broker's defaults.
+/// Overrides were checked when they were set; one that is not understood leaves what holds without it.
 pub(crate) fn resolve(
     topic: &str,
     overrides: &BTreeMap<String, String>,
@@ -68,13 +68,11 @@ pub(crate) fn resolve(
     if overrides.is_empty() {
         return defaults.clone();
     }
-    match TopicConfig::resolve(defaults, overrides) {
-        Ok(config) => Arc::new(config),
-        Err(error) => {
-            tracing::warn!(topic, %error, "topic configuration not understood; broker defaults are used");
-            defaults.clone()
-        }
+    let (config, problems) = TopicConfig::resolve_known(defaults, overrides);
+    for problem in problems {
+        tracing::warn!(topic, "{problem}; the broker's default is used");
     }
+    Arc::new(config)
 }
 
 #[cfg(test)]
