@@ -46,14 +46,16 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let envelope = request.envelope;
     let throttle_ms = request.context.throttle_ms();
     let timeout = Duration::from_millis(u64::try_from(body.timeout_ms).unwrap_or(0));
-    let topics = body.topics.into_iter().map(|topic| (Arc::<str>::from(topic.name.as_str()), topic.partitions));
+    let topics =
+        body.topics.into_iter().map(|topic| (Arc::<str>::from(topic.name.as_str()), topic.partitions));
     let topics: Vec<_> = topics.collect();
-    let wanted = topics.iter().filter(|(name, _)| !services::is_internal(name)).flat_map(|(name, partitions)| {
-        let wanted = |partition: &asked::DeleteRecordsPartition| {
-            (TopicPartition::new(name.clone(), partition.partition_index), partition.offset)
-        };
-        partitions.iter().map(wanted)
-    });
+    let wanted =
+        topics.iter().filter(|(name, _)| !services::is_internal(name)).flat_map(|(name, partitions)| {
+            let wanted = |partition: &asked::DeleteRecordsPartition| {
+                (TopicPartition::new(name.clone(), partition.partition_index), partition.offset)
+            };
+            partitions.iter().map(wanted)
+        });
     let deleted = services.replicas.delete_records(wanted.collect(), timeout);
     Ok(Reply::Later(Box::pin(async move {
         let mut deleted = deleted.await.into_iter();
@@ -65,8 +67,8 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
                 } else {
                     deleted.next().expect("one answer per partition")
                 };
-                let result = DeleteRecordsPartitionResult::default()
-                    .with_partition_index(partition.partition_index);
+                let result =
+                    DeleteRecordsPartitionResult::default().with_partition_index(partition.partition_index);
                 match outcome {
                     Ok(low_watermark) => result.with_low_watermark(low_watermark.0),
                     Err(error) => result.with_low_watermark(-1).with_error_code(error.code()),

@@ -38,11 +38,12 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let body: DescribeProducersRequest = request.decode()?;
     let envelope = request.envelope;
     let throttle_ms = request.context.throttle_ms();
-    let topics = body.topics.into_iter().map(|topic| (Arc::<str>::from(topic.name.as_str()), topic.partition_indexes));
+    let topics =
+        body.topics.into_iter().map(|topic| (Arc::<str>::from(topic.name.as_str()), topic.partition_indexes));
     let topics: Vec<_> = topics.collect();
-    let wanted = topics.iter().flat_map(|(name, indexes)| {
-        indexes.iter().map(|index| TopicPartition::new(name.clone(), *index))
-    });
+    let wanted = topics
+        .iter()
+        .flat_map(|(name, indexes)| indexes.iter().map(|index| TopicPartition::new(name.clone(), *index)));
     let described = services.replicas.describe_producers(wanted.collect());
     Ok(Reply::Later(Box::pin(async move {
         let mut described = described.await.into_iter();

@@ -8,9 +8,9 @@
 pub mod api_versions;
 pub mod context;
 pub mod create_topics;
-mod exchange;
 pub mod delete_records;
 pub mod describe_producers;
+mod exchange;
 pub mod fetch;
 pub mod fetch_response;
 pub mod find_coordinator;

@@ -70,9 +70,7 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
                 let end = EpochEndOffset::default().with_partition(index);
                 match ends.next().expect("one answer per partition") {
                     Ok((epoch, offset)) => end.with_leader_epoch(epoch.0).with_end_offset(offset.0),
-                    Err(error) => {
-                        end.with_leader_epoch(-1).with_end_offset(-1).with_error_code(error.code())
-                    }
+                    Err(error) => end.with_leader_epoch(-1).with_end_offset(-1).with_error_code(error.code()),
                 }
             };
             OffsetForLeaderTopicResult::default()

@@ -357,6 +357,8 @@ impl Log {
         let StagedRoll { ended, producers } = roll;
         let base = ended.next_offset;
         self.end_indexes(&ended).await?;
+        // Before the segment: where it is found, all before it may count as deleted, and their producers are known here only.
+        self.write_snapshot(base, producers).await?;
         let env = self.directory.env();
         let disk = env.disk();
         let files = patiently(&**env, "a roll", || Files::open(disk, &self.path, base))
@@ -364,7 +366,6 @@ impl Log {
             .map_err(|error| self.fail(&error, "creating a segment"))?;
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
         disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
-        self.write_snapshot(base, producers).await?;
         let old = self.active.files.log.clone();
         let durable = seals_durably(&self.config);
         if durable {

@@ -73,6 +73,13 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// What of `entries` belongs to a log that is known to start at `log_start`.
+    pub(crate) fn from(entries: &[DirEntry], log_start: Option<Offset>) -> Self {
+        let mut found = Self::new(entries);
+        found.retire(log_start);
+        found
+    }
+
     fn new(entries: &[DirEntry]) -> Self {
         let files = || entries.iter().filter(|entry| !entry.is_dir);
         let offset = |kind| {
@@ -162,11 +169,7 @@ impl Opening<'_> {
     /// What there is; `None` if not even the directory.
     pub(crate) async fn list(&self) -> Result<Option<Found>, StorageError> {
         match self.disk().list(self.path).await {
-            Ok(entries) => {
-                let mut found = Found::new(&entries);
-                found.retire(self.directory.log_start(self.id));
-                Ok(Some(found))
-            }
+            Ok(entries) => Ok(Some(Found::from(&entries, self.directory.log_start(self.id)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.fail("listing the directory")(error)),
         }

@@ -110,7 +110,9 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn config(retention_ms: i64, retention_bytes: i64) -> TopicConfig {
-        TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() }
+        let mut config = TopicConfig::default();
+        (config.retention_ms, config.retention_bytes) = (retention_ms, retention_bytes);
+        config
     }
 
     /// (next offset, bytes, newest timestamp) of each segment; how many go from the front.

@@ -25,6 +25,7 @@ use super::{
     owner::{Assignment, Owner, ProducerExpiry},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
+    retention,
     view::Status,
 };
 use crate::{
@@ -39,11 +40,11 @@ type Key = (TopicId, PartitionIndex);
 /// The replicas of one broker.
 pub struct ReplicaManager {
     pub(crate) env: Arc<dyn Env>,
-    node: BrokerId,
-    directories: Vec<Arc<LogDirectory>>,
+    pub(super) node: BrokerId,
+    pub(super) directories: Vec<Arc<LogDirectory>>,
     controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
-    live: Arc<LiveConfig>,
+    pub(super) live: Arc<LiveConfig>,
     expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
@@ -122,6 +123,9 @@ impl ReplicaManager {
         }
         let sweep = sweep_producers(self.env.clone(), Arc::downgrade(self), self.expiry.check_every);
         tasks.push(spawn(&*self.env, "replicas-producers", sweep).detach());
+        let every = self.live.load().log_retention_check_interval;
+        let sweep = retention::sweep(Arc::downgrade(self), self.env.clone(), every);
+        tasks.push(spawn(&*self.env, "replicas-retention", sweep).detach());
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -129,8 +133,13 @@ impl ReplicaManager {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self) -> Vec<Arc<Replica>> {
+    pub(super) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
+    }
+
+    /// Whether a request has asked for the partition before.
+    pub(super) fn hosts(&self, topic: TopicId, index: PartitionIndex) -> bool {
+        self.handles().contains_key(&(topic, index))
     }
 
     /// The metadata as now known; load it once per request.

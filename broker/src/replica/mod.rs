@@ -14,6 +14,7 @@ mod records;
 #[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
+mod retention;
 mod view;
 
 pub use manager::ReplicaManager;

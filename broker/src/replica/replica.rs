@@ -149,6 +149,14 @@ impl Replica {
         }
     }
 
+    /// What it serves, `None` while it does not.
+    pub(crate) fn open_view(&self) -> Option<Arc<ReplicaView>> {
+        match &*self.status.borrow() {
+            Status::Open(view) => Some(view.clone()),
+            _ => None,
+        }
+    }
+
     /// The published state, `None` while there is none.
     pub(crate) fn probe(&self) -> Option<PartitionProbe> {
         let Status::Open(view) = &*self.status.borrow() else { return None };

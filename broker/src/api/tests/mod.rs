@@ -66,6 +66,7 @@ macro_rules! with_request {
 }
 
 mod live;
+mod log_life;
 
 fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
