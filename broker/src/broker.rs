@@ -144,6 +144,7 @@ impl Broker {
             },
         );
         let log_levels = host.log_levels.clone();
+        replicas.tidy().await;
         let services = Services::new(env, live.clone(), controller.clone(), replicas.clone(), log_levels);
         let server = bound.serve(Arc::new(Apis(services)));
         Ok(Broker { config: live, base, controller, replicas, server, listeners })

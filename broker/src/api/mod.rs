@@ -5,10 +5,15 @@
 //! asks the layer to its right (replicas, controller) and puts the answer together. To add an API: write its file with
 //! `KEY`, `SHAPE` and `start`, and add its row. Never: protocol state, a lock held across a wait.
 
+pub mod alter_configs;
 pub mod api_versions;
+mod config_resources;
 pub mod context;
+pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_configs;
 pub mod describe_producers;
 mod exchange;
 pub mod fetch;
@@ -16,7 +21,9 @@ pub mod fetch_response;
 pub mod find_coordinator;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
@@ -127,6 +134,16 @@ pub static APIS: &[Api] = &[
         start: create_topics::start,
     },
     Api {
+        key: delete_topics::KEY,
+        name: "DeleteTopics",
+        versions: 1..=6,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::Delete, Resource::Topic),
+        shape: &delete_topics::SHAPE,
+        start: delete_topics::start,
+    },
+    Api {
         key: delete_records::KEY,
         name: "DeleteRecords",
         versions: 0..=2,
@@ -157,6 +174,46 @@ pub static APIS: &[Api] = &[
         start: offset_for_leader_epoch::start,
     },
     Api {
+        key: describe_configs::KEY,
+        name: "DescribeConfigs",
+        versions: 1..=4,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::DescribeConfigs, Resource::Topic),
+        shape: &describe_configs::SHAPE,
+        start: describe_configs::start,
+    },
+    Api {
+        key: alter_configs::KEY,
+        name: "AlterConfigs",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::AlterConfigs, Resource::Topic),
+        shape: &alter_configs::SHAPE,
+        start: alter_configs::start,
+    },
+    Api {
+        key: create_partitions::KEY,
+        name: "CreatePartitions",
+        versions: 0..=3,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Topic),
+        shape: &create_partitions::SHAPE,
+        start: create_partitions::start,
+    },
+    Api {
+        key: incremental_alter_configs::KEY,
+        name: "IncrementalAlterConfigs",
+        versions: 0..=1,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::AlterConfigs, Resource::Topic),
+        shape: &incremental_alter_configs::SHAPE,
+        start: incremental_alter_configs::start,
+    },
+    Api {
         key: describe_producers::KEY,
         name: "DescribeProducers",
         versions: 0..=0,
@@ -165,6 +222,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::Read, Resource::Topic),
         shape: &describe_producers::SHAPE,
         start: describe_producers::start,
+    },
+    Api {
+        key: list_config_resources::KEY,
+        name: "ListConfigResources",
+        versions: 0..=1,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::DescribeConfigs, Resource::Topic),
+        shape: &list_config_resources::SHAPE,
+        start: list_config_resources::start,
     },
 ];
 

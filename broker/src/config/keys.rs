@@ -141,7 +141,7 @@ const OWN: &[Own] = keys! {
         "The most bytes that a fetch response holds.";
     "inter.broker.listener.name", ANY, None, FIXED,
         "The listener by which brokers reach each other.";
-    "listener.security.protocol.map", LIST, None, FIXED,
+    "listener.security.protocol.map", ANY, None, FIXED,
         "NAME:PROTOCOL for each listener; without it each protocol's name stands for itself.";
     "listeners", LIST, Some("PLAINTEXT://127.0.0.1:9092"), FIXED,
         "Where connections are accepted, as NAME://host:port; an empty host is every interface. Ours is this machine alone where nothing is configured, Kafka's every interface.";

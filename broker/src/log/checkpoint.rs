@@ -131,17 +131,6 @@ impl Checkpoints {
         state.recovery_points_changed || state.log_starts_changed
     }
 
-    /// A log of this name begins. Forgets what an earlier one left; true if there was something, which must not come back
-    /// from the files.
-    pub(crate) fn begin(&self, tp: &TopicPartition) -> bool {
-        let mut state = self.state();
-        let state = &mut *state;
-        let (point, start) = (state.recovery_points.remove(tp), state.log_starts.remove(tp));
-        state.recovery_points_changed |= point.is_some();
-        state.log_starts_changed |= start.is_some();
-        point.is_some() || start.is_some()
-    }
-
     /// Whether the files lag behind.
     pub(crate) fn changed(&self) -> bool {
         let state = self.state();

@@ -20,12 +20,13 @@ pub mod journal;
 #[allow(clippy::module_inception, reason = "the type `Log` has a file of its own")]
 mod log;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 mod names;
 mod partition_metadata;
 mod plan;
 mod producer_snapshot;
 mod recovery;
+mod removal;
 mod resting;
 mod restore;
 mod resume;
@@ -41,7 +42,7 @@ mod trim;
 mod view;
 mod walk;
 
-pub use cut::delete;
+pub use cut::{Fate, set_aside};
 
 pub use directory::{CleanLog, DirectoryOptions, LogDirectory, OpenError};
 pub use error::{ReadError, StorageError};
@@ -52,6 +53,7 @@ pub(crate) use handles::patiently;
 pub use id::LogId;
 pub use log::{AppendBatch, Log};
 pub use recovery::Recovered;
+pub(crate) use removal::Remover;
 pub use resting::Resting;
 pub use timestamps::Found;
 pub use trim::Trimmed;

@@ -223,7 +223,7 @@ impl Opening<'_> {
 
     /// A new log.
     async fn create(&self) -> Result<(Parts, Recovered), StorageError> {
-        self.directory.begin(self.id).await?;
+        self.directory.disown(&self.id.tp).await?;
         self.create_from(Offset(0)).await
     }
 

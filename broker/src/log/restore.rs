@@ -43,7 +43,7 @@ impl Opening<'_> {
         let active = self.active(files, &resumed.plan, resumed.tail);
         let log_start = self.log_start(kept[0].0, log_end);
 
-        // First: what is written anew from here on begins under a temporary name, too.
+        // Before the epochs: writing those takes away what an earlier attempt had left unfinished.
         let snapshots = self.tidy(&found, log_end).await?;
         let epochs = self.restore_epochs(epochs, &sealed[..from], &seen, log_start, log_end).await?;
         let (taken_at, producers) =

@@ -7,9 +7,8 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
 use gracchus_core::topic::TopicConfig;
 use gracchus_env::{Env, Instant};
-use tokio::sync::mpsc;
 
-use super::replica::Message;
+use super::{inbox::Inbox, replica::Message};
 use crate::log::{Log, StorageError};
 
 /// See the module.
@@ -58,7 +57,7 @@ impl Chores {
     }
 
     /// The next message, or a chore when one is due first.
-    pub(crate) async fn next(&mut self, env: &dyn Env, queue: &mut mpsc::UnboundedReceiver<Message>) -> Next {
+    pub(crate) async fn next(&mut self, env: &dyn Env, queue: &mut Inbox) -> Next {
         let Some(due) = self.due() else { return Next::Message(queue.recv().await) };
         tokio::select! {
             biased;

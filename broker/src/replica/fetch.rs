@@ -175,7 +175,9 @@ async fn read(
             Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome })
         }
         Err(ReadError::Storage(StorageError::Superseded)) => Err(NoRead::Superseded(view)),
-        Err(ReadError::Storage(error)) => Err(storage_error(&wanted.tp, &error).into()),
+        Err(ReadError::Storage(error)) => {
+            Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error)).into())
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 
 mod chores;
 mod configuration;
+mod deletion;
 mod fetch;
+mod inbox;
 mod manager;
 mod offsets;
 mod owner;
@@ -15,6 +17,8 @@ mod records;
 mod replica;
 mod request;
 mod retention;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use manager::ReplicaManager;

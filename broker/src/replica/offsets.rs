@@ -45,7 +45,10 @@ impl ReplicaManager {
             let mut listed = Vec::with_capacity(request.len());
             for (wanted, found) in request.iter().zip(found) {
                 let answer = match found {
-                    Ok(led) => manager.list_offset(wanted, &led, read_committed, deadline).await,
+                    Ok(led) => {
+                        let answer = manager.list_offset(wanted, &led, read_committed, deadline).await;
+                        answer.map_err(|error| led.replica.unless_deleted(error))
+                    }
                     Err(not_led) => Err(not_led.error),
                 };
                 listed.push(answer.unwrap_or_else(|error| ListedOffset::none(Some(error))));

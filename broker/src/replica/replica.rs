@@ -2,7 +2,7 @@
 //!
 //! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use gracchus_core::{
     LeaderEpoch, Offset, ProducerId, TopicId, TopicPartition, error::ResponseError, producer::ProducerEntry,
@@ -10,6 +10,8 @@ use gracchus_core::{
 };
 use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::log::StorageError;
 
 use super::{
     Charge, PartitionProbe, ProduceOutcome,
@@ -28,6 +30,9 @@ pub(crate) struct Append {
     pub(crate) charge: Option<Charge>,
 }
 
+/// Under which name the log waits for its removal; `None` if there was none.
+pub(crate) type DeleteReply = oneshot::Sender<Result<Option<PathBuf>, StorageError>>;
+
 /// What the owner is asked to do.
 pub(crate) enum Message {
     Append(Append),
@@ -45,6 +50,8 @@ pub(crate) enum Message {
     ExpireProducers,
     /// The log directory went offline.
     DirectoryFailed,
+    /// The topic was deleted: take the log away.
+    Delete(DeleteReply),
     /// Close the log cleanly and end.
     Close(oneshot::Sender<()>),
 }
@@ -132,7 +139,16 @@ impl Replica {
     pub(crate) fn unanswered(&self) -> ResponseError {
         match &*self.status.borrow() {
             Status::Failed => ResponseError::KafkaStorageError,
+            Status::Deleted => ResponseError::UnknownTopicOrPartition,
             _ => ResponseError::NotLeaderOrFollower,
+        }
+    }
+
+    /// `error` came out of a log that may have been taken away meanwhile.
+    pub(crate) fn unless_deleted(&self, error: ResponseError) -> ResponseError {
+        match *self.status.borrow() {
+            Status::Deleted => ResponseError::UnknownTopicOrPartition,
+            _ => error,
         }
     }
 
@@ -179,6 +195,7 @@ fn served(status: &Status) -> Option<Result<Arc<ReplicaView>, ResponseError>> {
         Status::Opening => None,
         Status::Open(view) => Some(Ok(view.clone())),
         Status::Failed => Some(Err(ResponseError::KafkaStorageError)),
+        Status::Deleted => Some(Err(ResponseError::UnknownTopicOrPartition)),
         Status::Closed => Some(Err(ResponseError::NotLeaderOrFollower)),
     }
 }

@@ -17,10 +17,14 @@ use kafka_protocol::messages::{
 };
 
 use super::*;
+
+mod topics;
 use crate::{
     broker::Broker,
     config::{BrokerConfig, Settings},
 };
+
+mod configs;
 
 /// A broker that a test started, and a connection to it.
 pub(super) struct Live {
@@ -48,6 +52,10 @@ impl Live {
         let address = broker.addresses()[0].1.to_string();
         let connection = env.connect(&address, env.now() + Duration::from_secs(5)).await.unwrap();
         Live { env, broker: Some(broker), directory, connection, next_id: 0, received: BytesMut::new() }
+    }
+
+    pub(super) async fn pause(&self, ms: u64) {
+        self.env.sleep(Duration::from_millis(ms)).await;
     }
 
     pub(super) fn directory(&self) -> &std::path::Path {

@@ -122,7 +122,7 @@ async fn what_is_too_old_or_too_much_leaves_the_log_and_then_the_disk() {
     let directory = live.directory().join("old-0");
     let mut tries = 0;
     loop {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        live.pause(50).await;
         let names: Vec<String> = std::fs::read_dir(&directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

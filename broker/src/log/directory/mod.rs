@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use gracchus_core::{BrokerId, Offset, TopicId};
+use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition};
 use gracchus_env::{Env, FileLock, Op, is_out_of_handles};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -195,9 +195,14 @@ impl LogDirectory {
         self.checkpoints.set_log_start(&id.tp, log_start);
     }
 
-    /// A log begins under a name that may have been another's: nothing the checkpoints say is about it.
-    pub(crate) async fn begin(&self, id: &LogId) -> Result<(), StorageError> {
-        if self.checkpoints.begin(&id.tp) { self.flusher.checkpoint().await } else { Ok(()) }
+    /// There is no log of this name here. What the checkpoints say of an earlier one must not be believed of the next:
+    /// they say nothing any more when this returns, durably.
+    pub async fn disown(&self, tp: &TopicPartition) -> Result<(), StorageError> {
+        if self.checkpoints.recovery_point(tp).is_none() && self.checkpoints.log_start(tp).is_none() {
+            return Ok(());
+        }
+        self.checkpoints.remove(tp);
+        self.flusher.checkpoint().await
     }
 
     /// How the log was left, if it was closed in order and not touched since. Gives it away: from now on the log counts
