@@ -68,6 +68,11 @@ impl Services {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many fetch sessions are kept.
+    pub(crate) fn fetch_sessions(&self) -> usize {
+        self.sessions().len()
+    }
+
     /// Monotonic milliseconds, for the age of sessions.
     pub(super) fn now_ms(&self) -> i64 {
         i64::try_from(self.env.now().as_nanos() / 1_000_000).unwrap_or(i64::MAX)

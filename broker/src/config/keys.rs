@@ -163,6 +163,8 @@ const OWN: &[Own] = keys! {
         "The most fetch sessions that are kept.";
     "metadata.log.dir", ANY, None, FIXED,
         "The directory that holds the cluster metadata; without it the first of log.dirs.";
+    "metrics.listener", ANY, None, FIXED,
+        "host:port of the HTTP endpoint with /metrics, /health and /ready; without it there is none. Not a key of Kafka's.";
     "node.id", ConfigType::Int(0..=INT), Some("1"), FIXED,
         "The number of this node in the cluster.";
     "num.io.threads", ConfigType::Int(1..=1024), Some("8"), FIXED,
@@ -201,7 +203,8 @@ mod tests {
                 assert_eq!(key.kind.validate(key.name, default), Ok(()));
                 assert_eq!(key.kind.normalized(default), *default, "{}", key.name);
             }
-            assert!(super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
+            let ours = key.name == "metrics.listener";
+            assert!(ours || super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
             assert_eq!(synonyms(key.name).iter().filter(|name| **name == key.name).count(), 1);
         }
     }

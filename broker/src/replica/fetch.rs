@@ -25,7 +25,11 @@ impl ReplicaManager {
     /// Reads, or waits up to `max_wait` for something to read. One outcome per partition, in request order.
     pub fn fetch(self: &Arc<Self>, request: FetchRequest) -> BoxFuture<'static, Vec<FetchOutcome>> {
         let manager = self.clone();
-        Box::pin(async move { manager.fetch_until_enough(request).await })
+        Box::pin(async move {
+            let outcomes = manager.fetch_until_enough(request).await;
+            manager.count(&outcomes);
+            outcomes
+        })
     }
 
     async fn fetch_until_enough(self: &Arc<Self>, request: FetchRequest) -> Vec<FetchOutcome> {
@@ -35,6 +39,7 @@ impl ReplicaManager {
         if is_enough(&request, &first) || request.max_wait.is_zero() {
             return first;
         }
+        let _waiting = self.metrics.waiting_fetches.hold();
         let waiter = Arc::new(Waiter::default());
         self.purgatory.at(deadline, &waiter);
         let mut again = false;
@@ -47,6 +52,18 @@ impl ReplicaManager {
                 return outcomes;
             }
             self.purgatory.wait(&waiter).await;
+        }
+    }
+
+    fn count(&self, outcomes: &[FetchOutcome]) {
+        for outcome in outcomes {
+            let metrics = outcome.metrics.as_deref().unwrap_or(&self.metrics.elsewhere);
+            metrics.fetch_requests.add(1);
+            if outcome.error.is_some() {
+                metrics.failed_fetch_requests.add(1);
+            } else if outcome.bytes > 0 {
+                metrics.bytes_out.add(outcome.bytes);
+            }
         }
     }
 
@@ -75,7 +92,7 @@ impl ReplicaManager {
             let outcome = match found {
                 Ok(led) => {
                     let mut view = led.replica.view_by(&*self.env, opened_by).await;
-                    loop {
+                    let outcome = loop {
                         match read(request, wanted, &led, view, left, nothing_yet).await {
                             Ok(outcome) => break outcome,
                             Err(NoRead::Failed(error)) => break FetchOutcome::failed(error),
@@ -84,7 +101,8 @@ impl ReplicaManager {
                                 view = led.replica.view_after(&*self.env, &old, by).await;
                             }
                         }
-                    }
+                    };
+                    FetchOutcome { metrics: Some(led.replica.metrics.clone()), ..outcome }
                 }
                 Err(not_led) => {
                     let current_leader = not_led.current_leader;
@@ -143,6 +161,7 @@ async fn read(
         current_leader: None,
         ranges: Vec::new(),
         bytes: 0,
+        metrics: None,
     };
     let from = Offset(wanted.fetch_offset);
     if from < view.log.log_start || from > view.log.log_end {

@@ -34,6 +34,7 @@ use crate::{
     config::{self, LiveConfig},
     controller::Controller,
     log::{LogDirectory, LogId, Remover, StorageError, inventory, patiently},
+    metrics::ReplicaMetrics,
 };
 
 /// A partition by identity: a deleted topic's namesake is another key.
@@ -52,6 +53,7 @@ pub struct ReplicaManager {
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
     pub(super) deletions: Deletions,
     pub(crate) purgatory: Purgatory,
+    pub(crate) metrics: ReplicaMetrics,
     /// Who waits for a look at the metadata that begins from now on.
     looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Follow metadata and the health of the directories.
@@ -105,6 +107,7 @@ impl ReplicaManager {
             live,
             expiry,
             replicas: Mutex::default(),
+            metrics: ReplicaMetrics::default(),
             deletions,
             looks,
             followers: Mutex::default(),
@@ -144,7 +147,7 @@ impl ReplicaManager {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn snapshot(&self) -> Vec<Arc<Replica>> {
+    pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
     }
 
@@ -221,6 +224,7 @@ impl ReplicaManager {
             queue,
             status: published,
             watchers: watchers.clone(),
+            metrics: self.metrics.topic(&topic.name),
         });
         handles.insert((topic.id, index), replica.clone());
         let assignment = Assignment {

@@ -19,6 +19,7 @@ use super::{
     purgatory::Watchers,
     view::{ReplicaView, Status},
 };
+use crate::metrics::TopicMetrics;
 
 /// A batch on its way to the owner.
 pub(crate) struct Append {
@@ -65,6 +66,8 @@ pub(crate) struct Replica {
     pub(crate) queue: mpsc::UnboundedSender<Message>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) watchers: Arc<Watchers>,
+    /// Those of its topic.
+    pub(crate) metrics: Arc<TopicMetrics>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -165,8 +168,13 @@ impl Replica {
         }
     }
 
-    /// What it serves, `None` while it does not.
-    pub(crate) fn open_view(&self) -> Option<Arc<ReplicaView>> {
+    /// Whether its log directory failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(*self.status.borrow(), Status::Failed)
+    }
+
+    /// Its picture, `None` while it has none.
+    pub(crate) fn published(&self) -> Option<Arc<ReplicaView>> {
         match &*self.status.borrow() {
             Status::Open(view) => Some(view.clone()),
             _ => None,
@@ -220,6 +228,7 @@ mod tests {
             queue,
             status: published,
             watchers: Arc::default(),
+            metrics: Arc::default(),
         };
         let begun = env.now();
         let late = replica.view_by(&*env, begun + Duration::from_millis(50)).await;

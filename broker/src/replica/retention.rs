@@ -55,7 +55,7 @@ impl ReplicaManager {
     fn trim_open(&self) {
         let now_ms = self.env.wall_clock_ms();
         for replica in self.snapshot() {
-            let Some(view) = replica.open_view() else { continue };
+            let Some(view) = replica.published() else { continue };
             let config = replica.configuration.load();
             if view.log.may_trim(&config, view.high_watermark, now_ms) {
                 replica.send(Message::Trim);
