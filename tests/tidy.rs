@@ -36,6 +36,7 @@ const LOCKS: &[(&str, &str)] = &[
     ),
     ("broker/src/log/files.rs", "the bounded cache of open handles"),
     ("broker/src/log/segment.rs", "whether an index was found bad, which any reader may find"),
+    ("broker/src/logging.rs", "which loggers were set, for who asks"),
     ("broker/src/replica/manager.rs", "the map from partition to its owner's queue"),
     ("broker/src/replica/purgatory.rs", "who waits; woken under it, decided elsewhere"),
     ("broker/src/server/budget.rs", "counts who waits for memory, for the log"),
@@ -98,6 +99,10 @@ const MAY_GO_ROUND: &[(&str, &str)] = &[
     (
         "broker/src/main.rs",
         "the program makes the Env, waits for signals and reads the configuration before there is one",
+    ),
+    (
+        "broker/src/process.rs",
+        "a part of the program: asks the system what this process uses, for the metrics",
     ),
     ("broker/src/cli.rs", "reads the configuration file before there is an Env"),
 ];

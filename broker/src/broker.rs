@@ -20,8 +20,9 @@ use gracchus_env::{Env, FileLock, Op, spawn};
 
 use crate::{
     api::{Apis, Services},
-    config::{BrokerConfig, Endpoint},
+    config::{BrokerConfig, Endpoint, LiveConfig},
     controller::{self, Controller, ControllerError, ControllerOptions},
+    host::Host,
     log::{self, DirectoryOptions, LogDirectory},
     replica::{PartitionProbe, ProducerExpiry, ReplicaManager},
     server::{Bound, ListenerOptions, Server, ServerOptions},
@@ -66,7 +67,7 @@ pub enum StartError {
 /// A running broker. Dropping it without [`Broker::stop`] leaves its tasks running until their Env ends them.
 #[derive(Debug)]
 pub struct Broker {
-    config: Arc<BrokerConfig>,
+    config: Arc<LiveConfig>,
     base: Base,
     controller: Arc<Controller>,
     replicas: Arc<ReplicaManager>,
@@ -105,8 +106,13 @@ pub struct BrokerProbe {
 }
 
 impl Broker {
-    /// Starts a broker; it serves when this returns. On an error nothing of it is left open.
+    /// Starts a broker that nobody's process belongs to; see [`Broker::start_in`].
     pub async fn start(env: Arc<dyn Env>, config: BrokerConfig) -> Result<Broker, StartError> {
+        Self::start_in(env, config, Host::default()).await
+    }
+
+    /// Starts a broker; it serves when this returns. On an error nothing of it is left open.
+    pub async fn start_in(env: Arc<dyn Env>, config: BrokerConfig, host: Host) -> Result<Broker, StartError> {
         let config = Arc::new(config);
         let mut base = Base::default();
         let started = async {
@@ -125,21 +131,22 @@ impl Broker {
                 return Err(error);
             }
         };
-        let defaults = config.topic_defaults.clone();
+        let live = LiveConfig::start(&env, config.clone(), controller.clone());
         let replicas = ReplicaManager::start(
             env.clone(),
             config.node_id,
             base.directories.clone(),
             controller.clone(),
-            defaults.clone(),
+            live.clone(),
             ProducerExpiry {
                 after: config.producer_id_expiration,
                 check_every: config.producer_id_expiration_check_interval,
             },
         );
-        let services = Services::new(env, config.clone(), defaults, controller.clone(), replicas.clone());
+        let log_levels = host.log_levels.clone();
+        let services = Services::new(env, live.clone(), controller.clone(), replicas.clone(), log_levels);
         let server = bound.serve(Arc::new(Apis(services)));
-        Ok(Broker { config, base, controller, replicas, server, listeners })
+        Ok(Broker { config: live, base, controller, replicas, server, listeners })
     }
 
     /// Each listener with the address that it is bound to.
@@ -149,6 +156,11 @@ impl Broker {
 
     /// What it was started with.
     pub fn config(&self) -> &Arc<BrokerConfig> {
+        self.config.fixed()
+    }
+
+    /// Its configuration as it is now.
+    pub fn live_config(&self) -> &Arc<LiveConfig> {
         &self.config
     }
 

@@ -5,6 +5,8 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod host;
 pub mod log;
+pub mod logging;
 pub mod replica;
 pub mod server;

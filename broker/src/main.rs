@@ -7,6 +7,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "the configuration is read before there is an Env")]
 
+mod process;
+
 use std::{
     io::{self, Write},
     process::{ExitCode, abort, exit},
@@ -19,6 +21,8 @@ use gracchus::{
     broker::Broker,
     cli::{Cli, LOG_VARIABLE, LogFormat, Options, Serve},
     config::BrokerConfig,
+    host::Host,
+    logging::LogLevels,
     server::hostile,
 };
 use gracchus_env::{
@@ -26,7 +30,7 @@ use gracchus_env::{
     production::{IoThreads, SocketBuffers, TokioEnv, open_file_limit},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// Gives out large reservations without touching them, so that a decoder that believed a length off the wire gets an
 /// error instead of ending the process.
@@ -39,9 +43,10 @@ const STOPPED_AT_ONCE: i32 = 130;
 
 fn main() -> ExitCode {
     let serve = Cli::parse().into_serve();
-    if let Err(problem) = start_logging(&serve.options) {
-        return fail(WRONG_USAGE, &problem);
-    }
+    let log_levels = match start_logging(&serve.options) {
+        Ok(log_levels) => Arc::new(log_levels),
+        Err(problem) => return fail(WRONG_USAGE, &problem),
+    };
     end_on_panic();
     let (config, warnings) = match configuration(&serve) {
         Ok(configuration) => configuration,
@@ -55,7 +60,8 @@ fn main() -> ExitCode {
             "this system refuses large reservations ({error}): a malicious frame may end the process"
         );
     }
-    match run(config) {
+    let host = Host { log_levels, process: Some(process::usage) };
+    match run(config, host) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => fail(COULD_NOT_START, &problem),
     }
@@ -74,17 +80,24 @@ fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(output, "{line}").and_then(|()| output.flush());
 }
 
-fn start_logging(options: &Options) -> Result<(), String> {
+/// Starts the log; what comes back changes its levels.
+fn start_logging(options: &Options) -> Result<LogLevels, String> {
     let variable = std::env::var(LOG_VARIABLE).ok();
     let directives = options.log_directives(variable.as_deref());
     let filter =
         EnvFilter::try_new(&directives).map_err(|error| format!("{LOG_VARIABLE}={directives}: {error}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     match options.log_format {
-        LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => registry.with(lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr()))).init(),
+        LogFormat::Json => registry.with(lines.json()).init(),
     }
-    Ok(())
+    let apply = move |directives: &str| -> Result<(), String> {
+        let filter = EnvFilter::try_new(directives).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    };
+    Ok(LogLevels::new(directives, Box::new(apply)))
 }
 
 fn end_on_panic() {
@@ -116,7 +129,7 @@ fn host_name() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
-fn run(mut config: BrokerConfig) -> Result<(), String> {
+fn run(mut config: BrokerConfig, host: Host) -> Result<(), String> {
     if let Some(limit) = open_file_limit() {
         for warning in config.share_handles(limit) {
             tracing::warn!("{warning}");
@@ -137,17 +150,17 @@ fn run(mut config: BrokerConfig) -> Result<(), String> {
     let buffers =
         SocketBuffers { send: config.socket_send_buffer_bytes, receive: config.socket_receive_buffer_bytes };
     let env = TokioEnv::with_buffers(runtime.handle().clone(), threads, buffers);
-    runtime.block_on(gracchus_env::in_scope(env.clone(), serve(env, config)))
+    runtime.block_on(gracchus_env::in_scope(env.clone(), serve(env, config, host)))
 }
 
 /// Serves until a signal comes.
-async fn serve(env: Arc<dyn Env>, config: BrokerConfig) -> Result<(), String> {
+async fn serve(env: Arc<dyn Env>, config: BrokerConfig, host: Host) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let broker = tokio::select! {
         biased;
         // Nothing has been served yet; what was being recovered will be recovered again.
         name = signals.next() => return Err(format!("{name} during the start")),
-        started = Broker::start(env, config) => started.map_err(|error| error.to_string())?,
+        started = Broker::start_in(env, config, host) => started.map_err(|error| error.to_string())?,
     };
     introduce(&broker);
     let name = signals.next().await;

@@ -14,7 +14,7 @@ use gracchus_core::{
     BrokerId, TopicId,
     controller::{Image, assign_replicas},
     error::ResponseError,
-    topic::{KEYS, TopicConfig, collides, validate_name},
+    topic::{TopicConfig, collides, validate_name},
 };
 use kafka_protocol::{
     messages::{
@@ -30,17 +30,13 @@ use super::{
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
+use crate::config::{BrokerConfig, describe::Described, live::Configuration};
 
 /// Number of the API.
 pub const KEY: i16 = 19;
 
 /// Partitions that one request may create, as in Kafka: they become one command each topic, and memory.
 const MOST_PARTITIONS: usize = 10_000;
-
-/// Where a configuration's value comes from, in Kafka's numbers.
-const FROM_TOPIC: i8 = 1;
-const FROM_BROKER: i8 = 4;
-const FROM_DEFAULT: i8 = 5;
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
@@ -78,13 +74,14 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let envelope = request.envelope;
     let throttle_ms = request.context.throttle_ms();
     let image = services.controller.image();
-    let plans = plan(&body.topics, &image, services);
+    let config = services.live.describe();
+    let plans = plan(&body.topics, &image, services, &config.now);
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
         let create = |(name, plan)| create(&services, name, plan, body.validate_only);
         let results = join_all(plans.into_iter().map(create)).await;
         let version = envelope.api_version;
-        let result = |(name, outcome)| respond(name, outcome, &services.topic_defaults, version);
+        let result = |(name, outcome)| respond(name, outcome, &config, version);
         let response = CreateTopicsResponse::default()
             .with_throttle_time_ms(throttle_ms)
             .with_topics(results.into_iter().map(result).collect());
@@ -114,6 +111,7 @@ fn plan(
     topics: &[CreatableTopic],
     image: &Image,
     services: &Services,
+    config: &BrokerConfig,
 ) -> Vec<(Arc<str>, Result<Planned, Refused>)> {
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
@@ -123,9 +121,9 @@ fn plan(
         }
     }
     let mut defaults = Defaults {
-        partitions: services.config.num_partitions,
-        replication_factor: services.config.default_replication_factor,
-        configs: &services.topic_defaults,
+        partitions: config.num_partitions,
+        replication_factor: config.default_replication_factor,
+        configs: &config.topic_defaults,
         room: MOST_PARTITIONS,
     };
     let mut plans = Vec::with_capacity(topics.len());
@@ -199,8 +197,8 @@ fn check_configs(
         };
         configs.insert(name.to_owned(), value.as_str().to_owned());
     }
-    match TopicConfig::resolve(defaults, &configs) {
-        Ok(_) => Ok(configs),
+    match TopicConfig::resolve(defaults, &configs).and_then(|config| config.check_together()) {
+        Ok(()) => Ok(configs),
         Err(message) => Err((ResponseError::InvalidConfig, message)),
     }
 }
@@ -334,7 +332,7 @@ async fn create(
 fn respond(
     name: Arc<str>,
     outcome: Result<Created, Refused>,
-    defaults: &TopicConfig,
+    configuration: &Configuration,
     version: i16,
 ) -> CreatableTopicResult {
     let response = CreatableTopicResult::default().with_name(TopicName(services::text(&name)));
@@ -354,7 +352,7 @@ fn respond(
                 response = response
                     .with_num_partitions(i32::try_from(created.partitions).expect("a partition count"))
                     .with_replication_factor(i16::try_from(created.replication_factor).unwrap_or(i16::MAX))
-                    .with_configs(Some(effective(&created.configs, defaults)));
+                    .with_configs(Some(effective(&created.configs, configuration)));
             }
             if version >= 7 {
                 response = response.with_topic_id(created.id.0);
@@ -365,20 +363,19 @@ fn respond(
 }
 
 /// All configurations of a topic with these overrides, and where each comes from.
-fn effective(overrides: &BTreeMap<String, String>, defaults: &TopicConfig) -> Vec<CreatableTopicConfigs> {
-    let one = |key: &'static gracchus_core::topic::ConfigKey| {
-        let broker = defaults.text(key);
-        let (value, source) = match overrides.get(key.name) {
-            Some(value) => (value.as_str(), FROM_TOPIC),
-            None if broker != key.default => (broker, FROM_BROKER),
-            None => (key.default, FROM_DEFAULT),
-        };
+fn effective(
+    overrides: &BTreeMap<String, String>,
+    configuration: &Configuration,
+) -> Vec<CreatableTopicConfigs> {
+    let one = |described: Described| {
         CreatableTopicConfigs::default()
-            .with_name(StrBytes::from_static_str(key.name))
-            .with_value(Some(services::text(value)))
-            .with_config_source(source)
+            .with_is_sensitive(described.is_sensitive())
+            .with_name(StrBytes::from_string(described.name))
+            .with_value(described.value.map(StrBytes::from_string))
+            .with_read_only(described.read_only)
+            .with_config_source(described.source as i8)
     };
-    KEYS.iter().map(one).collect()
+    configuration.of_topic(overrides).into_iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -494,20 +491,5 @@ mod tests {
         let both = manual(&[(0, &[1])]);
         assert_eq!(decide(&both.clone().with_num_partitions(1)), Err(ResponseError::InvalidRequest));
         assert_eq!(decide(&both.with_replication_factor(1)), Err(ResponseError::InvalidRequest));
-    }
-
-    #[test]
-    fn the_answer_says_where_each_value_comes_from() {
-        let broker = BTreeMap::from([("segment.bytes".to_owned(), "1000000".to_owned())]);
-        let defaults = TopicConfig::resolve(&TopicConfig::default(), &broker).unwrap();
-        let overrides = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
-        let configs = effective(&overrides, &defaults);
-        let of = |name: &str| {
-            let config = configs.iter().find(|config| config.name.as_str() == name).unwrap();
-            (config.value.as_ref().unwrap().to_string(), config.config_source)
-        };
-        assert_eq!(of("retention.ms"), ("5".to_owned(), FROM_TOPIC));
-        assert_eq!(of("segment.bytes"), ("1000000".to_owned(), FROM_BROKER));
-        assert_eq!(of("flush.messages"), ("1".to_owned(), FROM_DEFAULT));
     }
 }

@@ -12,6 +12,8 @@ mod exchange;
 pub mod fetch;
 pub mod fetch_response;
 pub mod find_coordinator;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;

@@ -11,27 +11,34 @@ use gracchus_core::{
     controller::{Broker, BrokerListener, Command, Image, Rejection, Response, Topic},
     error::ResponseError,
     session::FetchSessions,
-    topic::TopicConfig,
 };
 use gracchus_env::Env;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::fetch_response::NodeEndpoint;
-use crate::{config::BrokerConfig, controller::Controller, replica::ReplicaManager};
+use crate::{
+    config::{BrokerConfig, LiveConfig},
+    controller::Controller,
+    logging::LogLevels,
+    replica::ReplicaManager,
+};
 
 /// Everything a handler may use. Cheap to share, the same for all listeners.
 pub struct Services {
     /// Clock, randomness.
     pub(super) env: Arc<dyn Env>,
-    /// The static configuration.
+    /// What cannot change while the broker runs.
     pub(super) config: Arc<BrokerConfig>,
-    /// Topic configuration as the broker's own sets it.
-    pub(super) topic_defaults: TopicConfig,
+    /// The configuration as it is now: load it once per request. Its `topic_defaults` are what topics start from.
+    pub(super) live: Arc<LiveConfig>,
     /// Cluster metadata, and the way to change them.
     pub(super) controller: Arc<Controller>,
     /// The partitions of this broker.
     pub(super) replicas: Arc<ReplicaManager>,
+    /// The loggers of this process, for BROKER_LOGGER resources.
+    #[allow(dead_code, reason = "the handlers of BROKER_LOGGER resources come next")]
+    pub(super) log_levels: Arc<LogLevels>,
     /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
     /// short steps per fetch and guards no partition state.
     sessions: Mutex<FetchSessions>,
@@ -47,13 +54,14 @@ impl Services {
     /// Services of one broker.
     pub fn new(
         env: Arc<dyn Env>,
-        config: Arc<BrokerConfig>,
-        topic_defaults: TopicConfig,
+        live: Arc<LiveConfig>,
         controller: Arc<Controller>,
         replicas: Arc<ReplicaManager>,
+        log_levels: Arc<LogLevels>,
     ) -> Arc<Self> {
+        let config = live.fixed().clone();
         let sessions = Mutex::new(FetchSessions::new(config.max_incremental_fetch_session_cache_slots));
-        Arc::new(Self { env, config, topic_defaults, controller, replicas, sessions })
+        Arc::new(Self { env, config, live, controller, replicas, log_levels, sessions })
     }
 
     /// The fetch sessions, for one step.

@@ -35,11 +35,11 @@ pub enum Kind {
 /// A field and the versions that have it.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
-    kind: Kind,
+    pub(super) kind: Kind,
     from: i16,
     to: i16,
     /// `None`: in its place. `Some`: in the tagged section, under this number.
-    tag: Option<u32>,
+    pub(super) tag: Option<u32>,
 }
 
 impl Field {
@@ -66,7 +66,7 @@ impl Field {
         Self { tag: Some(tag), ..self }
     }
 
-    fn exists(&self, version: i16) -> bool {
+    pub(super) fn exists(&self, version: i16) -> bool {
         self.from <= version && version <= self.to
     }
 }

@@ -11,6 +11,7 @@ impl BrokerConfig {
         let share = |part: u64| usize::try_from(limit / part).unwrap_or(usize::MAX).max(1);
         let mut warnings = Vec::new();
         let connections = share(2);
+        self.connections_that_fit = connections;
         if self.max_connections > connections {
             if self.max_connections != UNLIMITED {
                 warnings.push(format!(

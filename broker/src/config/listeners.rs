@@ -70,8 +70,7 @@ pub(super) struct Listeners {
 
 /// Reads all keys about listeners. `host_name` is advertised for a listener on every interface.
 pub(super) fn read(reader: &mut Reader<'_>, host_name: &str) -> Listeners {
-    let default = || vec![Endpoint { name: "PLAINTEXT".into(), host: "127.0.0.1".into(), port: 9092 }];
-    let all = endpoints(reader, "listeners").unwrap_or_else(default);
+    let all = endpoints(reader, "listeners").unwrap_or_default();
     let controller_names = names(reader, "controller.listener.names");
     check_protocols(reader, &all);
 
@@ -90,13 +89,13 @@ pub(super) fn read(reader: &mut Reader<'_>, host_name: &str) -> Listeners {
 }
 
 fn names(reader: &mut Reader<'_>, key: &str) -> BTreeSet<String> {
-    reader.list(key).unwrap_or_default().into_iter().map(str::to_uppercase).collect()
+    reader.list(key).unwrap_or_default().into_iter().map(|name| name.to_uppercase()).collect()
 }
 
 fn endpoints(reader: &mut Reader<'_>, key: &str) -> Option<Vec<Endpoint>> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for text in reader.list(key)? {
-        match Endpoint::parse(text) {
+        match Endpoint::parse(&text) {
             Err(problem) => reader.problem(key, problem),
             Ok(new) if endpoints.iter().any(|endpoint| endpoint.name == new.name) => {
                 reader.problem(key, format!("the listener name {} occurs twice", new.name));

@@ -4,19 +4,23 @@
 //! values, or into every problem at once, each naming its file, line and key. A Kafka key that is not served yet and a
 //! key that Kafka does not have are warnings with two different texts. Never: a value read twice, a default elsewhere.
 
+pub mod describe;
 mod handles;
+pub mod keys;
 mod listeners;
+pub mod live;
 mod properties;
 mod settings;
 mod topic_defaults;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use gracchus_core::{BrokerId, topic::TopicConfig};
 
 use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
 
 pub use listeners::Endpoint;
+pub use live::{LiveConfig, Watch};
 pub use properties::{Property, SyntaxError, parse as parse_properties};
 use settings::Reader;
 pub use settings::{ConfigError, Origin, Settings};
@@ -24,12 +28,10 @@ pub use settings::{ConfigError, Origin, Settings};
 /// Every broker key of Apache Kafka 4.3, one a line, sorted.
 const KAFKA_KEYS: &str = include_str!("kafka_keys.txt");
 
-/// Where the data goes when nothing is configured.
-pub const DEFAULT_LOG_DIR: &str = "./gracchus-data";
-
-/// What `queued.max.request.bytes` is when not configured. Kafka's own default has no limit; a broker that anybody can
-/// fill until it is killed is no use, so ours has: a quarter of a GiB of requests in memory, then reading pauses.
-pub const DEFAULT_QUEUED_MAX_REQUEST_BYTES: u64 = 256 << 20;
+/// Whether `name` is a broker key of Kafka's, whether it has an effect here or not.
+pub(crate) fn is_of_kafka(name: &str) -> bool {
+    KAFKA_KEYS.lines().any(|key| key == name)
+}
 
 /// A broker's resolved configuration. Names are those of the Kafka keys; units are in the types or the comments.
 #[derive(Debug, Clone)]
@@ -60,12 +62,20 @@ pub struct BrokerConfig {
     pub socket_send_buffer_bytes: Option<usize>,
     /// `socket.receive.buffer.bytes` of each connection; `None` (-1, the default) leaves it to the kernel.
     pub socket_receive_buffer_bytes: Option<usize>,
-    /// `queued.max.request.bytes`: all requests in memory together, see [`DEFAULT_QUEUED_MAX_REQUEST_BYTES`].
+    /// `queued.max.request.bytes`: all requests in memory together, always finite.
     pub queued_max_request_bytes: u64,
     /// `connections.max.idle.ms`; `None` when negative: never.
     pub connections_max_idle: Option<Duration>,
     /// `max.connections`.
     pub max_connections: usize,
+    /// `max.connections.per.ip`.
+    pub max_connections_per_ip: usize,
+    /// `max.connections.per.ip.overrides`.
+    pub max_connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
+    /// `delete.topic.enable`.
+    pub delete_topic_enable: bool,
+    /// `log.retention.check.interval.ms`.
+    pub log_retention_check_interval: Duration,
     /// `fetch.max.bytes`: the most that one fetch response holds.
     pub fetch_max_bytes: u32,
     /// `max.incremental.fetch.session.cache.slots`.
@@ -84,7 +94,25 @@ pub struct BrokerConfig {
     /// `num.network.threads`: runtime workers; `None`: one per core.
     pub num_network_threads: Option<usize>,
     /// Defaults of the topic configurations (`log.segment.bytes`, …).
-    pub topic_defaults: TopicConfig,
+    pub topic_defaults: Arc<TopicConfig>,
+    /// No more connections than this have file handles, see [`BrokerConfig::share_handles`].
+    connections_that_fit: usize,
+    /// What all of this was made of.
+    source: Source,
+}
+
+/// The text behind a configuration, so that it can be resolved again with other values on top.
+#[derive(Clone, Default)]
+struct Source {
+    settings: Settings,
+    host_name: String,
+}
+
+impl std::fmt::Debug for Source {
+    /// Settings may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 impl Default for BrokerConfig {
@@ -100,12 +128,13 @@ impl BrokerConfig {
     pub fn load(settings: &Settings, host_name: &str) -> Result<(BrokerConfig, Vec<String>), ConfigError> {
         let mut reader = Reader::new(settings);
         let (topic_defaults, without_effect) = topic_defaults::read(&mut reader);
-        let config = read(&mut reader, host_name, topic_defaults);
+        let mut config = read(&mut reader, host_name, topic_defaults);
         reader.forget(&without_effect);
         let unasked = reader.finish()?;
-        let kafka_keys: BTreeSet<&str> = KAFKA_KEYS.lines().collect();
+        config.source = Source { settings: settings.clone(), host_name: host_name.to_owned() };
+        config.source.settings.repeat("node.id", "broker.id");
         let warning = |(key, origin): (&str, &Origin)| {
-            if kafka_keys.contains(key) {
+            if is_of_kafka(key) {
                 format!("{origin}: {key} has no effect: Gracchus does not have this Kafka setting yet")
             } else {
                 format!("{origin}: {key} has no effect: neither Kafka nor Gracchus knows this key")
@@ -113,25 +142,33 @@ impl BrokerConfig {
         };
         Ok((config, unasked.into_iter().map(warning).collect()))
     }
+
+    /// This configuration with what can change at run time taken from `new`.
+    fn changed_to(&self, new: BrokerConfig) -> BrokerConfig {
+        BrokerConfig {
+            max_connections: new.max_connections.min(self.connections_that_fit),
+            max_connections_per_ip: new.max_connections_per_ip,
+            max_connections_per_ip_overrides: new.max_connections_per_ip_overrides,
+            producer_id_expiration: new.producer_id_expiration,
+            topic_defaults: if *new.topic_defaults == *self.topic_defaults {
+                self.topic_defaults.clone()
+            } else {
+                new.topic_defaults
+            },
+            ..self.clone()
+        }
+    }
 }
 
 fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -> BrokerConfig {
     check_roles(reader);
-    let node_id = reader.number("node.id", 0..=i32::MAX);
-    let broker_id = reader.number("broker.id", -1..=i32::MAX).filter(|id| *id >= 0);
-    let node_id = BrokerId(node_id.or(broker_id).unwrap_or(1));
+    let old_id = reader.optional_number("broker.id").filter(|id| *id >= 0);
+    let node_id = if reader.text("node.id").is_none() { old_id } else { None };
+    let node_id = BrokerId(node_id.unwrap_or_else(|| reader.number("node.id")));
     let listeners::Listeners { listeners, advertised, controller } = listeners::read(reader, host_name);
     let log_dirs = log_dirs(reader);
     let metadata_log_dir = reader.text("metadata.log.dir").map(PathBuf::from);
-    let socket_request_max_bytes = reader.number("socket.request.max.bytes", 1024..=i32::MAX as u32);
-    let socket_request_max_bytes = socket_request_max_bytes.unwrap_or(100 << 20);
-    let mut buffer = |key, default| {
-        let bytes = reader.number(key, -1..=i32::MAX).unwrap_or(default);
-        usize::try_from(bytes).ok()
-    };
-    // As Kafka: with what the kernel would allow, fetches from few connections are a third slower.
-    let socket_send_buffer_bytes = buffer("socket.send.buffer.bytes", 100 << 10);
-    let socket_receive_buffer_bytes = buffer("socket.receive.buffer.bytes", -1);
+    let socket_request_max_bytes = reader.number("socket.request.max.bytes");
     BrokerConfig {
         node_id,
         rack: reader.text("broker.rack").map(str::to_owned),
@@ -140,59 +177,63 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         controller_listeners: controller,
         metadata_log_dir: metadata_log_dir.unwrap_or_else(|| log_dirs[0].clone()),
         log_dirs,
-        auto_create_topics_enable: reader.boolean("auto.create.topics.enable").unwrap_or(true),
-        num_partitions: reader.number("num.partitions", 1..=i32::MAX).unwrap_or(1),
-        default_replication_factor: reader.number("default.replication.factor", 1..=i16::MAX).unwrap_or(1),
+        auto_create_topics_enable: reader.boolean("auto.create.topics.enable"),
+        delete_topic_enable: reader.boolean("delete.topic.enable"),
+        num_partitions: reader.number("num.partitions"),
+        default_replication_factor: reader.number("default.replication.factor"),
         socket_request_max_bytes,
+        // As Kafka: with what the kernel would allow, fetches from few connections are a third slower.
+        socket_send_buffer_bytes: buffer(reader, "socket.send.buffer.bytes"),
+        socket_receive_buffer_bytes: buffer(reader, "socket.receive.buffer.bytes"),
         queued_max_request_bytes: queued_max_request_bytes(reader, socket_request_max_bytes),
-        connections_max_idle: connections_max_idle(reader),
-        max_connections: reader
-            .number("max.connections", 0..=i32::MAX as usize)
-            .unwrap_or(handles::UNLIMITED),
-        fetch_max_bytes: reader.number("fetch.max.bytes", 1024..=i32::MAX as u32).unwrap_or(55 << 20),
-        max_incremental_fetch_session_cache_slots: reader
-            .number("max.incremental.fetch.session.cache.slots", 0..=i32::MAX as usize)
-            .unwrap_or(1000),
-        producer_id_expiration: milliseconds(reader, "producer.id.expiration.ms", 86_400_000),
+        connections_max_idle: u64::try_from(reader.number::<i64>("connections.max.idle.ms"))
+            .ok()
+            .map(Duration::from_millis),
+        max_connections: reader.number("max.connections"),
+        max_connections_per_ip: reader.number("max.connections.per.ip"),
+        max_connections_per_ip_overrides: limits_of_addresses(reader),
+        fetch_max_bytes: reader.number("fetch.max.bytes"),
+        max_incremental_fetch_session_cache_slots: reader.number("max.incremental.fetch.session.cache.slots"),
+        producer_id_expiration: milliseconds(reader, "producer.id.expiration.ms"),
         producer_id_expiration_check_interval: milliseconds(
             reader,
             "producer.id.expiration.check.interval.ms",
-            600_000,
         ),
+        log_retention_check_interval: milliseconds(reader, "log.retention.check.interval.ms"),
         directory: DirectoryOptions {
             node_id,
-            checkpoint_interval: milliseconds(reader, "log.flush.offset.checkpoint.interval.ms", 60_000),
+            checkpoint_interval: milliseconds(reader, "log.flush.offset.checkpoint.interval.ms"),
             ..DirectoryOptions::default()
         },
         metadata_snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
-        socket_send_buffer_bytes,
-        socket_receive_buffer_bytes,
-        num_io_threads: reader.number("num.io.threads", 1..=1024).unwrap_or(8),
-        num_network_threads: reader.number("num.network.threads", 1..=1024),
-        topic_defaults,
+        num_io_threads: reader.number("num.io.threads"),
+        num_network_threads: reader.optional_number("num.network.threads"),
+        topic_defaults: Arc::new(topic_defaults),
+        connections_that_fit: handles::UNLIMITED,
+        source: Source::default(),
     }
 }
 
 /// A node that is only one of the two needs a quorum of several, which does not exist yet.
 fn check_roles(reader: &mut Reader<'_>) {
     const KEY: &str = "process.roles";
-    let Some(roles) = reader.list(KEY) else { return };
+    let roles = reader.list(KEY).unwrap_or_default();
     for role in &roles {
-        if !["broker", "controller"].contains(role) {
+        if !["broker", "controller"].contains(&role.as_str()) {
             reader.problem(KEY, format!("`{role}` is neither `broker` nor `controller`"));
         }
     }
-    if !(roles.contains(&"broker") && roles.contains(&"controller")) {
+    if !["broker", "controller"].iter().all(|role| roles.iter().any(|has| has == role)) {
         reader.problem(KEY, "a node with one role only is not served yet, use `broker,controller`");
     }
 }
 
 fn log_dirs(reader: &mut Reader<'_>) -> Vec<PathBuf> {
-    let one = reader.list("log.dir");
-    let many = reader.list("log.dirs");
+    let one = reader.list("log.dir").unwrap_or_default();
+    let many = reader.list("log.dirs").filter(|many| !many.is_empty());
     let key = if many.is_some() { "log.dirs" } else { "log.dir" };
     let mut directories: Vec<PathBuf> = Vec::new();
-    for directory in many.or(one).unwrap_or_default() {
+    for directory in many.unwrap_or(one) {
         let directory = PathBuf::from(directory);
         if directories.contains(&directory) {
             reader.problem(key, format!("{} occurs twice", directory.display()));
@@ -200,32 +241,55 @@ fn log_dirs(reader: &mut Reader<'_>) -> Vec<PathBuf> {
         directories.push(directory);
     }
     if directories.is_empty() {
-        directories.push(PathBuf::from(DEFAULT_LOG_DIR));
+        reader.problem(key, "names no directory");
+        directories.push(PathBuf::from("."));
     }
     directories
 }
 
+/// −1: the kernel decides.
+fn buffer(reader: &mut Reader<'_>, key: &str) -> Option<usize> {
+    usize::try_from(reader.number::<i64>(key)).ok()
+}
+
+/// Kafka's own default has no limit; a broker that anybody can fill until it is killed is no use, so ours has.
 fn queued_max_request_bytes(reader: &mut Reader<'_>, socket_request_max_bytes: u32) -> u64 {
     const KEY: &str = "queued.max.request.bytes";
     let longest = u64::from(socket_request_max_bytes);
-    // −1 is Kafka's "no limit"; ours is always finite.
-    match reader.number(KEY, -1..=i64::MAX) {
-        None | Some(-1) => DEFAULT_QUEUED_MAX_REQUEST_BYTES.max(longest),
-        Some(bytes) if (bytes as u64) < longest => {
+    let default = || keys::key(KEY).and_then(|key| key.default?.parse().ok()).expect("a default");
+    let is_default = reader.text(KEY).is_none();
+    match reader.number::<i64>(KEY) {
+        // −1 is Kafka's "no limit"; ours is always finite.
+        -1 => longest.max(default()),
+        bytes if is_default => longest.max(bytes as u64),
+        bytes if (bytes as u64) < longest => {
             reader.problem(KEY, format!("{bytes} is less than socket.request.max.bytes ({longest})"));
             longest
         }
-        Some(bytes) => bytes as u64,
+        bytes => bytes as u64,
     }
 }
 
-fn connections_max_idle(reader: &mut Reader<'_>) -> Option<Duration> {
-    let milliseconds = reader.number("connections.max.idle.ms", i64::MIN..=i64::MAX).unwrap_or(600_000);
-    u64::try_from(milliseconds).ok().map(Duration::from_millis)
+/// `address:number` separated by commas. An IPv6 address may hold colons: the last one separates.
+fn limits_of_addresses(reader: &mut Reader<'_>) -> BTreeMap<IpAddr, usize> {
+    const KEY: &str = "max.connections.per.ip.overrides";
+    let mut limits = BTreeMap::new();
+    for part in reader.list(KEY).unwrap_or_default() {
+        let parsed = part.rsplit_once(':').and_then(|(address, limit)| {
+            let address = address.trim().trim_start_matches('[').trim_end_matches(']');
+            let limit: i32 = limit.trim().parse().ok()?;
+            Some((address.parse::<IpAddr>().ok()?, usize::try_from(limit).ok()?))
+        });
+        match parsed {
+            Some((address, limit)) => drop(limits.insert(address, limit)),
+            None => reader.problem(KEY, format!("`{part}` is not `address:number`")),
+        }
+    }
+    limits
 }
 
-fn milliseconds(reader: &mut Reader<'_>, key: &str, default: u64) -> Duration {
-    Duration::from_millis(reader.number(key, 1..=i64::MAX as u64).unwrap_or(default))
+fn milliseconds(reader: &mut Reader<'_>, key: &str) -> Duration {
+    Duration::from_millis(reader.number(key))
 }
 
 #[cfg(test)]

@@ -6,11 +6,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    ops::RangeInclusive,
-    str::FromStr,
 };
 
-use super::properties;
+use super::{keys, properties};
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +17,10 @@ pub enum Origin {
     File { name: String, line: usize },
     /// `--override key=value`.
     CommandLine,
+    /// Dynamic configuration of this broker.
+    ThisBroker,
+    /// Dynamic configuration of every broker.
+    EveryBroker,
     /// Built by the program (tests, simulator).
     Program,
 }
@@ -28,6 +30,8 @@ impl fmt::Display for Origin {
         match self {
             Origin::File { name, line } => write!(f, "{name}:{line}"),
             Origin::CommandLine => f.write_str("--override"),
+            Origin::ThisBroker => f.write_str("dynamic configuration of this broker"),
+            Origin::EveryBroker => f.write_str("dynamic configuration of every broker"),
             Origin::Program => f.write_str("configuration"),
         }
     }
@@ -89,6 +93,20 @@ impl Settings {
         self.by_key.insert(key.into(), Setting { value, origin });
     }
 
+    /// Gives a value that has two names its other name as well.
+    pub(super) fn repeat(&mut self, one: &str, other: &str) {
+        for (from, to) in [(one, other), (other, one)] {
+            if let Some(setting) = self.by_key.get(from).cloned() {
+                self.by_key.entry(to.to_owned()).or_insert(setting);
+            }
+        }
+    }
+
+    /// The value of `key` as it was written.
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.by_key.get(key).map(|setting| setting.value.as_str())
+    }
+
     /// Sets one key the way a program does, for chaining.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
@@ -112,6 +130,7 @@ impl<'a> Reader<'a> {
 
     /// The text of `key`; an empty value counts as absent, as it does for Kafka's numbers and lists.
     pub(super) fn text(&mut self, key: &str) -> Option<&'a str> {
+        assert!(keys::key(key).is_some(), "{key} is missing in the table of keys");
         let (key, setting) = self.settings.by_key.get_key_value(key)?;
         self.asked.insert(key);
         Some(setting.value.as_str()).filter(|value| !value.is_empty())
@@ -123,40 +142,50 @@ impl<'a> Reader<'a> {
         self.problems.entry(key.to_owned()).or_insert_with(|| format!("{origin}: {key}: {problem}"));
     }
 
-    /// A whole number within `range`, if the key is there.
-    pub(super) fn number<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
-    where
-        T: FromStr + PartialOrd + Copy + fmt::Display,
-    {
-        let text = self.text(key)?;
-        let (low, high) = (*range.start(), *range.end());
-        match text.parse::<T>() {
-            Ok(value) if range.contains(&value) => return Some(value),
-            Ok(value) => self.problem(key, format!("{value} is not between {low} and {high}")),
-            Err(_) if text.parse::<i128>().is_ok() => {
-                self.problem(key, format!("{text} is not between {low} and {high}"));
+    /// The whole number of `key`, or its default.
+    pub(super) fn number<T: TryFrom<i64>>(&mut self, key: &str) -> T {
+        self.optional_number(key).unwrap_or_else(|| panic!("{key} has no default"))
+    }
+
+    /// The whole number of `key`, or its default if it has one.
+    pub(super) fn optional_number<T: TryFrom<i64>>(&mut self, key: &str) -> Option<T> {
+        let known = keys::key(key).unwrap_or_else(|| panic!("{key} is missing in the table of keys"));
+        let fits = |number: i64| {
+            T::try_from(number).unwrap_or_else(|_| panic!("the values of {key} do not fit into its type"))
+        };
+        let range = known.kind.range().unwrap_or_else(|| panic!("{key} is no number"));
+        if let Some(text) = self.text(key) {
+            let (low, high) = (*range.start(), *range.end());
+            match text.parse::<i64>() {
+                Ok(value) if range.contains(&value) => return Some(fits(value)),
+                Err(_) if text.parse::<i128>().is_err() => {
+                    self.problem(key, format!("`{text}` is not a whole number"));
+                }
+                _ => self.problem(key, format!("{text} is not between {low} and {high}")),
             }
-            Err(_) => self.problem(key, format!("`{text}` is not a whole number")),
         }
-        None
+        known.default.map(|default| fits(default.parse().expect("a default of a number")))
     }
 
-    /// `true` or `false` in any case, if the key is there.
-    pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
-        let text = self.text(key)?;
-        if text.eq_ignore_ascii_case("true") {
-            Some(true)
-        } else if text.eq_ignore_ascii_case("false") {
-            Some(false)
-        } else {
-            self.problem(key, format!("`{text}` is neither `true` nor `false`"));
-            None
+    /// `true` or `false` in any case, or the default.
+    pub(super) fn boolean(&mut self, key: &str) -> bool {
+        let default = || keys::key(key).and_then(|key| key.default).is_some_and(|default| default == "true");
+        match self.text(key) {
+            None => default(),
+            Some(text) if text.eq_ignore_ascii_case("true") => true,
+            Some(text) if text.eq_ignore_ascii_case("false") => false,
+            Some(text) => {
+                self.problem(key, format!("`{text}` is neither `true` nor `false`"));
+                default()
+            }
         }
     }
 
-    /// The parts between commas, trimmed, if the key is there.
-    pub(super) fn list(&mut self, key: &str) -> Option<Vec<&'a str>> {
-        Some(self.text(key)?.split(',').map(str::trim).filter(|part| !part.is_empty()).collect())
+    /// The parts between commas, trimmed, or those of the default.
+    pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
+        let default = || keys::key(key).and_then(|key| key.default);
+        let text = self.text(key).map(str::to_owned).or_else(default)?;
+        Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
     }
 
     /// Treats `keys` as if nobody had asked for them.

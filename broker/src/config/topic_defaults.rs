@@ -19,6 +19,8 @@ pub(super) const SYNONYMS: &[(&str, &[(&str, i64)])] = &[
     ("flush.messages", &[("log.flush.interval.messages", 1)]),
     ("flush.ms", &[("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)]),
     ("index.interval.bytes", &[("log.index.interval.bytes", 1)]),
+    ("local.retention.bytes", &[("log.local.retention.bytes", 1)]),
+    ("local.retention.ms", &[("log.local.retention.ms", 1)]),
     ("max.compaction.lag.ms", &[("log.cleaner.max.compaction.lag.ms", 1)]),
     ("max.message.bytes", &[("message.max.bytes", 1)]),
     ("message.timestamp.after.max.ms", &[("log.message.timestamp.after.max.ms", 1)]),
@@ -50,6 +52,8 @@ const NOT_ACTED_ON: &[&str] = &[
     "delete.retention.ms",
     "file.delete.delay.ms",
     "flush.ms",
+    "local.retention.bytes",
+    "local.retention.ms",
     "max.compaction.lag.ms",
     "min.cleanable.dirty.ratio",
     "min.compaction.lag.ms",
@@ -71,6 +75,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (TopicConfig, Vec<&'static str>) 
             without_effect.extend(configured.iter().map(|(key, _)| *key));
         }
         let Some((broker_key, value)) = configured.into_iter().next() else { continue };
+        if *topic_key == "retention.ms" && value.trim() == "0" {
+            reader.problem(broker_key, "0 would delete everything; use -1 for no limit, or at least 1");
+        }
         match key(topic_key).expect("a topic key").validate(&value) {
             Ok(()) => drop(defaults.insert((*topic_key).to_owned(), value)),
             Err(problem) => reader.problem(broker_key, problem),
@@ -81,10 +88,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (TopicConfig, Vec<&'static str>) 
 }
 
 fn value(reader: &mut Reader<'_>, key: &str, unit: i64) -> Option<String> {
+    let text = reader.text(key)?;
     if unit == 1 {
-        return reader.text(key).map(str::to_owned);
+        return Some(text.to_owned());
     }
     // A negative number is no time but Kafka's "no limit", whatever the unit.
-    let number: i64 = reader.number(key, -1..=i64::from(i32::MAX))?;
+    let number: i64 = reader.optional_number(key)?;
     Some(if number < 0 { number } else { number * unit }.to_string())
 }

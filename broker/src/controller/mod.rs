@@ -7,6 +7,8 @@
 //! Never: an answer before the command is committed and applied; openraft's types outside of this module.
 
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod network;
 mod producer_ids;
 mod raft_types;

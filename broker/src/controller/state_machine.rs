@@ -44,7 +44,7 @@ impl Published {
 
 /// What is kept of the applied entries.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct State {
+pub(super) struct State {
     last_applied: Option<LogId>,
     membership: StoredMembership,
     image: Image,

@@ -40,7 +40,7 @@ struct Start {
 }
 
 /// All entries behind the purged part, by index. Shared with readers as immutable snapshots.
-type Entries = OrdMap<u64, Entry>;
+pub(super) type Entries = OrdMap<u64, Entry>;
 
 /// The log and the vote of this node.
 pub(super) struct LogStore {
@@ -140,7 +140,7 @@ impl LogStore {
     }
 }
 
-fn encode_log(purged: Option<LogId>, entries: &Entries) -> io::Result<Bytes> {
+pub(super) fn encode_log(purged: Option<LogId>, entries: &Entries) -> io::Result<Bytes> {
     let mut bytes = frame::encode(&Start { purged })?.to_vec();
     if !entries.is_empty() {
         bytes.extend(frame::encode(&entries.values().collect::<Vec<_>>())?);
@@ -149,13 +149,14 @@ fn encode_log(purged: Option<LogId>, entries: &Entries) -> io::Result<Bytes> {
 }
 
 /// The good part of a log file.
-struct Parsed {
-    purged: Option<LogId>,
-    entries: Entries,
-    length: usize,
+pub(super) struct Parsed {
+    pub(super) purged: Option<LogId>,
+    pub(super) entries: Entries,
+    /// Bytes of it.
+    pub(super) length: usize,
 }
 
-fn parse(bytes: &[u8]) -> Result<Parsed, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     let (start, mut length) = frame::split(bytes).map_err(|bad| bad.to_string())?;
     let Start { purged } = serde_json::from_slice(start).map_err(|error| error.to_string())?;
     let mut entries = Entries::new();

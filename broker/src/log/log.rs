@@ -13,7 +13,7 @@ use gracchus_core::{
     LeaderEpoch, Offset, producer::ProducerStates, record::BatchHeader, replication::epochs::EpochCache,
     topic::TopicConfig,
 };
-use gracchus_env::Op;
+use gracchus_env::{Op, Open};
 
 use super::{
     LogId,
@@ -65,6 +65,8 @@ pub struct Log {
     staged: Vec<Staged>,
     /// Records written since the last round that was synced.
     unflushed: i64,
+    /// Segments may have been sealed without a sync; the directory of the log says so, too.
+    loose: bool,
     /// A commit is under way; still set when the next one begins if that one failed or was dropped.
     uncertain: bool,
 }
@@ -92,6 +94,7 @@ pub(crate) struct Parts {
     pub(crate) producers: ProducerStates,
     pub(crate) epochs: EpochCache,
     pub(crate) snapshots: BTreeSet<Offset>,
+    pub(crate) loose: bool,
     pub(crate) changed: bool,
 }
 
@@ -154,6 +157,7 @@ impl Log {
             changed: parts.changed,
             staged: Vec::new(),
             unflushed: 0,
+            loose: parts.loose,
             uncertain: false,
         }
     }
@@ -188,10 +192,55 @@ impl Log {
         &self.epochs
     }
 
-    /// Another configuration from now on.
-    pub fn set_config(&mut self, config: Arc<TopicConfig>) {
+    /// Another configuration from now on. If it asks for more durability, what is written already is on disk when this
+    /// returns: the first acknowledgement under the new rule, also one of a duplicate, speaks for all that is before.
+    ///
+    /// # Panics
+    /// If batches are staged.
+    pub async fn set_config(&mut self, config: Arc<TopicConfig>) -> Result<(), StorageError> {
+        assert!(self.staged.is_empty(), "the configuration changes between two commits");
+        let stricter = seals_durably(&config) && !seals_durably(&self.config);
         self.plan.builder.set_interval(plan::interval(&config));
         self.config = config;
+        if stricter || self.unflushed >= self.config.flush_messages {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Everything that is written is on disk when this returns.
+    pub async fn flush(&mut self) -> Result<(), StorageError> {
+        self.check_certain()?;
+        self.uncertain = true;
+        self.directory.flusher().roll(self.seal(self.active.next_offset(), true)).await?;
+        self.unflushed = 0;
+        if seals_durably(&self.config) && std::mem::take(&mut self.loose) {
+            let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
+            let removed = self.directory.env().disk().submit(remove).await;
+            removed.map_err(|error| self.fail(&error, "removing a marker"))?;
+        }
+        self.uncertain = false;
+        Ok(())
+    }
+
+    /// Whether something was written that no sync of ours has covered since.
+    pub fn is_unflushed(&self) -> bool {
+        self.unflushed > 0
+    }
+
+    /// Before the first segment is sealed that may never reach the disk although a later one does: recovery must not
+    /// take that for damage, whatever the configuration says by then.
+    async fn mark_loose(&mut self) -> Result<(), StorageError> {
+        if std::mem::replace(&mut self.loose, true) {
+            return Ok(());
+        }
+        let env = self.directory.env();
+        let marker = self.path.join(names::LOOSE);
+        let create = || env.disk().open(&marker, Open::OrCreate);
+        let created = patiently(&**env, "a roll", create).await;
+        created.map_err(|error| self.fail(&error, "creating a marker"))?;
+        let named = vec![Op::SyncDir { path: self.path.to_path_buf() }];
+        env.disk().submit(named).await.map_err(|error| self.fail(&error, "creating a marker"))
     }
 
     /// This replica leads in `epoch` from now on: the epoch begins at the log end, whether or not a record follows.
@@ -303,8 +352,13 @@ impl Log {
         disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
         self.write_snapshot(base, producers).await?;
         let old = self.active.files.log.clone();
-        self.directory.flusher().roll(self.seal(base, seals_durably(&self.config))).await?;
-        self.unflushed = 0;
+        let durable = seals_durably(&self.config);
+        if durable {
+            self.unflushed = 0;
+        } else {
+            self.mark_loose().await?;
+        }
+        self.directory.flusher().roll(self.seal(base, durable)).await?;
 
         let old_path = self.active.segment().file_path(names::LOG);
         self.directory.files().insert(old_path, old);

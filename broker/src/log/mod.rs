@@ -10,6 +10,8 @@ pub mod directory;
 pub mod error;
 pub mod files;
 pub mod flusher;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handles;
 pub mod id;
 mod index;

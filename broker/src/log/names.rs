@@ -18,6 +18,8 @@ pub(crate) const SNAPSHOT: &str = "snapshot";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 /// Which leader epoch began where.
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+/// Segments of this log may have been sealed without a sync, so that a later one can outlive an earlier one.
+pub(crate) const LOOSE: &str = "sealed-unsynced";
 /// What the suffix of a directory says that is being deleted.
 pub(crate) const DELETED: &str = "-delete";
 /// A file that was being replaced when something stopped us.

@@ -17,7 +17,7 @@ use gracchus_env::{DirEntry, Disk, File, Op, Open};
 use super::{
     LogId,
     active::{Active, Files},
-    directory::LogDirectory,
+    directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::Forget,
     log::{Parts, seals_durably},
@@ -81,6 +81,11 @@ impl Found {
             names: files().map(|entry| entry.name.clone()).collect(),
         }
     }
+
+    /// Whether segments may have been sealed without a sync.
+    pub(crate) fn is_loose(&self) -> bool {
+        self.names.contains(names::LOOSE)
+    }
 }
 
 /// See [`super::Log::open`].
@@ -96,14 +101,12 @@ pub(crate) async fn open(
     if !opening.is_ours(&found).await? {
         return opening.create().await;
     }
-    if let Some(clean) = clean {
-        if let Some(parts) = resume::open_clean(&opening, &found, &clean).await? {
-            return Ok((parts, Recovered { clean: true, ..Recovered::default() }));
-        }
-        tracing::warn!(log = %id.tp, "the log is not as its clean stop left it; checking it");
+    let (mut parts, recovered) = opening.take_up(found, clean).await?;
+    if parts.loose && seals_durably(config) {
+        opening.tighten().await?;
+        parts.loose = false;
     }
-    let point = directory.recovery_point(id);
-    opening.repair(found, point, directory.take_replayed(id)).await
+    Ok((parts, recovered))
 }
 
 impl Opening<'_> {
@@ -150,6 +153,28 @@ impl Opening<'_> {
         Ok(!found.segments.is_empty())
     }
 
+    /// The log as its clean stop left it, else repaired.
+    async fn take_up(
+        &self,
+        found: Found,
+        clean: Option<CleanLog>,
+    ) -> Result<(Parts, Recovered), StorageError> {
+        if let Some(clean) = clean {
+            if let Some(parts) = resume::open_clean(self, &found, &clean).await? {
+                return Ok((parts, Recovered { clean: true, ..Recovered::default() }));
+            }
+            tracing::warn!(log = %self.id.tp, "the log is not as its clean stop left it; checking it");
+        }
+        let point = self.directory.recovery_point(self.id);
+        self.repair(found, point, self.directory.take_replayed(self.id)).await
+    }
+
+    /// All there is is synced by now, and what comes will be.
+    async fn tighten(&self) -> Result<(), StorageError> {
+        let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
+        self.disk().submit(remove).await.map_err(self.fail("removing a marker"))
+    }
+
     /// An empty log, every name of it durable.
     async fn create(&self) -> Result<(Parts, Recovered), StorageError> {
         let base = self.directory.log_start(self.id).unwrap_or(Offset(0));
@@ -185,6 +210,7 @@ impl Opening<'_> {
             producers: ProducerStates::new(),
             epochs,
             snapshots,
+            loose: false,
             changed: true,
         })
     }
@@ -296,7 +322,8 @@ impl Opening<'_> {
         }
         // Then nothing is written to a segment before all those before it are synced.
         let was_sealed = |cut: &Cut| {
-            seals_durably(self.config) && found.segments[cut.segments..].iter().any(|(_, length)| *length > 0)
+            let durably = seals_durably(self.config) && !found.is_loose();
+            durably && found.segments[cut.segments..].iter().any(|(_, length)| *length > 0)
         };
         checked.recovered.damaged =
             checked.cut.as_ref().is_some_and(|cut| next_offset < point || was_sealed(cut));

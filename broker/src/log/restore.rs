@@ -62,8 +62,19 @@ impl Opening<'_> {
         );
         let plan = resumed.plan;
         let life = self.life.clone();
-        let parts =
-            Parts { life, log_start, sealed, active, plan, producers, epochs, snapshots, changed: true };
+        let loose = found.is_loose();
+        let parts = Parts {
+            life,
+            log_start,
+            sealed,
+            active,
+            plan,
+            producers,
+            epochs,
+            snapshots,
+            loose,
+            changed: true,
+        };
         Ok((parts, recovered))
     }
 

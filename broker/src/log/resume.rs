@@ -61,6 +61,7 @@ pub(crate) async fn open_clean(
         producers,
         epochs,
         snapshots,
+        loose: found.is_loose(),
         changed: false,
     }))
 }

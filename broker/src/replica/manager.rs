@@ -14,19 +14,20 @@ use gracchus_core::{
     BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition,
     controller::{Image, Partition, Topic},
     error::ResponseError,
-    topic::TopicConfig,
 };
 use gracchus_env::{Env, Open, Task, spawn};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     PartitionProbe,
+    configuration::Configuration,
     owner::{Assignment, Owner, ProducerExpiry},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
     view::Status,
 };
 use crate::{
+    config::{self, LiveConfig},
     controller::Controller,
     log::{LogDirectory, StorageError, patiently},
 };
@@ -40,8 +41,8 @@ pub struct ReplicaManager {
     node: BrokerId,
     directories: Vec<Arc<LogDirectory>>,
     controller: Arc<Controller>,
-    /// Topic configuration as the broker's own configuration sets it.
-    defaults: TopicConfig,
+    /// Has the defaults of topic configurations.
+    live: Arc<LiveConfig>,
     expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
@@ -82,7 +83,7 @@ impl ReplicaManager {
         node: BrokerId,
         directories: Vec<Arc<LogDirectory>>,
         controller: Arc<Controller>,
-        defaults: TopicConfig,
+        live: Arc<LiveConfig>,
         expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
@@ -92,7 +93,7 @@ impl ReplicaManager {
             node,
             directories,
             controller,
-            defaults,
+            live,
             expiry,
             replicas: Mutex::default(),
             followers: Mutex::default(),
@@ -107,7 +108,7 @@ impl ReplicaManager {
             spawn(
                 &*self.env,
                 "replicas-metadata",
-                follow_metadata(Arc::downgrade(self), self.controller.watch()),
+                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch()),
             )
             .detach(),
         ];
@@ -134,15 +135,6 @@ impl ReplicaManager {
     /// The metadata as now known; load it once per request.
     pub(crate) fn image(&self) -> Arc<Image> {
         self.controller.image()
-    }
-
-    /// `topic`'s configuration over the broker's defaults.
-    pub(crate) fn topic_config(&self, topic: &Topic) -> Arc<TopicConfig> {
-        // Overrides were checked when they were set; an override that no longer parses leaves the broker's default.
-        Arc::new(TopicConfig::resolve(&self.defaults, &topic.configs).unwrap_or_else(|error| {
-            tracing::warn!(topic = %topic.name, %error, "topic configuration not understood; broker defaults are used");
-            self.defaults.clone()
-        }))
     }
 
     /// The topic that a request means: by id when it gave one, else by name.
@@ -189,15 +181,20 @@ impl ReplicaManager {
         if let Some(replica) = known {
             return replica.clone();
         }
+        // As it is now: what `follow_metadata` has told the others meanwhile would pass this one by.
+        let image = self.image();
+        let topic = image.topic_by_id(topic.id).map_or(topic, |topic| &**topic);
+        let partition = topic.partition(index).unwrap_or(partition);
         let tp = TopicPartition { topic: topic.name.clone(), partition: index };
         let (queue, incoming) = mpsc::unbounded_channel();
         let (status, published) = watch::channel(Status::Opening);
         let watchers = Arc::new(Watchers::default());
-        let config = self.topic_config(topic);
+        let configuration = Configuration::new(&topic.name, &topic.configs, &self.live.load().topic_defaults);
+        let config = configuration.load();
         let replica = Arc::new(Replica {
             tp: tp.clone(),
             topic_id: topic.id,
-            config: config.clone(),
+            configuration,
             queue,
             status: published,
             watchers: watchers.clone(),
@@ -283,15 +280,25 @@ async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicParti
     unknown.unwrap_or(emptiest).clone()
 }
 
-async fn follow_metadata(manager: std::sync::Weak<ReplicaManager>, mut version: watch::Receiver<u64>) {
-    while version.changed().await.is_ok() {
-        let Some(manager) = manager.upgrade() else { return };
+/// One task for both, so that the last it tells a replica is made of the newest of both.
+async fn follow_metadata(
+    manager: std::sync::Weak<ReplicaManager>,
+    mut version: watch::Receiver<u64>,
+    mut live: config::Watch,
+) {
+    loop {
+        let goes_on = tokio::select! {
+            biased;
+            changed = version.changed() => changed.is_ok(),
+            changed = live.changed() => changed.is_some(),
+        };
+        let Some(manager) = manager.upgrade().filter(|_| goes_on) else { return };
         let image = manager.image();
+        let defaults = manager.live.load().topic_defaults.clone();
         for replica in manager.snapshot() {
-            let partition = image
-                .topic_by_id(replica.topic_id)
-                .and_then(|topic| topic.partitions.get(usize::try_from(replica.tp.partition.0).ok()?));
-            if let Some(partition) = partition
+            let Some(topic) = image.topic_by_id(replica.topic_id) else { continue };
+            replica.configure(&topic.configs, &defaults);
+            if let Some(partition) = topic.partition(replica.tp.partition)
                 && partition.leader == manager.node
                 // One that is still opening takes it from its queue.
                 && replica.leader_epoch().is_none_or(|epoch| epoch < partition.leader_epoch)

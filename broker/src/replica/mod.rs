@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
 
+mod configuration;
 mod fetch;
 mod manager;
 mod offsets;

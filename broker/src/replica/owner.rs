@@ -111,6 +111,7 @@ impl Owner {
                 Some(Message::Lead(epoch)) => {
                     self.assignment.leader_epoch = self.assignment.leader_epoch.max(epoch);
                 }
+                Some(Message::Config(config)) => self.config = config,
                 // The next attempt finds out.
                 Some(Message::DirectoryFailed | Message::ExpireProducers) => {}
                 Some(Message::Close(closed)) => {
@@ -144,6 +145,7 @@ impl Owner {
                 Some(Message::Append(first)) => {
                     self.append_round(&mut log, first, view.high_watermark, &mut found).await
                 }
+                Some(Message::Config(config)) => self.configure(&mut log, config, view.high_watermark).await,
                 Some(Message::Lead(epoch)) => self.lead(&mut log, epoch, view.high_watermark).await,
                 Some(Message::ExpireProducers) => {
                     self.expire_producers(&mut log);
@@ -256,6 +258,18 @@ impl Owner {
         })
     }
 
+    /// Another configuration from the next round on.
+    async fn configure(
+        &mut self,
+        log: &mut Log,
+        config: Arc<TopicConfig>,
+        high_watermark: Offset,
+    ) -> Result<Arc<ReplicaView>, StorageError> {
+        self.config = config.clone();
+        log.set_config(config).await?;
+        Ok(self.publish(log, high_watermark))
+    }
+
     /// Leads in a newer epoch: the epoch begins at the log end, also if no record ever follows.
     async fn lead(
         &mut self,
@@ -315,7 +329,10 @@ impl Owner {
                     let _ = closed.send(());
                     return;
                 }
-                Message::Lead(_) | Message::ExpireProducers | Message::DirectoryFailed => {}
+                Message::Lead(_)
+                | Message::Config(_)
+                | Message::ExpireProducers
+                | Message::DirectoryFailed => {}
             }
         }
     }

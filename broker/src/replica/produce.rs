@@ -71,7 +71,7 @@ impl ReplicaManager {
             let current_leader = not_led.current_leader;
             Box::new(ProduceOutcome { current_leader, ..ProduceOutcome::failed(not_led.error) })
         })?;
-        let config = led.replica.config.clone();
+        let config = led.replica.configuration.load();
         let batch = check(partition.records, &config, api_version, now_ms)?;
         let (reply, answer) = oneshot::channel();
         led.replica.send(Message::Append(Append { batch, acks, reply, charge }));

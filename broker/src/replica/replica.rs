@@ -2,7 +2,7 @@
 //!
 //! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gracchus_core::{
     LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     Charge, PartitionProbe, ProduceOutcome,
+    configuration::Configuration,
     purgatory::Watchers,
     view::{ReplicaView, Status},
 };
@@ -31,6 +32,8 @@ pub(crate) enum Message {
     Append(Append),
     /// Leadership in a newer epoch.
     Lead(LeaderEpoch),
+    /// The topic's configuration has changed.
+    Config(Arc<TopicConfig>),
     /// Forget producers that have been silent for too long.
     ExpireProducers,
     /// The log directory went offline.
@@ -44,7 +47,7 @@ pub(crate) struct Replica {
     pub(crate) tp: TopicPartition,
     pub(crate) topic_id: TopicId,
     /// What batches are checked against before they are queued.
-    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) configuration: Configuration,
     pub(crate) queue: mpsc::UnboundedSender<Message>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) watchers: Arc<Watchers>,
@@ -62,6 +65,13 @@ impl Replica {
     pub(crate) fn send(&self, message: Message) {
         // A closed queue drops the message and with it the reply channel, which the asker takes for "closed".
         let _ = self.queue.send(message);
+    }
+
+    /// Takes in the topic's `overrides` and the broker's `defaults`; the owner is told if they mean a change.
+    pub(crate) fn configure(&self, overrides: &BTreeMap<String, String>, defaults: &Arc<TopicConfig>) {
+        if let Some(config) = self.configuration.update(&self.tp.topic, overrides, defaults) {
+            self.send(Message::Config(config));
+        }
     }
 
     /// The view, or why there is none; waits while the log is being opened.
@@ -148,7 +158,7 @@ mod tests {
         let replica = Replica {
             tp: TopicPartition::new("slow", 0),
             topic_id: TopicId::ZERO,
-            config: Arc::default(),
+            configuration: Configuration::new("slow", &BTreeMap::new(), &Arc::default()),
             queue,
             status: published,
             watchers: Arc::default(),

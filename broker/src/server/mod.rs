@@ -10,6 +10,8 @@ mod buffers;
 mod complaints;
 mod connection;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hostile;
 mod listener;
 mod watch;

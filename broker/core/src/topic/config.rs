@@ -73,16 +73,58 @@ impl TopicConfig {
         read(configured)
     }
 
+    /// `overrides` over `defaults` without those that are not understood, and what is wrong with each of these. Overrides
+    /// are checked before they are committed, so such a one was written by another version.
+    pub fn resolve_known(
+        defaults: &TopicConfig,
+        overrides: &BTreeMap<String, String>,
+    ) -> (TopicConfig, Vec<String>) {
+        let mut known = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, value) in overrides {
+            match check_one(name, value) {
+                Ok(()) => drop(known.insert(name.clone(), value.clone())),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        (Self::resolve(defaults, &known).expect("every override was checked"), problems)
+    }
+
+    /// What only the whole set can tell: whether its values go together. Holds for sets that are about to be committed;
+    /// later changes of the broker's defaults do not make a topic illegal.
+    pub fn check_together(&self) -> Result<(), String> {
+        let number = |name: &str| -> i64 { self.value(name).parse().expect("a checked number") };
+        let (least, most) = (number("min.compaction.lag.ms"), number("max.compaction.lag.ms"));
+        if least > most {
+            return Err(format!(
+                "conflict topic config setting min.compaction.lag.ms ({least}) > max.compaction.lag.ms ({most})"
+            ));
+        }
+        if self.value("remote.storage.enable").eq_ignore_ascii_case("true") {
+            let why = "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote \
+                       log storage.";
+            return Err(why.to_owned());
+        }
+        Ok(())
+    }
+
     /// The value of `key` in Kafka's text form.
-    pub fn text<'a>(&'a self, key: &'a ConfigKey) -> &'a str {
-        self.configured.get(key.name).map_or(key.default, String::as_str)
+    pub fn text(&self, key: &ConfigKey) -> String {
+        key.kind.normalized(self.configured.get(key.name).map_or(key.default, String::as_str))
+    }
+
+    fn value(&self, name: &str) -> &str {
+        let default = || key(name).map_or("", |key| key.default);
+        self.configured.get(name).map_or_else(default, |value| value.trim())
     }
 }
 
+fn check_one(name: &str, value: &str) -> Result<(), String> {
+    key(name).ok_or_else(|| format!("Unknown topic config name: {name}"))?.validate(value)
+}
+
 fn read(configured: BTreeMap<String, String>) -> Result<TopicConfig, String> {
-    for (name, value) in &configured {
-        key(name).ok_or_else(|| format!("Unknown topic config name: {name}"))?.validate(value)?;
-    }
+    configured.iter().try_for_each(|(name, value)| check_one(name, value))?;
     let text = |name: &str| -> &str {
         let default = || KEYS.iter().find(|key| key.name == name).map_or("", |key| key.default);
         configured.get(name).map_or_else(default, |value| value.trim())
@@ -146,11 +188,31 @@ mod tests {
     }
 
     #[test]
+    fn an_override_that_is_not_understood_leaves_the_others() {
+        let overrides = overrides(&[("segment.bytes", "4096"), ("retention.ms", "soon"), ("new.key", "1")]);
+        let (config, problems) = TopicConfig::resolve_known(&TopicConfig::default(), &overrides);
+        assert_eq!((config.segment_bytes, config.retention_ms), (4096, 604_800_000));
+        assert_eq!(problems.len(), 2);
+    }
+
+    #[test]
+    fn values_that_do_not_go_together_are_refused() {
+        let check = |pairs| {
+            TopicConfig::resolve(&TopicConfig::default(), &overrides(pairs)).unwrap().check_together()
+        };
+        assert_eq!(check(&[("min.compaction.lag.ms", "5")]), Ok(()));
+        let conflict = check(&[("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "4")]);
+        assert!(conflict.unwrap_err().starts_with("conflict topic config setting"));
+        assert!(check(&[("remote.storage.enable", "true")]).unwrap_err().contains("Tiered Storage"));
+    }
+
+    #[test]
     fn a_wrong_key_or_value_is_named() {
         let resolve =
             |name, value| TopicConfig::resolve(&TopicConfig::default(), &overrides(&[(name, value)]));
+        assert!(resolve("cleanup.policy", "").is_ok());
         assert!(resolve("segment.bites", "1").unwrap_err().contains("segment.bites"));
         assert!(resolve("cleanup.policy", "compact,shred").unwrap_err().contains("shred"));
-        assert!(resolve("min.insync.replicas", "0").unwrap_err().contains("between 1"));
+        assert!(resolve("min.insync.replicas", "0").unwrap_err().contains("at least 1"));
     }
 }

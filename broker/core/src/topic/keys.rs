@@ -1,20 +1,8 @@
-//! The topic configurations of Apache Kafka 4.3 (without tiering), as data: name, broker key that sets the default,
-//! type, default, legal values, meaning. Where our default is safer than Kafka's, the text says so.
+//! The topic configurations of Apache Kafka 4.3, as data: name, broker key that sets the default, type, default, legal
+//! values, meaning. Where our default is safer than Kafka's, the text says so. Those of tiering are here because clients
+//! expect them; switching it on is refused, as by a Kafka that has none.
 
-use std::ops::RangeInclusive;
-
-/// Kafka's `ConfigDef.Type` with the values that are legal.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ConfigType {
-    Boolean,
-    Int(RangeInclusive<i64>),
-    Long(RangeInclusive<i64>),
-    Double(RangeInclusive<f64>),
-    /// One of these words.
-    String(&'static [&'static str]),
-    /// A comma-separated list; of these words, or of anything when empty.
-    List(&'static [&'static str]),
-}
+use super::kind::ConfigType;
 
 /// One configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,36 +16,9 @@ pub struct ConfigKey {
 }
 
 impl ConfigKey {
-    /// Says why `value` is not legal.
+    /// Says why `value` is not legal, in Kafka's words.
     pub fn validate(&self, value: &str) -> Result<(), String> {
-        let wrong = |expected: String| {
-            Err(format!("Invalid value {value} for configuration {}: {expected}", self.name))
-        };
-        match &self.kind {
-            ConfigType::Boolean
-                if value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false") =>
-            {
-                Ok(())
-            }
-            ConfigType::Boolean => wrong("expected true or false".into()),
-            ConfigType::Int(range) | ConfigType::Long(range) => match value.trim().parse::<i64>() {
-                Ok(number) if range.contains(&number) => Ok(()),
-                Ok(_) => wrong(format!("must be between {} and {}", range.start(), range.end())),
-                Err(_) => wrong("not a number".into()),
-            },
-            ConfigType::Double(range) => match value.trim().parse::<f64>() {
-                Ok(number) if range.contains(&number) => Ok(()),
-                Ok(_) => wrong(format!("must be between {} and {}", range.start(), range.end())),
-                Err(_) => wrong("not a number".into()),
-            },
-            ConfigType::String(words) if words.contains(&value) => Ok(()),
-            ConfigType::String(words) => wrong(format!("must be one of {}", words.join(", "))),
-            ConfigType::List(words) => {
-                let unknown =
-                    value.split(',').map(str::trim).find(|word| !words.is_empty() && !words.contains(word));
-                unknown.map_or(Ok(()), |word| wrong(format!("{word} is not one of {}", words.join(", "))))
-            }
-        }
+        self.kind.validate(self.name, value)
     }
 }
 
@@ -79,7 +40,7 @@ macro_rules! keys {
 pub const KEYS: &[ConfigKey] = keys! {
     "cleanup.policy", "log.cleanup.policy", ConfigType::List(&["compact", "delete"]), "delete",
         "What happens to old segments: `delete` drops them when they are past retention, `compact` keeps the last record of each key.";
-    "compression.gzip.level", "compression.gzip.level", ConfigType::Int(-1..=9), "-1",
+    "compression.gzip.level", "compression.gzip.level", ConfigType::GzipLevel, "-1",
         "Level used when compression.type is gzip.";
     "compression.lz4.level", "compression.lz4.level", ConfigType::Int(1..=17), "9",
         "Level used when compression.type is lz4.";
@@ -96,12 +57,16 @@ pub const KEYS: &[ConfigKey] = keys! {
         "Records after which the log is synced. 1, our default, acknowledges only what is on disk; Kafka's default of 9223372036854775807 leaves syncing to the operating system.";
     "flush.ms", "log.flush.interval.ms", ConfigType::Long(0..=LONG), "9223372036854775807",
         "Milliseconds after which unsynced records are synced.";
-    "follower.replication.throttled.replicas", "", ConfigType::List(&[]), "",
+    "follower.replication.throttled.replicas", "", ConfigType::ThrottledReplicas, "",
         "Replicas whose replication is throttled on the follower's side, as partition:broker pairs or *.";
     "index.interval.bytes", "log.index.interval.bytes", ConfigType::Int(0..=INT), "4096",
         "Bytes of log between two entries of the offset index.";
-    "leader.replication.throttled.replicas", "", ConfigType::List(&[]), "",
+    "leader.replication.throttled.replicas", "", ConfigType::ThrottledReplicas, "",
         "Replicas whose replication is throttled on the leader's side, as partition:broker pairs or *.";
+    "local.retention.bytes", "log.local.retention.bytes", ConfigType::Long(-2..=LONG), "-2",
+        "Bytes of a partition that stay local once its segments are tiered; -2 is retention.bytes. Nothing is tiered here.";
+    "local.retention.ms", "log.local.retention.ms", ConfigType::Long(-2..=LONG), "-2",
+        "Milliseconds for which tiered segments stay local as well; -2 is retention.ms. Nothing is tiered here.";
     "max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", ConfigType::Long(1..=LONG), "9223372036854775807",
         "Milliseconds after which a record must be eligible for compaction.";
     "max.message.bytes", "message.max.bytes", ConfigType::Int(0..=INT), "1048588",
@@ -120,6 +85,12 @@ pub const KEYS: &[ConfigKey] = keys! {
         "In-sync replicas that a produce with acks=all needs.";
     "preallocate", "log.preallocate", ConfigType::Boolean, "false",
         "Whether a new segment's file is allocated at once.";
+    "remote.log.copy.disable", "", ConfigType::Boolean, "false",
+        "Whether a tiered topic stops to copy segments. Nothing is tiered here.";
+    "remote.log.delete.on.disable", "", ConfigType::Boolean, "false",
+        "Whether switching tiering off deletes what was tiered. Nothing is tiered here.";
+    "remote.storage.enable", "", ConfigType::Boolean, "false",
+        "Whether segments are tiered. There is no tiering here: true is refused.";
     "retention.bytes", "log.retention.bytes", ConfigType::Long(-1..=LONG), "-1",
         "Bytes of a partition above which its oldest segments are deleted; -1 is no limit.";
     "retention.ms", "log.retention.ms", ConfigType::Long(-1..=LONG), "604800000",
@@ -145,6 +116,7 @@ mod tests {
         assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
         for key in KEYS {
             assert_eq!(key.validate(key.default), Ok(()), "{}", key.name);
+            assert_eq!(key.kind.normalized(key.default), key.default, "{}", key.name);
         }
     }
 }

@@ -2,8 +2,10 @@
 
 mod config;
 mod keys;
+mod kind;
 mod name;
 
 pub use config::{CleanupPolicy, CompressionType, TopicConfig};
-pub use keys::{ConfigKey, ConfigType, KEYS, key};
+pub use keys::{ConfigKey, KEYS, key};
+pub use kind::ConfigType;
 pub use name::{collides, validate_name};

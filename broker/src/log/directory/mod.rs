@@ -6,6 +6,8 @@
 //!
 //! Never: a log looked at before the journal is replayed; anything done after the first I/O error.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod marker;
 mod meta;

@@ -15,6 +15,8 @@
 //! middle of it changes nothing: bytes at a position of a segment only change by way of a forget mark.
 
 mod entry;
+#[doc(hidden)]
+pub mod fuzzing;
 mod parts;
 mod replay;
 

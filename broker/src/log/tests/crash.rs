@@ -181,3 +181,33 @@ async fn recovery_reads_only_what_lies_behind_the_recovery_point() {
         assert!(0 < scanned && scanned < size / 10, "{scanned} of {size}");
     }
 }
+
+#[tokio::test]
+async fn a_topic_that_turns_to_syncing_keeps_what_was_before_its_first_acknowledgement() {
+    let unsynced = changed(small(), |config| {
+        config.flush_messages = i64::MAX;
+    });
+    let mut lost = 0;
+    for seed in 0..120 {
+        let context = format!("seed {seed}");
+        let machine = Machine::new(seed);
+        let options = if seed % 2 == 0 { journaled() } else { in_place() };
+        let mut broker = Broker::try_start_with(&machine, &unsynced, options).await.unwrap();
+        append_until_failure(&mut broker, 0, 25).await;
+        machine.fail_after(seed % 40);
+        let told = broker.log.set_config(Arc::new(small())).await;
+        let acknowledged =
+            if told.is_ok() { append_until_failure(&mut broker, 25, 3).await.max(25) } else { 0 };
+        machine.lose_power();
+        // Whenever the power failed: recovery goes by the new configuration, and calls nothing damaged.
+        let broker = Broker::start(&machine, &small()).await;
+        check(&broker, acknowledged, &context).await;
+        lost += 25 - broker.view().log_end.0.min(25);
+        let strict = machine.list(&directory_path().join("orders-3"));
+        assert!(
+            !strict.contains(&crate::log::names::LOOSE.to_owned()),
+            "{context}: from now on a loss is damage"
+        );
+    }
+    assert!(lost > 0, "some of them failed before the sync");
+}

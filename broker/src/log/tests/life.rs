@@ -75,7 +75,7 @@ async fn a_segment_ends_by_size_by_time_and_when_an_index_is_full() {
     let by_time = changed(config(), |config| {
         config.segment_ms = 3_600_000;
     });
-    broker.log.set_config(Arc::new(by_time));
+    broker.log.set_config(Arc::new(by_time)).await.unwrap();
     broker.append(batch(1 + 3_600_000, 1, 10)).await.unwrap();
     assert_eq!(broker.view().sealed.len(), 4, "an hour is not more than an hour");
     broker.append(batch(2 + 3_600_000, 1, 10)).await.unwrap();

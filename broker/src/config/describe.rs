@@ -1,0 +1,254 @@
+//! What a configuration looks like from outside: every key with its value, where that comes from, and every value that
+//! would hold without the stronger ones, in Kafka's order (topic, this broker, every broker, file, default).
+//!
+//! Values are in Kafka's text form. A secret has none. Never: a value that the broker does not act on.
+
+use std::collections::BTreeMap;
+
+use gracchus_core::topic::{self, ConfigType, TopicConfig};
+
+use super::{
+    BrokerConfig, keys,
+    live::{Dynamic, Overrides},
+};
+
+/// Where a value comes from, in Kafka's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i8)]
+pub enum Source {
+    /// The topic's own.
+    Topic = 1,
+    /// Dynamic, of this broker.
+    ThisBroker = 2,
+    /// Dynamic, of every broker.
+    EveryBroker = 3,
+    /// The configuration file or the command line.
+    Static = 4,
+    /// Nothing is configured.
+    Default = 5,
+    /// The level of a logger.
+    Logger = 6,
+}
+
+/// A value under one of the names that it may be configured by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synonym {
+    /// Key.
+    pub name: String,
+    /// `None`: secret.
+    pub value: Option<String>,
+    /// Where it was configured.
+    pub source: Source,
+}
+
+/// A key and what holds for it.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// Key.
+    pub name: String,
+    /// `None`: secret, or not configured and without a default.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub source: Source,
+    /// Values by strength; the first holds.
+    pub synonyms: Vec<Synonym>,
+    /// `None`: unknown.
+    pub kind: Option<ConfigType>,
+    /// Whether it cannot change at run time.
+    pub read_only: bool,
+    /// What it means.
+    pub doc: String,
+}
+
+impl Described {
+    /// Whether the value is not shown because it is secret.
+    pub fn is_sensitive(&self) -> bool {
+        self.kind.as_ref().is_some_and(ConfigType::is_sensitive)
+    }
+}
+
+/// All configurations of a topic with these `overrides`; `resolved` is what they mean.
+pub(crate) fn of_topic(
+    fixed: &BrokerConfig,
+    dynamic: &Dynamic,
+    overrides: &BTreeMap<String, String>,
+    resolved: &TopicConfig,
+) -> Vec<Described> {
+    let one = |key: &topic::ConfigKey| {
+        let mut synonyms = broker_synonyms(fixed, dynamic, key.broker_key);
+        if overrides.contains_key(key.name) {
+            let value = shown(&key.kind, &resolved.text(key));
+            synonyms.insert(0, Synonym { name: key.name.to_owned(), value, source: Source::Topic });
+        }
+        Described {
+            name: key.name.to_owned(),
+            value: shown(&key.kind, &resolved.text(key)),
+            source: synonyms.first().map_or(Source::Default, |first| first.source),
+            synonyms,
+            kind: Some(key.kind.clone()),
+            read_only: false,
+            doc: key.doc.to_owned(),
+        }
+    };
+    topic::KEYS.iter().map(one).collect()
+}
+
+/// All configurations of this broker.
+pub(crate) fn of_broker(fixed: &BrokerConfig, dynamic: &Dynamic) -> Vec<Described> {
+    let one = |key: keys::BrokerKey| {
+        let synonyms = broker_synonyms(fixed, dynamic, key.name);
+        let first = synonyms.first();
+        Described {
+            name: key.name.to_owned(),
+            value: first.and_then(|first| first.value.clone()),
+            source: first.map_or(Source::Default, |first| first.source),
+            synonyms,
+            kind: Some(key.kind),
+            read_only: !key.dynamic,
+            doc: key.doc,
+        }
+    };
+    keys::keys().into_iter().map(one).collect()
+}
+
+/// What is configured for every broker, and only that.
+pub(crate) fn of_every_broker(every: &Overrides) -> Vec<Described> {
+    let one = |(name, value): (&String, &String)| {
+        let key = keys::key(name);
+        let kind = key.as_ref().map(|key| key.kind.clone());
+        let value = kind.as_ref().map_or_else(|| Some(value.clone()), |kind| shown(kind, value));
+        let source = Source::EveryBroker;
+        Described {
+            name: name.clone(),
+            value: value.clone(),
+            source,
+            synonyms: vec![Synonym { name: name.clone(), value, source }],
+            kind,
+            read_only: !key.as_ref().is_some_and(|key| key.dynamic),
+            doc: key.map(|key| key.doc).unwrap_or_default(),
+        }
+    };
+    every.iter().map(one).collect()
+}
+
+/// The values that `name` has under its synonyms, the strongest first. What is stronger under another name stands before
+/// the first value under this one and is left out, as Kafka does: it belongs to that name.
+fn broker_synonyms(fixed: &BrokerConfig, dynamic: &Dynamic, name: &str) -> Vec<Synonym> {
+    let names = keys::synonyms(name);
+    let default = |name: &str| keys::key(name).and_then(|key| key.default);
+    let configured = |name: &str| {
+        let text = fixed.source.settings.get(name).filter(|text| !text.is_empty());
+        text.map(str::to_owned)
+    };
+    let own = |name: &str| dynamic.own.get(name).cloned();
+    let every = |name: &str| dynamic.every.get(name).cloned();
+    type Look<'a> = &'a dyn Fn(&str) -> Option<String>;
+    let levels: [(Source, Look<'_>); 4] = [
+        (Source::ThisBroker, &own),
+        (Source::EveryBroker, &every),
+        (Source::Static, &configured),
+        (Source::Default, &default),
+    ];
+    let mut synonyms = Vec::new();
+    for (source, look) in levels {
+        for name in &names {
+            let Some(text) = look(name) else { continue };
+            let kind = keys::key(name).expect("a synonym is a key").kind;
+            synonyms.push(Synonym { name: (*name).to_owned(), value: shown(&kind, &text), source });
+        }
+    }
+    synonyms.into_iter().skip_while(|synonym| synonym.name != name).collect()
+}
+
+fn shown(kind: &ConfigType, text: &str) -> Option<String> {
+    (!kind.is_sensitive()).then(|| kind.normalized(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{super::Settings, *};
+
+    fn overrides(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn broker(settings: Settings) -> BrokerConfig {
+        BrokerConfig::load(&settings, "here").unwrap().0
+    }
+
+    fn find<'a>(all: &'a [Described], name: &str) -> &'a Described {
+        all.iter().find(|described| described.name == name).unwrap()
+    }
+
+    fn chain(described: &Described) -> Vec<(&str, &str, Source)> {
+        let one =
+            |synonym: &'_ Synonym| (synonym.name.clone(), synonym.value.clone().unwrap(), synonym.source);
+        let chain: Vec<_> = described.synonyms.iter().map(one).collect();
+        chain.into_iter().map(|(name, value, source)| (&*name.leak(), &*value.leak(), source)).collect()
+    }
+
+    #[test]
+    fn values_stand_by_strength_and_the_first_holds() {
+        let fixed = broker(Settings::default().with("log.segment.bytes", 5000));
+        let dynamic = Dynamic {
+            own: Arc::new(overrides(&[("log.segment.bytes", " 6000 ")])),
+            every: Arc::new(overrides(&[("log.segment.bytes", "7000")])),
+        };
+        let topic = overrides(&[("segment.bytes", "8000")]);
+        let resolved = TopicConfig::resolve(&TopicConfig::default(), &topic).unwrap();
+        let all = of_topic(&fixed, &dynamic, &topic, &resolved);
+        let expected = [
+            ("segment.bytes", "8000", Source::Topic),
+            ("log.segment.bytes", "6000", Source::ThisBroker),
+            ("log.segment.bytes", "7000", Source::EveryBroker),
+            ("log.segment.bytes", "5000", Source::Static),
+            ("log.segment.bytes", "1073741824", Source::Default),
+        ];
+        let segment = find(&all, "segment.bytes");
+        assert_eq!(chain(segment), expected);
+        assert_eq!((segment.value.as_deref(), segment.source), (Some("8000"), Source::Topic));
+        assert_eq!(all.len(), topic::KEYS.len());
+        let all = of_broker(&fixed, &dynamic);
+        assert_eq!(chain(find(&all, "log.segment.bytes")), expected[1..]);
+        assert!(!find(&all, "log.segment.bytes").read_only && find(&all, "num.partitions").read_only);
+    }
+
+    #[test]
+    fn coarser_units_are_left_to_their_own_names() {
+        let fixed = broker(Settings::default().with("log.retention.hours", 1));
+        let topic = of_topic(&fixed, &Dynamic::default(), &BTreeMap::new(), &fixed.topic_defaults);
+        let retention = find(&topic, "retention.ms");
+        assert_eq!((retention.value.as_deref(), retention.synonyms.len()), (Some("3600000"), 0));
+        let all = of_broker(&fixed, &Dynamic::default());
+        assert_eq!(find(&all, "log.retention.ms").value, None);
+        let expected =
+            [("log.retention.hours", "1", Source::Static), ("log.retention.hours", "168", Source::Default)];
+        assert_eq!(chain(find(&all, "log.retention.hours")), expected);
+    }
+
+    #[test]
+    fn a_node_has_both_names_of_its_number() {
+        let all = of_broker(&broker(Settings::default().with("broker.id", 7)), &Dynamic::default());
+        for name in ["node.id", "broker.id"] {
+            let id = find(&all, name);
+            assert_eq!((id.value.as_deref(), id.source), (Some("7"), Source::Static), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_every_broker_only_what_is_configured_is_shown() {
+        let every = Arc::new(overrides(&[("log.retention.ms", "5"), ("gone.by.now", "x")]));
+        let all = of_every_broker(&every);
+        assert_eq!(all.len(), 2);
+        assert_eq!(find(&all, "log.retention.ms").source, Source::EveryBroker);
+        assert!(find(&all, "gone.by.now").kind.is_none() && find(&all, "gone.by.now").read_only);
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(shown(&ConfigType::Password, "hunter2"), None);
+        assert_eq!(shown(&ConfigType::Boolean, "TRUE").as_deref(), Some("true"));
+    }
+}

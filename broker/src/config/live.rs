@@ -1,0 +1,257 @@
+//! The configuration as it is now: what the broker was started with, overlaid by the dynamic configuration of the
+//! metadata image, own broker over every broker over the file.
+//!
+//! A snapshot is published whenever the image's broker configurations change; whoever works with a value loads it when it
+//! is needed and keeps none. Only keys that can change at run time are taken from the image. Values are checked before
+//! they are committed, so one that is not understood was written by another version: it is left out with a warning, and
+//! what holds without it holds. Never: a start that fails because of a dynamic value; an older image over a newer one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use gracchus_core::{BrokerId, controller::Image, topic::TopicConfig};
+use gracchus_env::{Env, spawn};
+use tokio::sync::watch;
+
+use super::{
+    BrokerConfig, ConfigError, Origin, Settings,
+    describe::{self, Described},
+    is_of_kafka, keys,
+};
+use crate::controller::Controller;
+
+/// Overrides by key, as the image holds them.
+pub(crate) type Overrides = Arc<BTreeMap<String, String>>;
+
+/// Dynamic configuration as far as one broker looks at it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Dynamic {
+    /// Of this broker alone.
+    pub(crate) own: Overrides,
+    /// Of every broker.
+    pub(crate) every: Overrides,
+}
+
+impl Dynamic {
+    /// What `image` says for `node`.
+    pub(crate) fn of(image: &Image, node: BrokerId) -> Self {
+        let held = |of: Option<BrokerId>| image.broker_configs.get(&of).cloned().unwrap_or_default();
+        Self { own: held(Some(node)), every: held(None) }
+    }
+}
+
+/// The published configuration of a running broker.
+pub struct LiveConfig {
+    fixed: Arc<BrokerConfig>,
+    controller: Arc<Controller>,
+    current: watch::Sender<Current>,
+}
+
+/// A configuration and what it was made of.
+#[derive(Debug, Clone)]
+struct Current {
+    /// As the image has it.
+    dynamic: Dynamic,
+    /// What of it is in force.
+    understood: Dynamic,
+    config: Arc<BrokerConfig>,
+}
+
+impl std::fmt::Debug for LiveConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveConfig").field("node", &self.fixed.node_id).finish_non_exhaustive()
+    }
+}
+
+impl LiveConfig {
+    /// Resolves `fixed` with what `controller` holds, and follows it until the broker ends.
+    pub fn start(env: &Arc<dyn Env>, fixed: Arc<BrokerConfig>, controller: Arc<Controller>) -> Arc<Self> {
+        let mut version = controller.watch();
+        let (dynamic, understood) = Default::default();
+        let nothing = Current { dynamic, understood, config: fixed.clone() };
+        let live = Arc::new(Self { fixed, controller, current: watch::Sender::new(nothing) });
+        live.refresh();
+        let followed: Weak<Self> = Arc::downgrade(&live);
+        spawn(&**env, "live-config", async move {
+            while version.changed().await.is_ok() {
+                let Some(live) = followed.upgrade() else { return };
+                live.refresh();
+            }
+        });
+        live
+    }
+
+    /// The configuration as it is now. Load it when a value is needed, once per request.
+    pub fn load(&self) -> Arc<BrokerConfig> {
+        self.current.borrow().config.clone()
+    }
+
+    /// What the broker was started with, without dynamic configuration.
+    pub fn fixed(&self) -> &Arc<BrokerConfig> {
+        &self.fixed
+    }
+
+    /// What is shown of the configuration, all of it of one moment.
+    pub fn describe(&self) -> Configuration {
+        let Current { understood, config, .. } = self.current.borrow().clone();
+        Configuration { fixed: self.fixed.clone(), dynamic: understood, now: config }
+    }
+
+    /// Tells of every change of the configuration, and holds the number of changes so far.
+    pub fn watch(&self) -> Watch {
+        Watch(self.current.subscribe())
+    }
+
+    /// Looks at the image now instead of soon: who has just committed a change finds it in force.
+    pub fn refresh(&self) {
+        self.current.send_if_modified(|current| {
+            // Loaded within, so that of two that refresh the later one has the newer image.
+            let dynamic = Dynamic::of(&self.controller.image(), self.fixed.node_id);
+            if dynamic == current.dynamic {
+                return false;
+            }
+            let (config, understood, warnings) = overlay(&self.fixed, &dynamic);
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            *current = Current { dynamic, understood, config: Arc::new(config) };
+            true
+        });
+    }
+}
+
+/// A configuration with what it is made of.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    fixed: Arc<BrokerConfig>,
+    dynamic: Dynamic,
+    /// What holds.
+    pub now: Arc<BrokerConfig>,
+}
+
+impl Configuration {
+    /// All configurations of a topic with these overrides.
+    pub fn of_topic(&self, overrides: &BTreeMap<String, String>) -> Vec<Described> {
+        let (resolved, _) = TopicConfig::resolve_known(&self.now.topic_defaults, overrides);
+        describe::of_topic(&self.fixed, &self.dynamic, overrides, &resolved)
+    }
+
+    /// All configurations of this broker.
+    pub fn of_broker(&self) -> Vec<Described> {
+        describe::of_broker(&self.fixed, &self.dynamic)
+    }
+
+    /// What is configured for every broker.
+    pub fn of_every_broker(&self) -> Vec<Described> {
+        describe::of_every_broker(&self.dynamic.every)
+    }
+}
+
+/// Follows a [`LiveConfig`].
+#[derive(Debug, Clone)]
+pub struct Watch(watch::Receiver<Current>);
+
+impl Watch {
+    /// Waits for a configuration that was not seen yet. `None`: the broker has ended.
+    pub async fn changed(&mut self) -> Option<Arc<BrokerConfig>> {
+        self.0.changed().await.ok()?;
+        Some(self.0.borrow_and_update().config.clone())
+    }
+
+    /// The configuration as it is now, which counts as seen.
+    pub fn seen(&mut self) -> Arc<BrokerConfig> {
+        self.0.borrow_and_update().config.clone()
+    }
+}
+
+/// `fixed` with all of `dynamic` that is understood, what that is, and a warning for each value that is not.
+pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig, Dynamic, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut settings = fixed.source.settings.clone();
+    let levels = [(&dynamic.every, Origin::EveryBroker), (&dynamic.own, Origin::ThisBroker)];
+    let [every, own] = levels.map(|(overrides, origin)| {
+        let mut understood = BTreeMap::new();
+        // A key at a time, because the check of a whole would not say which one to leave out.
+        for (name, value) in overrides.iter() {
+            let mut with = settings.clone();
+            with.set(name, value, origin.clone());
+            match check(name, value).and_then(|()| loaded(fixed, &with).map_err(|error| error.to_string())) {
+                Ok(_) => {
+                    settings = with;
+                    understood.insert(name.clone(), value.clone());
+                }
+                Err(problem) => warnings.push(format!("{origin}: {problem}; the value is not used")),
+            }
+        }
+        Arc::new(understood)
+    });
+    let config = loaded(fixed, &settings).expect("settings that were just loaded");
+    (config, Dynamic { own, every }, warnings)
+}
+
+/// Why `name` cannot be `value` at run time, as far as the key alone tells.
+pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
+    match keys::key(name) {
+        Some(key) if key.dynamic => key.kind.validate(name, value),
+        Some(_) => Err(format!("Cannot update these configs dynamically: [{name}]")),
+        None if is_of_kafka(name) => {
+            Err(format!("{name} has no effect: Gracchus does not have this Kafka setting yet"))
+        }
+        None => Err(format!("Unknown broker config name: {name}")),
+    }
+}
+
+fn loaded(fixed: &BrokerConfig, settings: &Settings) -> Result<BrokerConfig, ConfigError> {
+    let (new, _) = BrokerConfig::load(settings, &fixed.source.host_name)?;
+    Ok(fixed.changed_to(new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overrides(pairs: &[(&str, &str)]) -> Overrides {
+        Arc::new(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn the_own_broker_wins_over_every_broker_and_both_over_the_file() {
+        let settings = Settings::default().with("log.segment.bytes", 5000).with("log.retention.hours", 1);
+        let (fixed, _) = BrokerConfig::load(&settings, "here").unwrap();
+        let dynamic = Dynamic {
+            own: overrides(&[("log.segment.bytes", "6000")]),
+            every: overrides(&[("log.segment.bytes", "7000"), ("log.retention.ms", "8")]),
+        };
+        let (config, understood, warnings) = overlay(&fixed, &dynamic);
+        assert_eq!((understood, warnings), (dynamic, Vec::<String>::new()));
+        assert_eq!((config.topic_defaults.segment_bytes, config.topic_defaults.retention_ms), (6000, 8));
+        let (config, ..) = overlay(&fixed, &Dynamic::default());
+        assert_eq!(config.topic_defaults, fixed.topic_defaults);
+    }
+
+    #[test]
+    fn a_value_that_is_not_understood_leaves_what_holds_without_it() {
+        let (fixed, _) = BrokerConfig::load(&Settings::default().with("max.connections", 7), "here").unwrap();
+        let dynamic = Dynamic {
+            own: overrides(&[
+                ("max.connections", "many"),
+                ("log.segment.bytes", "6000"),
+                ("num.partitions", "9"),
+            ]),
+            every: overrides(&[
+                ("max.connections", "8"),
+                ("log.segment.bytes", "1"),
+                ("log.retention.hours", "1"),
+            ]),
+        };
+        let (config, understood, warnings) = overlay(&fixed, &dynamic);
+        assert_eq!((config.max_connections, config.topic_defaults.segment_bytes), (8, 6000));
+        assert_eq!((config.num_partitions, config.topic_defaults.retention_ms), (1, 604_800_000));
+        assert_eq!(understood.own, overrides(&[("log.segment.bytes", "6000")]));
+        assert_eq!(understood.every, overrides(&[("max.connections", "8")]));
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
+        assert!(warnings.iter().any(|warning| warning.contains("many")), "{warnings:?}");
+    }
+}
