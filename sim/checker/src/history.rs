@@ -314,7 +314,8 @@ impl History {
         let known = self.names.get(name)?;
         match id {
             0 => known.last().copied(),
-            id => known.iter().rev().copied().find(|topic| self.topics[*topic].id == id),
+            // Whoever announced the topic may not have known its id.
+            id => known.iter().rev().copied().find(|topic| [id, 0].contains(&self.topics[*topic].id)),
         }
     }
 

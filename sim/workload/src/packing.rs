@@ -277,9 +277,36 @@ mod tests {
                     "{codec:?} {length}"
                 );
                 if codec != Codec::None {
-                    assert_eq!(unpack(attribute(codec), packed.slice(..packed.len() - 1)), None);
+                    assert_eq!(unpack_own(attribute(codec), packed.slice(..packed.len() - 1)), None);
                 }
             }
+        }
+    }
+    #[test]
+    fn what_a_broker_packed_anew_is_read() {
+        use std::io::Write;
+
+        let body: Bytes = (0..70_000u32).flat_map(|index| (index / 3).to_be_bytes()).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&body).unwrap();
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        lz4.write_all(&body).unwrap();
+        let raw = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        let mut chunked = SNAPPY_HEADER.to_vec();
+        for chunk in body.chunks(BLOCK) {
+            let packed = snap::raw::Encoder::new().compress_vec(chunk).unwrap();
+            chunked.extend((packed.len() as u32).to_be_bytes());
+            chunked.extend(packed);
+        }
+        let all = [
+            (1, gzip.finish().unwrap()),
+            (2, raw),
+            (2, chunked),
+            (3, lz4.finish().unwrap()),
+            (4, zstd::encode_all(&body[..], 3).unwrap()),
+        ];
+        for (codec, packed) in all {
+            assert_eq!(unpack(codec, packed.into()).as_ref(), Some(&body), "codec {codec}");
         }
     }
 }
