@@ -24,8 +24,12 @@ use crate::{
     controller::{self, Controller, ControllerError, ControllerOptions},
     host::Host,
     log::{self, DirectoryOptions, LogDirectory},
+    metrics::{
+        Sources,
+        endpoint::{self, Phase},
+    },
     replica::{PartitionProbe, ProducerExpiry, ReplicaManager},
-    server::{Bound, ListenerOptions, Server, ServerOptions},
+    server::{Bound, ConnectionLimits, ListenerOptions, Server, ServerOptions, ServerView},
 };
 
 /// How long a stop waits for requests under way to be answered.
@@ -73,6 +77,7 @@ pub struct Broker {
     replicas: Arc<ReplicaManager>,
     server: Server,
     listeners: Vec<(Endpoint, SocketAddr)>,
+    endpoint: Option<endpoint::Endpoint>,
 }
 
 /// What a broker stands on, as far as it is open.
@@ -114,6 +119,8 @@ impl Broker {
     /// Starts a broker; it serves when this returns. On an error nothing of it is left open.
     pub async fn start_in(env: Arc<dyn Env>, config: BrokerConfig, host: Host) -> Result<Broker, StartError> {
         let config = Arc::new(config);
+        let begun = env.now();
+        let endpoint = metrics_endpoint(&env, &config, &host).await?;
         let mut base = Base::default();
         let started = async {
             let controller = open(&env, &config, &mut base).await?;
@@ -144,9 +151,26 @@ impl Broker {
             },
         );
         let log_levels = host.log_levels.clone();
-        let services = Services::new(env, live.clone(), controller.clone(), replicas.clone(), log_levels);
-        let server = bound.serve(Arc::new(Apis(services)));
-        Ok(Broker { config: live, base, controller, replicas, server, listeners })
+        replicas.tidy().await;
+        let services =
+            Services::new(env.clone(), live.clone(), controller.clone(), replicas.clone(), log_levels);
+        let server = bound.serve(Arc::new(Apis(services.clone())));
+        follow_limits(&env, &live, server.view());
+        if let Some(endpoint) = &endpoint {
+            let sources = Sources {
+                env,
+                begun,
+                host,
+                live: live.clone(),
+                controller: controller.clone(),
+                directories: base.directories.clone(),
+                replicas: replicas.clone(),
+                services,
+                server: server.view(),
+            };
+            endpoint.is(Phase::Serving(Arc::new(sources)));
+        }
+        Ok(Broker { config: live, base, controller, replicas, server, listeners, endpoint })
     }
 
     /// Each listener with the address that it is bound to.
@@ -181,6 +205,9 @@ impl Broker {
     /// Stops in order: no new connections, requests under way answered, logs closed, controller, directories left
     /// clean.
     pub async fn stop(self) {
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.is(Phase::Stopping);
+        }
         self.server.stop(GRACE).await;
         self.replicas.stop().await;
         self.base.close().await;
@@ -210,6 +237,32 @@ async fn bind(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Bound, StartE
         |endpoint: &Endpoint| ListenerOptions { name: endpoint.name.clone(), address: endpoint.address() };
     let listeners: Vec<_> = config.listeners.iter().map(listener).collect();
     Bound::bind(env.clone(), &listeners, ServerOptions::new(config)).await.map_err(StartError::Listen)
+}
+
+/// Opens `metrics.listener`, if there is one.
+async fn metrics_endpoint(
+    env: &Arc<dyn Env>,
+    config: &BrokerConfig,
+    host: &Host,
+) -> Result<Option<endpoint::Endpoint>, StartError> {
+    let Some(address) = &config.metrics_listener else { return Ok(None) };
+    let listener = env.listen(address).await.map_err(|error| {
+        let text = format!("metrics.listener cannot bind {address}: {error}");
+        StartError::Listen(io::Error::new(error.kind(), text))
+    })?;
+    tracing::info!("metrics at http://{}/metrics", listener.local_address());
+    Ok(Some(endpoint::Endpoint::start(env, listener, host.clone())))
+}
+
+/// The limits of connections can change while the broker runs.
+fn follow_limits(env: &Arc<dyn Env>, live: &LiveConfig, server: ServerView) {
+    let mut watch = live.watch();
+    spawn(&**env, "connection-limits", async move {
+        server.set_limits(ConnectionLimits::new(&watch.seen()));
+        while let Some(config) = watch.changed().await {
+            server.set_limits(ConnectionLimits::new(&config));
+        }
+    });
 }
 
 /// Tells the cluster that this broker is here and where; moves the leader epochs of what it leads.

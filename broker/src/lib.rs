@@ -8,5 +8,6 @@ pub mod controller;
 pub mod host;
 pub mod log;
 pub mod logging;
+mod metrics;
 pub mod replica;
 pub mod server;

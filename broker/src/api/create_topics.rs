@@ -36,7 +36,7 @@ use crate::config::{BrokerConfig, describe::Described, live::Configuration};
 pub const KEY: i16 = 19;
 
 /// Partitions that one request may create, as in Kafka: they become one command each topic, and memory.
-const MOST_PARTITIONS: usize = 10_000;
+pub(super) const MOST_PARTITIONS: usize = 10_000;
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
@@ -104,7 +104,7 @@ struct Created {
 }
 
 /// Why not: Kafka's code, and a sentence for people.
-type Refused = (ResponseError, String);
+pub(super) type Refused = (ResponseError, String);
 
 /// Decides on every topic, in the order of the request; of a name that comes twice nothing is done, once.
 fn plan(
@@ -239,7 +239,7 @@ fn automatic(
     })
 }
 
-fn too_many() -> Refused {
+pub(super) fn too_many() -> Refused {
     (ResponseError::PolicyViolation, "Excessively large number of partitions per request.".to_owned())
 }
 
@@ -271,7 +271,7 @@ fn manual(topic: &CreatableTopic, image: &Image) -> Result<Vec<Vec<BrokerId>>, R
     Ok(assignment.into_values().collect())
 }
 
-fn check_replicas(replicas: &[BrokerId], expected: usize, image: &Image) -> Result<(), String> {
+pub(super) fn check_replicas(replicas: &[BrokerId], expected: usize, image: &Image) -> Result<(), String> {
     if replicas.is_empty() {
         return Err("The manual partition assignment includes an empty replica list.".to_owned());
     }
@@ -370,7 +370,7 @@ fn effective(
     let one = |described: Described| {
         CreatableTopicConfigs::default()
             .with_is_sensitive(described.is_sensitive())
-            .with_name(StrBytes::from_string(described.name))
+            .with_name(StrBytes::from_string(described.name.into_owned()))
             .with_value(described.value.map(StrBytes::from_string))
             .with_read_only(described.read_only)
             .with_config_source(described.source as i8)

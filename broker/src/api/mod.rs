@@ -5,16 +5,23 @@
 //! asks the layer to its right (replicas, controller) and puts the answer together. To add an API: write its file with
 //! `KEY`, `SHAPE` and `start`, and add its row. Never: protocol state, a lock held across a wait.
 
+pub mod alter_configs;
 pub mod api_versions;
+mod config_resources;
 pub mod context;
+pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_configs;
 mod exchange;
 pub mod fetch;
 pub mod fetch_response;
 pub mod find_coordinator;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
@@ -124,6 +131,16 @@ pub static APIS: &[Api] = &[
         start: create_topics::start,
     },
     Api {
+        key: delete_topics::KEY,
+        name: "DeleteTopics",
+        versions: 1..=6,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::Delete, Resource::Topic),
+        shape: &delete_topics::SHAPE,
+        start: delete_topics::start,
+    },
+    Api {
         key: init_producer_id::KEY,
         name: "InitProducerId",
         versions: 0..=5,
@@ -132,6 +149,56 @@ pub static APIS: &[Api] = &[
         needs: (Operation::IdempotentWrite, Resource::Cluster),
         shape: &init_producer_id::SHAPE,
         start: init_producer_id::start,
+    },
+    Api {
+        key: describe_configs::KEY,
+        name: "DescribeConfigs",
+        versions: 1..=4,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::DescribeConfigs, Resource::Topic),
+        shape: &describe_configs::SHAPE,
+        start: describe_configs::start,
+    },
+    Api {
+        key: alter_configs::KEY,
+        name: "AlterConfigs",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::AlterConfigs, Resource::Topic),
+        shape: &alter_configs::SHAPE,
+        start: alter_configs::start,
+    },
+    Api {
+        key: create_partitions::KEY,
+        name: "CreatePartitions",
+        versions: 0..=3,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Topic),
+        shape: &create_partitions::SHAPE,
+        start: create_partitions::start,
+    },
+    Api {
+        key: incremental_alter_configs::KEY,
+        name: "IncrementalAlterConfigs",
+        versions: 0..=1,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::AlterConfigs, Resource::Topic),
+        shape: &incremental_alter_configs::SHAPE,
+        start: incremental_alter_configs::start,
+    },
+    Api {
+        key: list_config_resources::KEY,
+        name: "ListConfigResources",
+        versions: 0..=1,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::DescribeConfigs, Resource::Topic),
+        shape: &list_config_resources::SHAPE,
+        start: list_config_resources::start,
     },
 ];
 

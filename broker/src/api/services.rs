@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::fetch_response::NodeEndpoint;
 use crate::{
     config::{BrokerConfig, LiveConfig},
-    controller::Controller,
+    controller::{Controller, random_id},
     logging::LogLevels,
     replica::ReplicaManager,
 };
@@ -37,7 +37,6 @@ pub struct Services {
     /// The partitions of this broker.
     pub(super) replicas: Arc<ReplicaManager>,
     /// The loggers of this process, for BROKER_LOGGER resources.
-    #[allow(dead_code, reason = "the handlers of BROKER_LOGGER resources come next")]
     pub(super) log_levels: Arc<LogLevels>,
     /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
     /// short steps per fetch and guards no partition state.
@@ -69,6 +68,11 @@ impl Services {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many fetch sessions are kept.
+    pub(crate) fn fetch_sessions(&self) -> usize {
+        self.sessions().len()
+    }
+
     /// Monotonic milliseconds, for the age of sessions.
     pub(super) fn now_ms(&self) -> i64 {
         i64::try_from(self.env.now().as_nanos() / 1_000_000).unwrap_or(i64::MAX)
@@ -81,30 +85,28 @@ impl Services {
         assignment: Vec<Vec<BrokerId>>,
         configs: BTreeMap<String, String>,
     ) -> Result<Arc<Topic>, Rejection> {
-        let id = new_topic_id(&*self.env);
+        let id = TopicId(random_id(&*self.env));
         let command = Command::CreateTopic { name, id, assignment, configs };
-        match self.controller.submit(command).await {
-            Ok(Response::Topic(topic)) => Ok(topic),
-            Ok(Response::Rejected(rejection)) => Err(rejection),
-            Ok(other) => unreachable!("CreateTopic answered {other:?}"),
-            Err(error) => {
-                tracing::warn!("a topic could not be created: {error}");
-                // Whether it is committed after all is not known: clients look again.
-                let code = ResponseError::RequestTimedOut.code();
-                Err(Rejection { code, message: format!("The topic may not have been created: {error}.") })
-            }
+        match self.change(command, "created").await? {
+            Response::Topic(topic) => Ok(topic),
+            other => unreachable!("CreateTopic answered {other:?}"),
         }
     }
-}
 
-/// A topic id that Kafka would make too: at random, and its text does not begin with a dash, which tools could take for
-/// an option.
-fn new_topic_id(env: &dyn Env) -> TopicId {
-    loop {
-        let bits = u128::from(env.random()) << 64 | u128::from(env.random());
-        let id = TopicId(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid());
-        if !id.to_string().starts_with('-') {
-            return id;
+    /// Commits a change of a topic; `participle` says what would become of it.
+    pub(super) async fn change(&self, command: Command, participle: &str) -> Result<Response, Rejection> {
+        match self.controller.submit(command).await {
+            Ok(Response::Rejected(rejection)) => Err(rejection),
+            Ok(done) => Ok(done),
+            Err(error) => {
+                tracing::warn!("a topic could not be {participle}: {error}");
+                // Whether it is committed after all is not known: clients look again.
+                let code = ResponseError::RequestTimedOut.code();
+                Err(Rejection {
+                    code,
+                    message: format!("The topic may not have been {participle}: {error}."),
+                })
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Values are in Kafka's text form. A secret has none. Never: a value that the broker does not act on.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use gracchus_core::topic::{self, ConfigType, TopicConfig};
 
@@ -34,7 +34,7 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synonym {
     /// Key.
-    pub name: String,
+    pub name: &'static str,
     /// `None`: secret.
     pub value: Option<String>,
     /// Where it was configured.
@@ -44,8 +44,8 @@ pub struct Synonym {
 /// A key and what holds for it.
 #[derive(Debug, Clone)]
 pub struct Described {
-    /// Key.
-    pub name: String,
+    /// Key, or logger.
+    pub name: Cow<'static, str>,
     /// `None`: secret, or not configured and without a default.
     pub value: Option<String>,
     /// Where the value comes from.
@@ -57,7 +57,7 @@ pub struct Described {
     /// Whether it cannot change at run time.
     pub read_only: bool,
     /// What it means.
-    pub doc: String,
+    pub doc: Cow<'static, str>,
 }
 
 impl Described {
@@ -78,16 +78,16 @@ pub(crate) fn of_topic(
         let mut synonyms = broker_synonyms(fixed, dynamic, key.broker_key);
         if overrides.contains_key(key.name) {
             let value = shown(&key.kind, &resolved.text(key));
-            synonyms.insert(0, Synonym { name: key.name.to_owned(), value, source: Source::Topic });
+            synonyms.insert(0, Synonym { name: key.name, value, source: Source::Topic });
         }
         Described {
-            name: key.name.to_owned(),
+            name: key.name.into(),
             value: shown(&key.kind, &resolved.text(key)),
             source: synonyms.first().map_or(Source::Default, |first| first.source),
             synonyms,
             kind: Some(key.kind.clone()),
             read_only: false,
-            doc: key.doc.to_owned(),
+            doc: key.doc.into(),
         }
     };
     topic::KEYS.iter().map(one).collect()
@@ -99,13 +99,13 @@ pub(crate) fn of_broker(fixed: &BrokerConfig, dynamic: &Dynamic) -> Vec<Describe
         let synonyms = broker_synonyms(fixed, dynamic, key.name);
         let first = synonyms.first();
         Described {
-            name: key.name.to_owned(),
+            name: key.name.into(),
             value: first.and_then(|first| first.value.clone()),
             source: first.map_or(Source::Default, |first| first.source),
             synonyms,
             kind: Some(key.kind),
             read_only: !key.dynamic,
-            doc: key.doc,
+            doc: key.doc.into(),
         }
     };
     keys::keys().into_iter().map(one).collect()
@@ -114,18 +114,16 @@ pub(crate) fn of_broker(fixed: &BrokerConfig, dynamic: &Dynamic) -> Vec<Describe
 /// What is configured for every broker, and only that.
 pub(crate) fn of_every_broker(every: &Overrides) -> Vec<Described> {
     let one = |(name, value): (&String, &String)| {
-        let key = keys::key(name);
-        let kind = key.as_ref().map(|key| key.kind.clone());
-        let value = kind.as_ref().map_or_else(|| Some(value.clone()), |kind| shown(kind, value));
-        let source = Source::EveryBroker;
+        let key = keys::key(name).expect("only known keys are in force");
+        let (value, source) = (shown(&key.kind, value), Source::EveryBroker);
         Described {
-            name: name.clone(),
+            name: key.name.into(),
             value: value.clone(),
             source,
-            synonyms: vec![Synonym { name: name.clone(), value, source }],
-            kind,
-            read_only: !key.as_ref().is_some_and(|key| key.dynamic),
-            doc: key.map(|key| key.doc).unwrap_or_default(),
+            synonyms: vec![Synonym { name: key.name, value, source }],
+            kind: Some(key.kind),
+            read_only: !key.dynamic,
+            doc: key.doc.into(),
         }
     };
     every.iter().map(one).collect()
@@ -151,10 +149,10 @@ fn broker_synonyms(fixed: &BrokerConfig, dynamic: &Dynamic, name: &str) -> Vec<S
     ];
     let mut synonyms = Vec::new();
     for (source, look) in levels {
-        for name in &names {
+        for &name in &names {
             let Some(text) = look(name) else { continue };
             let kind = keys::key(name).expect("a synonym is a key").kind;
-            synonyms.push(Synonym { name: (*name).to_owned(), value: shown(&kind, &text), source });
+            synonyms.push(Synonym { name, value: shown(&kind, &text), source });
         }
     }
     synonyms.into_iter().skip_while(|synonym| synonym.name != name).collect()
@@ -183,10 +181,8 @@ mod tests {
     }
 
     fn chain(described: &Described) -> Vec<(&str, &str, Source)> {
-        let one =
-            |synonym: &'_ Synonym| (synonym.name.clone(), synonym.value.clone().unwrap(), synonym.source);
-        let chain: Vec<_> = described.synonyms.iter().map(one).collect();
-        chain.into_iter().map(|(name, value, source)| (&*name.leak(), &*value.leak(), source)).collect()
+        let synonyms = described.synonyms.iter();
+        synonyms.map(|synonym| (synonym.name, synonym.value.as_deref().unwrap(), synonym.source)).collect()
     }
 
     #[test]
@@ -239,11 +235,9 @@ mod tests {
 
     #[test]
     fn of_every_broker_only_what_is_configured_is_shown() {
-        let every = Arc::new(overrides(&[("log.retention.ms", "5"), ("gone.by.now", "x")]));
+        let every = Arc::new(overrides(&[("log.retention.ms", "05")]));
         let all = of_every_broker(&every);
-        assert_eq!(all.len(), 2);
-        assert_eq!(find(&all, "log.retention.ms").source, Source::EveryBroker);
-        assert!(find(&all, "gone.by.now").kind.is_none() && find(&all, "gone.by.now").read_only);
+        assert_eq!((all.len(), chain(&all[0])), (1, vec![("log.retention.ms", "5", Source::EveryBroker)]));
     }
 
     #[test]

@@ -141,7 +141,7 @@ const OWN: &[Own] = keys! {
         "The most bytes that a fetch response holds.";
     "inter.broker.listener.name", ANY, None, FIXED,
         "The listener by which brokers reach each other.";
-    "listener.security.protocol.map", LIST, None, FIXED,
+    "listener.security.protocol.map", ANY, None, FIXED,
         "NAME:PROTOCOL for each listener; without it each protocol's name stands for itself.";
     "listeners", LIST, Some("PLAINTEXT://127.0.0.1:9092"), FIXED,
         "Where connections are accepted, as NAME://host:port; an empty host is every interface. Ours is this machine alone where nothing is configured, Kafka's every interface.";
@@ -163,6 +163,8 @@ const OWN: &[Own] = keys! {
         "The most fetch sessions that are kept.";
     "metadata.log.dir", ANY, None, FIXED,
         "The directory that holds the cluster metadata; without it the first of log.dirs.";
+    "metrics.listener", ANY, None, FIXED,
+        "host:port of the HTTP endpoint with /metrics, /health and /ready; without it there is none. Not a key of Kafka's.";
     "node.id", ConfigType::Int(0..=INT), Some("1"), FIXED,
         "The number of this node in the cluster.";
     "num.io.threads", ConfigType::Int(1..=1024), Some("8"), FIXED,
@@ -201,7 +203,8 @@ mod tests {
                 assert_eq!(key.kind.validate(key.name, default), Ok(()));
                 assert_eq!(key.kind.normalized(default), *default, "{}", key.name);
             }
-            assert!(super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
+            let ours = key.name == "metrics.listener";
+            assert!(ours || super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
             assert_eq!(synonyms(key.name).iter().filter(|name| **name == key.name).count(), 1);
         }
     }

@@ -7,7 +7,7 @@
 //! what holds without it holds. Never: a start that fails because of a dynamic value; an older image over a newer one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
 };
 
@@ -91,6 +91,46 @@ impl LiveConfig {
     /// What the broker was started with, without dynamic configuration.
     pub fn fixed(&self) -> &Arc<BrokerConfig> {
         &self.fixed
+    }
+
+    /// Why `name` cannot be `value` at run time, as far as the key alone tells.
+    pub fn check(&self, name: &str, value: &str) -> Result<(), String> {
+        check(name, value)
+    }
+
+    /// Whether `overrides` of one broker, or of every broker, go together with all else that `image` holds; says what is
+    /// wrong with those that are `new`.
+    pub fn check_together(
+        &self,
+        image: &Image,
+        of: Option<BrokerId>,
+        overrides: &BTreeMap<String, String>,
+        new: &BTreeSet<&str>,
+    ) -> Result<(), String> {
+        let node = self.fixed.node_id;
+        if of.is_some_and(|of| of != node) {
+            return Ok(());
+        }
+        let mut dynamic = Dynamic::of(image, node);
+        let is_new = |(name, _): &(&String, &String)| new.contains(name.as_str());
+        let (new, old): (Vec<_>, Vec<_>) = overrides.iter().partition(is_new);
+        let old = old.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let changed = if of.is_some() { &mut dynamic.own } else { &mut dynamic.every };
+        *changed = Arc::new(old);
+        // Old values may be of another version; only what is new must be understood.
+        let (config, understood, _) = overlay(&self.fixed, &dynamic);
+        let mut settings = config.source.settings.clone();
+        for (name, value) in new {
+            // What one broker has of its own is stronger than what is meant for every broker.
+            if of.is_some() || !understood.own.contains_key(name) {
+                settings.set(
+                    name,
+                    value,
+                    if of.is_some() { Origin::ThisBroker } else { Origin::EveryBroker },
+                );
+            }
+        }
+        loaded(&self.fixed, &settings).map(drop).map_err(|error| error.to_string())
     }
 
     /// What is shown of the configuration, all of it of one moment.

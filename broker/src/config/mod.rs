@@ -72,6 +72,8 @@ pub struct BrokerConfig {
     pub max_connections_per_ip: usize,
     /// `max.connections.per.ip.overrides`.
     pub max_connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
+    /// `metrics.listener` (not a key of Kafka's): `host:port` of the HTTP endpoint; `None`: there is none.
+    pub metrics_listener: Option<String>,
     /// `delete.topic.enable`.
     pub delete_topic_enable: bool,
     /// `log.retention.check.interval.ms`.
@@ -192,6 +194,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         max_connections: reader.number("max.connections"),
         max_connections_per_ip: reader.number("max.connections.per.ip"),
         max_connections_per_ip_overrides: limits_of_addresses(reader),
+        metrics_listener: reader.text("metrics.listener").map(str::to_owned),
         fetch_max_bytes: reader.number("fetch.max.bytes"),
         max_incremental_fetch_session_cache_slots: reader.number("max.incremental.fetch.session.cache.slots"),
         producer_id_expiration: milliseconds(reader, "producer.id.expiration.ms"),
@@ -278,7 +281,7 @@ fn limits_of_addresses(reader: &mut Reader<'_>) -> BTreeMap<IpAddr, usize> {
         let parsed = part.rsplit_once(':').and_then(|(address, limit)| {
             let address = address.trim().trim_start_matches('[').trim_end_matches(']');
             let limit: i32 = limit.trim().parse().ok()?;
-            Some((address.parse::<IpAddr>().ok()?, usize::try_from(limit).ok()?))
+            Some((address.parse::<IpAddr>().ok()?.to_canonical(), usize::try_from(limit).ok()?))
         });
         match parsed {
             Some((address, limit)) => drop(limits.insert(address, limit)),

@@ -3,7 +3,10 @@
 //! A reader that holds a range keeps its bytes: a segment that is cut is replaced by a shorter copy under the same name,
 //! a log that is deleted is renamed first. Never: a cut that a replay of the journal could undo.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use gracchus_core::Offset;
 use gracchus_env::{File, Op, Open};
@@ -102,25 +105,38 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the log. Ranges that somebody holds can still be read; views answer [`StorageError::Superseded`] once
-    /// they would have to open a file.
-    pub async fn delete(self) -> Result<(), StorageError> {
+    /// Takes the log away, durably: its directory gets the name under which it waits for its removal, which is returned.
+    /// Ranges that somebody holds can still be read; views answer [`StorageError::Superseded`] once they would have to
+    /// open a file.
+    pub async fn retire(self) -> Result<PathBuf, StorageError> {
         self.life.end();
-        delete(&self.directory, &self.id).await
+        set_aside(&self.directory, &self.id, Fate::Deleted).await
     }
 }
 
-/// Removes a log that nobody has open: first, durably, its name, then its files.
-pub async fn delete(directory: &LogDirectory, id: &LogId) -> Result<(), StorageError> {
+/// What becomes of a directory that no log may have any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Its topic was deleted: it waits for its removal.
+    Deleted,
+    /// Nobody knows its topic: it is kept for somebody who does.
+    Stray,
+}
+
+/// Takes the directory of a log that nobody has open out of the way, durably: what the journal holds of the log is void,
+/// nothing speaks for it any more, and its directory has the name that is returned. A later log of the same partition
+/// name finds nothing of it.
+pub async fn set_aside(directory: &LogDirectory, id: &LogId, fate: Fate) -> Result<PathBuf, StorageError> {
     let env = directory.env();
-    let failed = |error: std::io::Error| directory.fail(&error, &format!("deleting {}", id.tp));
     let path = directory.path().join(id.tp.to_string());
     let unique = u128::from(env.random()) << 64 | u128::from(env.random());
-    let doomed = directory.path().join(names::deleted(&id.tp, unique));
+    let kind = if fate == Fate::Deleted { names::DELETED } else { names::STRAY };
+    let aside = directory.path().join(names::set_aside(&id.tp, unique, kind));
     let sync = Op::SyncDir { path: directory.path().to_path_buf() };
-    let ops = vec![Op::Rename { from: path.clone(), to: doomed.clone() }, sync.clone()];
+    let ops = vec![Op::Rename { from: path.clone(), to: aside.clone() }, sync];
     let _ = directory.take_clean(id);
     directory.flusher().forget(Forget::log(id.clone(), ops)).await?;
+    // Before the name can mean another log.
     directory.files().forget_directory(&path);
-    env.disk().submit(vec![Op::RemoveDir { path: doomed }, sync]).await.map_err(failed)
+    Ok(aside)
 }

@@ -1,50 +1,108 @@
-//! Which logs a directory holds, before anybody opens one.
+//! Which logs a directory holds, before anybody opens one, and what to do with those that nobody should open.
 //!
 //! Never: a guess. A directory whose name or `partition.metadata` does not read as a log's is left alone.
 
-use std::io;
+use std::{io, path::PathBuf};
 
-use gracchus_env::Op;
+use gracchus_core::{TopicId, TopicPartition, controller::Image};
 
-use super::{LogId, directory::LogDirectory, error::StorageError, names, partition_metadata};
+use super::{
+    Fate, LogId, directory::LogDirectory, error::StorageError, handles::patiently, names, partition_metadata,
+    set_aside,
+};
+
+/// Whose log the directory of a partition is. `None`: there is none, or it was not finished.
+pub async fn holder(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
+    let path = partition_metadata::path(&directory.path().join(tp.to_string()));
+    let env = directory.env();
+    let contents = patiently(&**env, "looking for a partition", || env.disk().read_all(&path)).await;
+    let contents = contents.map_err(|error| directory.fail(&error, &format!("looking for {tp}")))?;
+    let Some(contents) = contents else { return Ok(None) };
+    partition_metadata::decode(&contents)
+        .map(Some)
+        .map_err(|why| StorageError::corrupt(format!("{}: {why}", path.display())))
+}
 
 /// The logs in `directory`, by their names and topic ids. Empty directories of logs that were being created are not
 /// among them.
 pub async fn logs(directory: &LogDirectory) -> Result<Vec<LogId>, StorageError> {
-    let failed = |error: io::Error| directory.fail(&error, "listing the logs");
-    let disk = directory.env().disk();
     let mut logs = Vec::new();
-    for entry in disk.list(directory.path()).await.map_err(failed)? {
-        let Some(tp) = names::partition(&entry.name).filter(|_| entry.is_dir) else { continue };
-        let path = partition_metadata::path(&directory.path().join(&entry.name));
-        match disk
-            .read_all(&path)
-            .await
-            .map_err(failed)?
-            .map(|contents| partition_metadata::decode(&contents))
-        {
-            Some(Ok(topic_id)) => logs.push(LogId { tp, topic_id }),
-            Some(Err(why)) => {
-                tracing::warn!(path = %path.display(), why, "not a log of ours; leaving it alone")
-            }
-            None => {}
+    for name in directories(directory).await? {
+        let Some(tp) = names::partition(&name) else { continue };
+        if let Some(topic_id) = understood(directory, &tp).await? {
+            logs.push(LogId { tp, topic_id });
         }
     }
     Ok(logs)
 }
 
-/// Finishes deletions that a stop interrupted; returns how many.
-pub async fn finish_deletions(directory: &LogDirectory) -> Result<usize, StorageError> {
-    let failed = |error: io::Error| directory.fail(&error, "removing deleted logs");
-    let disk = directory.env().disk();
-    let entries = disk.list(directory.path()).await.map_err(failed)?;
-    let doomed = entries.iter().filter(|entry| entry.is_dir && entry.name.ends_with(names::DELETED));
-    let mut ops: Vec<Op> =
-        doomed.map(|entry| Op::RemoveDir { path: directory.path().join(&entry.name) }).collect();
-    let count = ops.len();
-    if count > 0 {
-        ops.push(Op::SyncDir { path: directory.path().to_path_buf() });
-        disk.submit(ops).await.map_err(failed)?;
+/// What a start finds beside the logs that it will serve.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// Directories of deleted logs that a stop kept from being removed.
+    pub deleted: Vec<PathBuf>,
+    /// How many logs of unknown topics were set aside.
+    pub strays: usize,
+}
+
+/// Sets aside the logs in `directory` that belong to no partition in `image`, and says which deletions are not finished.
+/// Deleted topics that the image still knows are not touched, nor are namesakes: whoever opens the log finds those.
+/// Costs one listing, and a look into each directory without a partition.
+pub async fn tidy(directory: &LogDirectory, image: &Image) -> Result<Leftovers, StorageError> {
+    let mut leftovers = Leftovers::default();
+    for name in directories(directory).await? {
+        if name.ends_with(names::DELETED) {
+            leftovers.deleted.push(directory.path().join(&name));
+            continue;
+        }
+        let Some(tp) = names::partition(&name).filter(|tp| image.partition(tp).is_none()) else { continue };
+        match understood(directory, &tp).await? {
+            Some(topic_id) if !image.deleted.contains_key(&topic_id) => {
+                set_aside_stray(directory, LogId { tp, topic_id }).await?;
+                leftovers.strays += 1;
+            }
+            _ => {}
+        }
     }
-    Ok(count)
+    Ok(leftovers)
+}
+
+/// A log whose topic the metadata do not know, nor that it was deleted. It may be all that is left of a topic whose
+/// metadata were lost: it is kept, under a name that is in nobody's way.
+pub async fn set_aside_stray(directory: &LogDirectory, id: LogId) -> Result<(), StorageError> {
+    let aside = set_aside(directory, &id, Fate::Stray).await?;
+    tracing::warn!(
+        log = %id,
+        kept_as = %aside.display(),
+        "a log of a topic that is not in the cluster metadata was set aside; remove it if it is not needed, or restore \
+         the metadata that know its topic, and its name"
+    );
+    Ok(())
+}
+
+/// Takes away the log `id` if the directory holds it; says under which name it waits for its removal.
+pub async fn retire(directory: &LogDirectory, id: &LogId) -> Result<Option<PathBuf>, StorageError> {
+    if holder(directory, &id.tp).await? == Some(id.topic_id) {
+        Ok(Some(set_aside(directory, id, Fate::Deleted).await?))
+    } else {
+        Ok(None)
+    }
+}
+
+/// The names of the directories in `directory`.
+async fn directories(directory: &LogDirectory) -> Result<Vec<String>, StorageError> {
+    let failed = |error: io::Error| directory.fail(&error, "listing the logs");
+    let entries = directory.env().disk().list(directory.path()).await.map_err(failed)?;
+    Ok(entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect())
+}
+
+/// Like [`holder`]; a file that cannot be understood is no log of ours.
+async fn understood(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
+    match holder(directory, tp).await {
+        Err(StorageError::Corrupt(why)) => {
+            tracing::warn!(%why, "not a log of ours; leaving it alone");
+            Ok(None)
+        }
+        other => other,
+    }
 }

@@ -20,12 +20,13 @@ pub mod journal;
 #[allow(clippy::module_inception, reason = "the type `Log` has a file of its own")]
 mod log;
 #[cfg(test)]
-mod memory;
+pub(crate) mod memory;
 mod names;
 mod partition_metadata;
 mod plan;
 mod producer_snapshot;
 mod recovery;
+mod removal;
 mod restore;
 mod resume;
 mod scan;
@@ -38,7 +39,7 @@ mod timestamps;
 mod view;
 mod walk;
 
-pub use cut::delete;
+pub use cut::{Fate, set_aside};
 
 pub use directory::{CleanLog, DirectoryOptions, LogDirectory, OpenError};
 pub use error::{ReadError, StorageError};
@@ -49,5 +50,6 @@ pub(crate) use handles::patiently;
 pub use id::LogId;
 pub use log::{AppendBatch, Log};
 pub use recovery::Recovered;
+pub(crate) use removal::Remover;
 pub use timestamps::Found;
 pub use view::{LogView, ReadResult};

@@ -22,9 +22,13 @@ pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const LOOSE: &str = "sealed-unsynced";
 /// What the suffix of a directory says that is being deleted.
 pub(crate) const DELETED: &str = "-delete";
+/// The same of one whose topic nobody knows.
+pub(crate) const STRAY: &str = "-stray";
 /// A file that was being replaced when something stopped us.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
+/// No segment begins later: its offsets, which are at most 2³¹ further on, would not fit.
+const LAST_BASE: i64 = i64::MAX - (1 << 32);
 /// Kafka's limit, and most file systems'.
 const LONGEST_NAME: usize = 255;
 
@@ -46,7 +50,7 @@ pub(crate) fn parse(name: &str, kind: &str) -> Option<Offset> {
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().map(Offset)
+    digits.parse().ok().filter(|offset| *offset <= LAST_BASE).map(Offset)
 }
 
 /// The partition whose log `name` is; `None` for anything else, a directory that is being deleted included.
@@ -58,10 +62,10 @@ pub(crate) fn partition(name: &str) -> Option<TopicPartition> {
     (!topic.is_empty() && partition.to_string() == name).then_some(partition)
 }
 
-/// Under which name the directory of a log waits for its removal: `<topic>-<partition>.<unique>-delete`, the topic
-/// shortened where the name would be too long.
-pub(crate) fn deleted(partition: &TopicPartition, unique: u128) -> String {
-    let suffix = format!("-{}.{unique:032x}{DELETED}", partition.partition);
+/// Under which name the directory of a log waits for its removal (`kind` is [`DELETED`]) or for somebody who knows it
+/// ([`STRAY`]): `<topic>-<partition>.<unique>-delete`, the topic shortened where the name would be too long.
+pub(crate) fn set_aside(partition: &TopicPartition, unique: u128, kind: &str) -> String {
+    let suffix = format!("-{}.{unique:032x}{kind}", partition.partition);
     let mut topic: &str = &partition.topic;
     while topic.len() + suffix.len() > LONGEST_NAME {
         topic = &topic[..topic.len() - 1];
@@ -93,13 +97,20 @@ mod tests {
     fn only_directories_of_logs_are_taken_for_logs() {
         assert_eq!(partition("orders-3"), Some(TopicPartition::new("orders", 3)));
         assert_eq!(partition("with-dashes-10"), Some(TopicPartition::new("with-dashes", 10)));
-        for strange in
-            ["orders", "orders-", "-3", "orders-03", "orders-+3", "orders-3.00ff-delete", "orders--3x"]
-        {
+        for strange in [
+            "orders",
+            "orders-",
+            "-3",
+            "orders-03",
+            "orders-+3",
+            "orders-3.00ff-delete",
+            "orders-3.00ff-stray",
+            "orders--3x",
+        ] {
             assert_eq!(partition(strange), None, "{strange}");
         }
         let long = TopicPartition::new("t".repeat(249), 7);
-        let name = deleted(&long, 0xabc);
+        let name = set_aside(&long, 0xabc, DELETED);
         assert_eq!(name.len(), 255);
         assert!(name.ends_with("-7.00000000000000000000000000000abc-delete"));
         assert_eq!(partition(&name), None);

@@ -43,8 +43,9 @@ impl Opening<'_> {
         let active = self.active(files, &resumed.plan, resumed.tail);
         let log_start = self.log_start(kept[0].0, log_end);
 
-        let epochs = self.restore_epochs(epochs, &sealed[..from], &seen, log_end).await?;
+        // Before the epochs: writing those takes away what an earlier attempt had left unfinished.
         let snapshots = self.tidy(&found, log_end).await?;
+        let epochs = self.restore_epochs(epochs, &sealed[..from], &seen, log_end).await?;
         let (taken_at, producers) =
             producer_snapshot::newest(self.disk(), self.path, &snapshots, log_start, log_end)
                 .await

@@ -42,6 +42,11 @@ pub struct ReadResult {
 }
 
 impl LogView {
+    /// How many segments there are.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.sealed.len() + 1
+    }
+
     /// Batches from the one that holds `from` on, all below `upper`: at most `max_bytes`, but with `min_one` the first
     /// one whatever its size. Reading at the log end is in range and gives nothing.
     ///

@@ -25,7 +25,11 @@ impl ReplicaManager {
     /// Reads, or waits up to `max_wait` for something to read. One outcome per partition, in request order.
     pub fn fetch(self: &Arc<Self>, request: FetchRequest) -> BoxFuture<'static, Vec<FetchOutcome>> {
         let manager = self.clone();
-        Box::pin(async move { manager.fetch_until_enough(request).await })
+        Box::pin(async move {
+            let outcomes = manager.fetch_until_enough(request).await;
+            manager.count(&outcomes);
+            outcomes
+        })
     }
 
     async fn fetch_until_enough(self: &Arc<Self>, request: FetchRequest) -> Vec<FetchOutcome> {
@@ -35,6 +39,7 @@ impl ReplicaManager {
         if is_enough(&request, &first) || request.max_wait.is_zero() {
             return first;
         }
+        let _waiting = self.metrics.waiting_fetches.hold();
         let waiter = Arc::new(Waiter::default());
         self.purgatory.at(deadline, &waiter);
         let mut again = false;
@@ -47,6 +52,18 @@ impl ReplicaManager {
                 return outcomes;
             }
             self.purgatory.wait(&waiter).await;
+        }
+    }
+
+    fn count(&self, outcomes: &[FetchOutcome]) {
+        for outcome in outcomes {
+            let metrics = outcome.metrics.as_deref().unwrap_or(&self.metrics.elsewhere);
+            metrics.fetch_requests.add(1);
+            if outcome.error.is_some() {
+                metrics.failed_fetch_requests.add(1);
+            } else if outcome.bytes > 0 {
+                metrics.bytes_out.add(outcome.bytes);
+            }
         }
     }
 
@@ -76,7 +93,8 @@ impl ReplicaManager {
                 Ok(led) => {
                     let view = led.replica.view_by(&*self.env, opened_by).await;
                     let outcome = read(request, wanted, &led, view, left, nothing_yet).await;
-                    outcome.unwrap_or_else(FetchOutcome::failed)
+                    let outcome = outcome.unwrap_or_else(FetchOutcome::failed);
+                    FetchOutcome { metrics: Some(led.replica.metrics.clone()), ..outcome }
                 }
                 Err(not_led) => {
                     let current_leader = not_led.current_leader;
@@ -122,6 +140,7 @@ async fn read(
         current_leader: None,
         ranges: Vec::new(),
         bytes: 0,
+        metrics: None,
     };
     let from = Offset(wanted.fetch_offset);
     if from < view.log.log_start || from > view.log.log_end {
@@ -153,7 +172,7 @@ async fn read(
         Err(ReadError::OutOfRange { .. }) => {
             Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome })
         }
-        Err(ReadError::Storage(error)) => Err(storage_error(&wanted.tp, &error)),
+        Err(ReadError::Storage(error)) => Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error))),
     }
 }
 

@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     PartitionProbe,
     configuration::Configuration,
+    deletion::{self, Deletions},
+    inbox::Inbox,
     owner::{Assignment, Owner, ProducerExpiry},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
@@ -29,7 +31,8 @@ use super::{
 use crate::{
     config::{self, LiveConfig},
     controller::Controller,
-    log::{LogDirectory, StorageError, patiently},
+    log::{LogDirectory, LogId, Remover, StorageError, inventory, patiently},
+    metrics::ReplicaMetrics,
 };
 
 /// A partition by identity: a deleted topic's namesake is another key.
@@ -40,13 +43,17 @@ pub struct ReplicaManager {
     pub(crate) env: Arc<dyn Env>,
     node: BrokerId,
     directories: Vec<Arc<LogDirectory>>,
-    controller: Arc<Controller>,
+    pub(super) controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
-    live: Arc<LiveConfig>,
+    pub(super) live: Arc<LiveConfig>,
     expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
+    pub(super) deletions: Deletions,
     pub(crate) purgatory: Purgatory,
+    pub(crate) metrics: ReplicaMetrics,
+    /// Who waits for a look at the metadata that begins from now on.
+    looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Follow metadata and the health of the directories.
     followers: Mutex<Vec<Task>>,
 }
@@ -87,6 +94,8 @@ impl ReplicaManager {
         expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
+        let deletions = Deletions::new(Remover::start(&env));
+        let (looks, asked) = mpsc::unbounded_channel();
         let manager = Arc::new(Self {
             purgatory: Purgatory::start(&env),
             env,
@@ -96,22 +105,27 @@ impl ReplicaManager {
             live,
             expiry,
             replicas: Mutex::default(),
+            metrics: ReplicaMetrics::default(),
+            deletions,
+            looks,
             followers: Mutex::default(),
         });
-        manager.follow();
+        manager.follow(asked);
         manager
     }
 
     /// Leadership in newer epochs and failures of directories reach the replicas as messages.
-    fn follow(self: &Arc<Self>) {
+    fn follow(self: &Arc<Self>, asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
         let mut tasks = vec![
             spawn(
                 &*self.env,
                 "replicas-metadata",
-                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch()),
+                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch(), asked),
             )
             .detach(),
         ];
+        let deletions = deletion::follow(Arc::downgrade(self), self.controller.watch());
+        tasks.push(spawn(&*self.env, "replicas-deletions", deletions).detach());
         for directory in &self.directories {
             let watch = directory.watch_offline();
             tasks.push(
@@ -128,7 +142,7 @@ impl ReplicaManager {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self) -> Vec<Arc<Replica>> {
+    pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
     }
 
@@ -165,26 +179,28 @@ impl ReplicaManager {
             let current_leader = Some((partition.leader, partition.leader_epoch));
             return Err(NotLed { error: ResponseError::NotLeaderOrFollower, current_leader });
         }
-        let replica = self.replica(topic, tp.partition, partition);
+        // Deleted between the load of `image` and now.
+        let gone = if topic_id == TopicId::ZERO {
+            ResponseError::UnknownTopicOrPartition
+        } else {
+            ResponseError::UnknownTopicId
+        };
+        let replica = self.replica(topic, tp.partition).ok_or(gone)?;
         Ok(Led { replica, partition: partition.clone() })
     }
 
-    /// The handle, made (and its owner started) by the first request that needs it.
-    fn replica(
-        self: &Arc<Self>,
-        topic: &Topic,
-        index: PartitionIndex,
-        partition: &Partition,
-    ) -> Arc<Replica> {
+    /// The handle, made (and its owner started) by the first request that needs it. `None` if the topic is gone.
+    fn replica(self: &Arc<Self>, topic: &Topic, index: PartitionIndex) -> Option<Arc<Replica>> {
         let mut handles = self.handles();
         let known = handles.get(&(topic.id, index));
         if let Some(replica) = known {
-            return replica.clone();
+            return Some(replica.clone());
         }
-        // As it is now: what `follow_metadata` has told the others meanwhile would pass this one by.
+        // As it is now: what `follow_metadata` has told the others meanwhile would pass this one by, and a topic that
+        // was deleted meanwhile would get a log again.
         let image = self.image();
-        let topic = image.topic_by_id(topic.id).map_or(topic, |topic| &**topic);
-        let partition = topic.partition(index).unwrap_or(partition);
+        let topic = image.topic_by_id(topic.id)?;
+        let partition = topic.partition(index)?;
         let tp = TopicPartition { topic: topic.name.clone(), partition: index };
         let (queue, incoming) = mpsc::unbounded_channel();
         let (status, published) = watch::channel(Status::Opening);
@@ -198,6 +214,7 @@ impl ReplicaManager {
             queue,
             status: published,
             watchers: watchers.clone(),
+            metrics: self.metrics.topic(&topic.name),
         });
         handles.insert((topic.id, index), replica.clone());
         let assignment = Assignment {
@@ -206,24 +223,82 @@ impl ReplicaManager {
             in_sync: partition.isr.clone(),
         };
         let expire_after = self.expiry.after;
-        let (env, directories, topic_id) = (self.env.clone(), self.directories.clone(), topic.id);
+        let (manager, topic_id) = (self.clone(), topic.id);
         spawn(&*self.env, "replica", async move {
-            let directory = place(&*env, &directories, &tp).await;
+            let directory = manager.place(LogId { tp: tp.clone(), topic_id }).await;
             let owner = Owner {
-                env,
+                env: manager.env.clone(),
                 tp,
                 topic_id,
                 directory,
                 config,
                 assignment,
                 expire_after,
-                queue: incoming,
+                queue: Inbox::new(incoming),
+                deletion: None,
                 status,
                 watchers,
             };
+            drop(manager);
             owner.run().await;
         });
-        replica
+        Some(replica)
+    }
+
+    /// Where the log is, or is to be, with nothing else in its place.
+    async fn place(&self, id: LogId) -> Arc<LogDirectory> {
+        self.deletions.make_way(&self.controller, &id.tp.topic).await;
+        let directory = place(&*self.env, &self.directories, &id.tp).await;
+        if let Err(error) = deletion::clear_place(self, &directory, &id).await {
+            // Opening the log finds out the same and answers for it.
+            tracing::warn!(log = %id, %error, "the place of a log cannot be cleared");
+        }
+        directory
+    }
+
+    /// The handle, if there is one.
+    pub(super) fn handle(&self, topic: TopicId, index: PartitionIndex) -> Option<Arc<Replica>> {
+        self.handles().get(&(topic, index)).cloned()
+    }
+
+    /// The log of this replica is gone.
+    pub(super) fn let_go(&self, topic: TopicId, index: PartitionIndex) {
+        self.handles().remove(&(topic, index));
+    }
+
+    /// The log directories that were opened.
+    pub(crate) fn directories(&self) -> &[Arc<LogDirectory>] {
+        &self.directories
+    }
+
+    /// Whether no log directory is offline.
+    pub(super) fn all_reachable(&self) -> bool {
+        self.directories.iter().all(|directory| directory.offline().is_none())
+    }
+
+    /// Sets aside what no partition of the metadata owns, and sees to it that what was deleted goes. Before anything is
+    /// served.
+    pub async fn tidy(&self) {
+        let image = self.image();
+        for directory in &self.directories {
+            match inventory::tidy(directory, &image).await {
+                Ok(left) => {
+                    for path in left.deleted {
+                        self.deletions.remove(self, Duration::ZERO, path);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "cannot look for deleted logs"),
+            }
+        }
+    }
+
+    /// Returns when the queue of every open replica holds the configuration of now, ahead of whatever comes next.
+    pub(crate) async fn reconfigured(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.looks.send(done).is_ok() {
+            // The other end is dropped when the broker stops: nobody is served then.
+            let _ = wait.await;
+        }
     }
 
     /// Closes all logs cleanly. Requests that still wait are answered.
@@ -242,6 +317,7 @@ impl ReplicaManager {
             // An owner that ended earlier dropped its queue, and the sender with it.
             let _ = wait.await;
         }
+        self.deletions.stop();
         self.purgatory.stop();
     }
 
@@ -285,12 +361,18 @@ async fn follow_metadata(
     manager: std::sync::Weak<ReplicaManager>,
     mut version: watch::Receiver<u64>,
     mut live: config::Watch,
+    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 ) {
     loop {
+        let mut done = None;
         let goes_on = tokio::select! {
             biased;
             changed = version.changed() => changed.is_ok(),
             changed = live.changed() => changed.is_some(),
+            asker = asked.recv() => {
+                done = asker;
+                done.is_some()
+            }
         };
         let Some(manager) = manager.upgrade().filter(|_| goes_on) else { return };
         let image = manager.image();
@@ -305,6 +387,10 @@ async fn follow_metadata(
             {
                 replica.send(Message::Lead(partition.leader_epoch));
             }
+        }
+        if let Some(done) = done {
+            // Who asked may have gone.
+            let _ = done.send(());
         }
     }
 }

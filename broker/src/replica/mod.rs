@@ -3,7 +3,9 @@
 //! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
 
 mod configuration;
+mod deletion;
 mod fetch;
+mod inbox;
 mod manager;
 mod offsets;
 mod owner;
@@ -12,6 +14,8 @@ mod purgatory;
 #[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use manager::ReplicaManager;

@@ -41,7 +41,10 @@ impl ReplicaManager {
             let found: Vec<_> = found.collect();
             let mut listed = Vec::with_capacity(request.len());
             for (wanted, found) in request.iter().zip(found) {
+                let replica = found.as_ref().ok().map(|led| led.replica.clone());
                 let answer = list_offset(wanted, found, read_committed).await;
+                let answer =
+                    answer.map_err(|error| replica.map_or(error, |replica| replica.unless_deleted(error)));
                 listed.push(answer.unwrap_or_else(|error| ListedOffset::none(Some(error))));
             }
             listed

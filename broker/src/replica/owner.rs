@@ -18,15 +18,16 @@ use gracchus_core::{
     topic::TopicConfig,
 };
 use gracchus_env::Env;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::{
     ProduceOutcome,
+    inbox::Inbox,
     purgatory::Watchers,
-    replica::{Append, Message},
+    replica::{Append, DeleteReply, Message},
     view::{ReplicaView, Status},
 };
-use crate::log::{AppendBatch, Log, LogDirectory, LogId, StorageError};
+use crate::log::{AppendBatch, Log, LogDirectory, LogId, StorageError, inventory};
 
 /// A round takes no more batches than this, so that the first in the queue does not wait for the last.
 const ROUND_BATCHES: usize = 1024;
@@ -62,7 +63,9 @@ pub(crate) struct Owner {
     pub(crate) assignment: Assignment,
     /// See [`ProducerExpiry::after`].
     pub(crate) expire_after: Duration,
-    pub(crate) queue: mpsc::UnboundedReceiver<Message>,
+    pub(crate) queue: Inbox,
+    /// Heard of while the log was being opened.
+    pub(crate) deletion: Option<DeleteReply>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) watchers: Arc<Watchers>,
 }
@@ -77,8 +80,15 @@ impl Owner {
     /// Opens the log and serves until told to close, or until the directory fails.
     pub(crate) async fn run(mut self) {
         loop {
-            match self.open().await {
-                Ok((log, view)) => return self.serve(log, view).await,
+            let opened = self.open().await;
+            if let Some(done) = self.deletion.take() {
+                return self.delete(opened.ok(), done).await;
+            }
+            match opened {
+                Ok(log) => {
+                    let view = self.publish(&log, Offset(0));
+                    return self.serve(log, view).await;
+                }
                 Err(StorageError::Exhausted(what)) => {
                     tracing::error!(
                         partition = %self.tp,
@@ -114,6 +124,10 @@ impl Owner {
                 Some(Message::Config(config)) => self.config = config,
                 // The next attempt finds out.
                 Some(Message::DirectoryFailed | Message::ExpireProducers) => {}
+                Some(Message::Delete(done)) => {
+                    self.delete(None, done).await;
+                    return false;
+                }
                 Some(Message::Close(closed)) => {
                     self.status.send_replace(Status::Closed);
                     self.watchers.wake_all();
@@ -125,12 +139,71 @@ impl Owner {
         }
     }
 
-    async fn open(&mut self) -> Result<(Log, Arc<ReplicaView>), StorageError> {
-        let id = LogId { tp: self.tp.clone(), topic_id: self.topic_id };
-        let (mut log, _) = Log::open(self.directory.clone(), id, self.config.clone()).await?;
-        log.assign_epoch(self.assignment.leader_epoch).await?;
-        let view = self.publish(&log, Offset(0));
-        Ok((log, view))
+    /// Who waits meanwhile for a topic that is deleted is told at once, however long the log takes to open.
+    async fn open(&mut self) -> Result<Log, StorageError> {
+        let opening = Log::open(self.directory.clone(), self.id(), self.config.clone());
+        tokio::pin!(opening);
+        let (mut log, _) = loop {
+            tokio::select! {
+                biased;
+                opened = &mut opening => break opened?,
+                Some(deleted) = self.queue.listen() => if deleted || self.deletion.is_some() {
+                    self.hear_of_deletion();
+                },
+            }
+        };
+        if self.deletion.is_none() {
+            log.assign_epoch(self.assignment.leader_epoch).await?;
+        }
+        Ok(log)
+    }
+
+    fn id(&self) -> LogId {
+        LogId { tp: self.tp.clone(), topic_id: self.topic_id }
+    }
+
+    fn announce(&self, status: Status) {
+        self.status.send_replace(status);
+        self.watchers.wake_all();
+    }
+
+    /// The log will go as soon as it is open.
+    fn hear_of_deletion(&mut self) {
+        self.announce(Status::Deleted);
+        for message in self.queue.drain() {
+            match message {
+                Message::Delete(done) => self.deletion = Some(done),
+                message => self.answer_deleted(message),
+            }
+        }
+    }
+
+    /// Takes the log away and answers everybody that there is no such topic.
+    async fn delete(&mut self, log: Option<Log>, done: DeleteReply) {
+        self.announce(Status::Deleted);
+        let aside = match log {
+            Some(log) => log.retire().await.map(Some),
+            None => inventory::retire(&self.directory, &self.id()).await,
+        };
+        if let Err(error) = &aside {
+            tracing::warn!(partition = %self.tp, %error, "the log of a deleted topic is still there; the next start removes it");
+        }
+        let _ = done.send(aside);
+        // Until nobody has the handle any more.
+        while let Some(message) = self.queue.recv().await {
+            self.answer_deleted(message);
+        }
+    }
+
+    fn answer_deleted(&self, message: Message) {
+        match message {
+            Message::Append(append) => {
+                let refused = ProduceOutcome::failed(ResponseError::UnknownTopicOrPartition);
+                let _ = append.reply.send(refused);
+            }
+            Message::Close(closed) => _ = closed.send(()),
+            _ => {}
+        }
     }
 
     async fn serve(mut self, mut log: Log, mut view: Arc<ReplicaView>) {
@@ -156,6 +229,7 @@ impl Owner {
                     Some(reason) => Err(StorageError::Offline(reason)),
                     None => continue,
                 },
+                Some(Message::Delete(done)) => return self.delete(Some(log), done).await,
                 Some(Message::Close(closed)) => {
                     self.close(log).await;
                     // The manager may have given up waiting.
@@ -189,9 +263,8 @@ impl Owner {
             pending.push(self.decide(log, append));
             if pending.len() < ROUND_BATCHES && bytes < ROUND_BYTES {
                 match self.queue.try_recv() {
-                    Ok(Message::Append(append)) => next = Some(append),
-                    Ok(other) => *found = Some(other),
-                    Err(_) => {}
+                    Some(Message::Append(append)) => next = Some(append),
+                    other => *found = other,
                 }
             }
         }
@@ -325,6 +398,7 @@ impl Owner {
                 Message::Append(append) => {
                     let _ = append.reply.send(ProduceOutcome::failed(ResponseError::KafkaStorageError));
                 }
+                Message::Delete(done) => return self.delete(None, done).await,
                 Message::Close(closed) => {
                     let _ = closed.send(());
                     return;

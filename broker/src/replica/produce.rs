@@ -43,7 +43,9 @@ impl ReplicaManager {
             let refused = || Answer::Now(ProduceOutcome::failed(ResponseError::InvalidRequiredAcks));
             request.partitions.iter().map(|_| refused()).collect()
         };
+        let manager = self.clone();
         Box::pin(async move {
+            let _waiting = manager.metrics.waiting_produces.hold();
             let mut outcomes = Vec::with_capacity(answers.len());
             for answer in answers {
                 outcomes.push(match answer {
@@ -68,11 +70,18 @@ impl ReplicaManager {
         charge: Option<super::Charge>,
     ) -> Result<oneshot::Receiver<ProduceOutcome>, Box<ProduceOutcome>> {
         let led = self.led(image, &partition.tp, partition.topic_id).map_err(|not_led| {
+            self.metrics.elsewhere.produce_requests.add(1);
+            self.metrics.elsewhere.failed_produce_requests.add(1);
             let current_leader = not_led.current_leader;
             Box::new(ProduceOutcome { current_leader, ..ProduceOutcome::failed(not_led.error) })
         })?;
         let config = led.replica.configuration.load();
-        let batch = check(partition.records, &config, api_version, now_ms)?;
+        let metrics = &led.replica.metrics;
+        metrics.produce_requests.add(1);
+        let batch = check(partition.records, &config, api_version, now_ms)
+            .inspect_err(|_| metrics.failed_produce_requests.add(1))?;
+        metrics.messages_in.add(u64::try_from(batch.header.record_count).unwrap_or(0));
+        metrics.bytes_in.add(batch.bytes.len() as u64);
         let (reply, answer) = oneshot::channel();
         led.replica.send(Message::Append(Append { batch, acks, reply, charge }));
         Ok(answer)

@@ -2,7 +2,7 @@
 //!
 //! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use gracchus_core::{
     LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
@@ -10,12 +10,15 @@ use gracchus_core::{
 use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::log::StorageError;
+
 use super::{
     Charge, PartitionProbe, ProduceOutcome,
     configuration::Configuration,
     purgatory::Watchers,
     view::{ReplicaView, Status},
 };
+use crate::metrics::TopicMetrics;
 
 /// A batch on its way to the owner.
 pub(crate) struct Append {
@@ -26,6 +29,9 @@ pub(crate) struct Append {
     /// Dropped with this, once the batch is written.
     pub(crate) charge: Option<Charge>,
 }
+
+/// Under which name the log waits for its removal; `None` if there was none.
+pub(crate) type DeleteReply = oneshot::Sender<Result<Option<PathBuf>, StorageError>>;
 
 /// What the owner is asked to do.
 pub(crate) enum Message {
@@ -38,6 +44,8 @@ pub(crate) enum Message {
     ExpireProducers,
     /// The log directory went offline.
     DirectoryFailed,
+    /// The topic was deleted: take the log away.
+    Delete(DeleteReply),
     /// Close the log cleanly and end.
     Close(oneshot::Sender<()>),
 }
@@ -51,6 +59,8 @@ pub(crate) struct Replica {
     pub(crate) queue: mpsc::UnboundedSender<Message>,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) watchers: Arc<Watchers>,
+    /// Those of its topic.
+    pub(crate) metrics: Arc<TopicMetrics>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -103,6 +113,14 @@ impl Replica {
         }
     }
 
+    /// `error` came out of a log that may have been taken away meanwhile.
+    pub(crate) fn unless_deleted(&self, error: ResponseError) -> ResponseError {
+        match *self.status.borrow() {
+            Status::Deleted => ResponseError::UnknownTopicOrPartition,
+            _ => error,
+        }
+    }
+
     /// Whether it will serve, but does not yet.
     pub(crate) fn is_opening(&self) -> bool {
         matches!(*self.status.borrow(), Status::Opening)
@@ -112,6 +130,19 @@ impl Replica {
     pub(crate) fn leader_epoch(&self) -> Option<LeaderEpoch> {
         match &*self.status.borrow() {
             Status::Open(view) => Some(view.leader_epoch),
+            _ => None,
+        }
+    }
+
+    /// Whether its log directory failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(*self.status.borrow(), Status::Failed)
+    }
+
+    /// Its picture, `None` while it has none.
+    pub(crate) fn published(&self) -> Option<Arc<ReplicaView>> {
+        match &*self.status.borrow() {
+            Status::Open(view) => Some(view.clone()),
             _ => None,
         }
     }
@@ -138,6 +169,7 @@ fn served(status: &Status) -> Option<Result<Arc<ReplicaView>, ResponseError>> {
         Status::Opening => None,
         Status::Open(view) => Some(Ok(view.clone())),
         Status::Failed => Some(Err(ResponseError::KafkaStorageError)),
+        Status::Deleted => Some(Err(ResponseError::UnknownTopicOrPartition)),
         Status::Closed => Some(Err(ResponseError::NotLeaderOrFollower)),
     }
 }
@@ -162,6 +194,7 @@ mod tests {
             queue,
             status: published,
             watchers: Arc::default(),
+            metrics: Arc::default(),
         };
         let begun = env.now();
         let late = replica.view_by(&*env, begun + Duration::from_millis(50)).await;

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use gracchus_core::{BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, error::ResponseError};
 use gracchus_env::FileRange;
 
+use crate::metrics::TopicMetrics;
+
 /// Whatever a request borrowed for its payload (memory budget); given back when dropped.
 pub type Charge = Arc<dyn Any + Send + Sync>;
 
@@ -119,6 +121,8 @@ pub struct FetchOutcome {
     pub ranges: Vec<FileRange>,
     /// Sum of the ranges' lengths.
     pub bytes: u64,
+    /// Counters of its topic, if the partition is here.
+    pub(crate) metrics: Option<Arc<TopicMetrics>>,
 }
 
 impl FetchOutcome {
@@ -133,6 +137,7 @@ impl FetchOutcome {
             current_leader: None,
             ranges: Vec::new(),
             bytes: 0,
+            metrics: None,
         }
     }
 }

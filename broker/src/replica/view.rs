@@ -39,6 +39,8 @@ pub(crate) enum Status {
     Open(Arc<ReplicaView>),
     /// Its log directory failed; it answers KAFKA_STORAGE_ERROR until the broker restarts.
     Failed,
+    /// Its topic was deleted.
+    Deleted,
     /// The broker is stopping.
     Closed,
 }

@@ -1,15 +1,17 @@
-//! The memory that requests may hold (`queued.max.request.bytes`), shared by all connections of a listener.
+//! The memory that requests may hold (`queued.max.request.bytes`), shared by all connections of a server.
 //!
 //! A connection takes the whole declared length of a frame before it reads more than the first small part of it, and
 //! gives it back when the payload is no longer needed: the [`Charge`] travels with the request. First come, first
 //! served, so that a large request is not starved by small ones. Small requests have a quarter to themselves, so that
-//! no number of large ones, however slowly they are sent, keeps the others out. A frame larger than its part of the
-//! budget takes all of that part.
-//! Never: take in two steps while holding the first (two connections could wait for each other for ever).
+//! no number of large ones, however slowly they are sent, keeps the others out. No connection holds more than a quarter
+//! of either part, no address more than half, so that neither who pipelines without end nor who sends slowly from many
+//! connections keeps the others out. A frame larger than such a share takes all of it.
+//! Never: wait for one's own connection while holding what others wait for. The order is connection, address, all; each
+//! is held only by who needs nothing further to the left.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,12 +21,40 @@ use crate::replica::Charge;
 /// Up to this size a request counts as small.
 const SMALL: usize = 64 << 10;
 
+/// What one address may hold of it, and what one connection: this part.
+const OF_ADDRESS: u32 = 2;
+const OF_CONNECTION: u32 = 4;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Budget {
+    all: Share,
+    waiting: AtomicUsize,
+    waits: AtomicU64,
+}
+
+/// A part of the budget, for small and for large requests.
+#[derive(Debug)]
+pub(super) struct Share {
     small: Lane,
     large: Lane,
-    waiting: AtomicUsize,
+}
+
+impl Share {
+    fn of(&self, part: u32) -> Arc<Share> {
+        Arc::new(Share {
+            small: Lane::new(self.small.total / part),
+            large: Lane::new(self.large.total / part),
+        })
+    }
+
+    fn lane(&self, bytes: usize) -> &Lane {
+        if bytes <= SMALL { &self.small } else { &self.large }
+    }
+
+    fn available(&self) -> usize {
+        self.small.permits.available_permits() + self.large.permits.available_permits()
+    }
 }
 
 #[derive(Debug)]
@@ -53,36 +83,64 @@ impl Lane {
     }
 }
 
+/// The budget as one connection sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Purse {
+    budget: Arc<Budget>,
+    address: Arc<Share>,
+    connection: Arc<Share>,
+}
+
+/// What a request holds.
+type Held = [OwnedSemaphorePermit; 3];
+
+impl Purse {
+    /// Takes `bytes`, waiting as long as others hold too much.
+    pub(super) async fn take(&self, bytes: usize) -> Charge {
+        if let Some(held) = self.try_hold(bytes) {
+            return Arc::new(held);
+        }
+        let _waiting = Waiting::new(&self.budget);
+        let connection = self.connection.lane(bytes).take(bytes).await;
+        let address = self.address.lane(bytes).take(bytes).await;
+        let all = self.budget.all.lane(bytes).take(bytes).await;
+        Arc::new([connection, address, all])
+    }
+
+    /// Takes `bytes` if they are there now.
+    pub(super) fn try_take(&self, bytes: usize) -> Option<Charge> {
+        Some(Arc::new(self.try_hold(bytes)?))
+    }
+
+    fn try_hold(&self, bytes: usize) -> Option<Held> {
+        Some([
+            self.connection.lane(bytes).try_take(bytes)?,
+            self.address.lane(bytes).try_take(bytes)?,
+            self.budget.all.lane(bytes).try_take(bytes)?,
+        ])
+    }
+}
+
 impl Budget {
     /// A budget of `bytes`, at most 4 GiB − 1.
     pub(super) fn new(bytes: u64) -> Arc<Self> {
         let total = u32::try_from(bytes).unwrap_or(u32::MAX);
         let small = total / 4;
         Arc::new(Self {
-            small: Lane::new(small),
-            large: Lane::new(total - small),
+            all: Share { small: Lane::new(small), large: Lane::new(total - small) },
             waiting: AtomicUsize::new(0),
+            waits: AtomicU64::new(0),
         })
     }
 
-    /// Takes `bytes`, waiting as long as others hold too much.
-    pub(super) async fn take(&self, bytes: usize) -> Charge {
-        let lane = self.lane(bytes);
-        if let Some(permit) = lane.try_take(bytes) {
-            return Arc::new(permit);
-        }
-        let _waiting = Waiting::new(&self.waiting);
-        Arc::new(lane.take(bytes).await)
+    /// What all connections from one address may hold together.
+    pub(super) fn share_of_address(&self) -> Arc<Share> {
+        self.all.of(OF_ADDRESS)
     }
 
-    /// Takes `bytes` if they are there now.
-    pub(super) fn try_take(&self, bytes: usize) -> Option<Charge> {
-        let permit = self.lane(bytes).try_take(bytes)?;
-        Some(Arc::new(permit))
-    }
-
-    fn lane(&self, bytes: usize) -> &Lane {
-        if bytes <= SMALL { &self.small } else { &self.large }
+    /// For a new connection from an address with that share.
+    pub(super) fn purse(self: &Arc<Self>, address: Arc<Share>) -> Purse {
+        Purse { budget: self.clone(), address, connection: self.all.of(OF_CONNECTION) }
     }
 
     /// How many connections wait for memory.
@@ -90,10 +148,15 @@ impl Budget {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    #[cfg(test)]
+    /// Bytes in all, bytes that nobody holds, and how often somebody had to wait so far.
+    pub(super) fn usage(&self) -> (usize, usize, u64) {
+        let total = self.all.small.total as usize + self.all.large.total as usize;
+        (total, self.available(), self.waits.load(Ordering::Relaxed))
+    }
+
     /// Bytes that nobody holds.
     pub(super) fn available(&self) -> usize {
-        self.small.permits.available_permits() + self.large.permits.available_permits()
+        self.all.available()
     }
 }
 
@@ -101,9 +164,10 @@ impl Budget {
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn new(budget: &'a Budget) -> Self {
+        budget.waiting.fetch_add(1, Ordering::Relaxed);
+        budget.waits.fetch_add(1, Ordering::Relaxed);
+        Self(&budget.waiting)
     }
 }
 
@@ -115,18 +179,57 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    fn stranger(budget: &Arc<Budget>) -> Purse {
+        budget.purse(budget.share_of_address())
+    }
 
     #[tokio::test]
     async fn large_requests_do_not_keep_small_ones_out() {
         let budget = Budget::new(4 << 20);
-        let large = budget.take(3 << 20).await;
-        assert!(budget.try_take(1 << 20).is_none());
-        let small: Vec<Charge> = (0..16).map(|_| budget.try_take(SMALL).expect("its own quarter")).collect();
-        assert!(budget.try_take(1).is_none(), "which is full now");
+        let large: Vec<Charge> =
+            (0..4).map(|_| stranger(&budget).try_take(768 << 10).expect("there is room")).collect();
+        assert!(stranger(&budget).try_take(768 << 10).is_none());
+        let small: Vec<Charge> =
+            (0..16).map(|_| stranger(&budget).try_take(SMALL).expect("its own quarter")).collect();
+        assert!(stranger(&budget).try_take(1).is_none(), "which is full now");
         drop(large);
-        assert!(budget.try_take(1 << 20).is_some());
+        assert!(stranger(&budget).try_take(1 << 20).is_some());
         drop(small);
         assert_eq!(budget.available(), 4 << 20);
+    }
+
+    #[tokio::test]
+    async fn neither_a_connection_nor_an_address_holds_it_all() {
+        let budget = Budget::new(64 << 20);
+        let address = budget.share_of_address();
+        let greedy = budget.purse(address.clone());
+        let mut held = Vec::new();
+        while let Some(charge) = greedy.try_take(1 << 20) {
+            held.push(charge);
+        }
+        assert_eq!(held.len(), 12, "a quarter of what large requests may have");
+        let sibling = budget.purse(address.clone());
+        while let Some(charge) = sibling.try_take(1 << 20) {
+            held.push(charge);
+        }
+        assert_eq!(held.len(), 24, "half of it");
+        assert!(budget.purse(address).try_take(1 << 20).is_none());
+        let other = stranger(&budget);
+        let quiet = other.take(1 << 20).now_or_never();
+        assert!(quiet.is_some(), "another address does not wait");
+        drop(quiet);
+        assert_eq!(budget.waiting(), 0);
+        let waits = sibling.take(1 << 20).now_or_never();
+        assert!(waits.is_none());
+        assert_eq!((budget.waiting(), budget.usage().2), (0, 1), "given up, and counted");
+        // One frame may be larger than any share: then it is alone.
+        held.clear();
+        let _whole = greedy.try_take(40 << 20).expect("the shares are free");
+        assert_eq!(budget.available(), 24 << 20);
+        assert!(sibling.try_take(1 << 20).is_none());
     }
 }

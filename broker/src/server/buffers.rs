@@ -65,7 +65,6 @@ impl BufferPool {
         Bytes::from_owner(Lent { buffer, pool: self.clone() })
     }
 
-    #[cfg(test)]
     /// Bytes of capacity that wait in the pool.
     pub(super) fn idle_bytes(&self) -> usize {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).bytes

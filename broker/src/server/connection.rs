@@ -17,14 +17,16 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
-    budget::Budget,
+    budget::{Budget, Purse},
     buffers::BufferPool,
     complaints::Complaints,
     frame::{Frame, FrameError, FrameReader, take_client_id},
+    slots::Slot,
     watch::Watch,
-    writer::{self, InFlight, WriteEnd},
+    writer::{self, InFlight, Told, WriteEnd},
 };
 use crate::api::{BadRequest, ConnectionContext, Envelope, Reply, Request, RequestContext, Route, Service};
+use crate::metrics::{ListenerMetrics, ServerMetrics, Stages};
 use crate::replica::Charge;
 
 /// Requests of one connection that may be in flight together.
@@ -41,6 +43,7 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Budget>,
     pub(super) pool: Arc<BufferPool>,
     pub(super) complaints: Complaints,
+    pub(super) metrics: Arc<ServerMetrics>,
     /// `socket.request.max.bytes`.
     pub(super) largest_request: i32,
 }
@@ -72,24 +75,22 @@ pub(super) async fn serve(
     connection: Connection,
     watch: Arc<Watch>,
     stopping: watch::Receiver<bool>,
+    purse: Purse,
 ) {
     let _ended = Ended(watch.clone());
     let Connection { reader, writer, .. } = connection;
     let (sender, receiver) = mpsc::channel(WINDOW as usize);
-    let writer = spawn(&*shared.env, "connection-writer", writer::run(writer, receiver, watch.clone()));
+    let told = Told { env: shared.env.clone(), metrics: shared.metrics.clone() };
+    let writer = spawn(&*shared.env, "connection-writer", writer::run(writer, receiver, watch.clone(), told));
     let guard = Writer::new(writer);
-    let frames = FrameReader::new(
-        reader,
-        shared.budget.clone(),
-        shared.pool.clone(),
-        watch.clone(),
-        shared.largest_request,
-    );
+    let frames =
+        FrameReader::new(reader, purse.clone(), shared.pool.clone(), watch.clone(), shared.largest_request);
     let window = Arc::new(Semaphore::new(WINDOW as usize));
     let mut reading = Reading {
         shared: &shared,
         context: &context,
         frames,
+        purse,
         window: window.clone(),
         sender,
         watch,
@@ -135,6 +136,7 @@ struct Reading<'a> {
     shared: &'a Shared,
     context: &'a Arc<ConnectionContext>,
     frames: FrameReader,
+    purse: Purse,
     window: Arc<Semaphore>,
     sender: mpsc::Sender<InFlight>,
     watch: Arc<Watch>,
@@ -184,7 +186,9 @@ impl Reading<'_> {
 
     /// Starts one request in its turn. `Ok(false)` when the next one has to wait for its answer.
     async fn accept(&mut self, frame: Frame) -> Result<bool, Cow<'static, str>> {
+        let received = self.shared.env.now();
         let Frame { mut bytes, charge } = frame;
+        let length = bytes.len();
         let front = frame::front(&bytes).expect("a frame holds the front of a header");
         bytes.advance(frame::HEADER_FRONT_LENGTH);
         let Front { api_key, api_version, correlation_id } = front;
@@ -212,13 +216,19 @@ impl Reading<'_> {
             charge: Some(charge),
         };
         self.watch.started();
+        let started = self.shared.env.now();
         let reply =
             self.shared.service.start(request).map_err(|BadRequest(reason)| -> Cow<'static, str> {
                 format!("a request of api key {api_key} in version {api_version}: {reason}").into()
             })?;
         let answered = matches!(reply, Reply::Now(_));
+        if let Some(metrics) = self.shared.metrics.request(api_key) {
+            metrics.request_bytes.add(length as u64);
+        }
+        let handled = self.shared.env.now();
+        let stages = Stages { api_key, received, started, handled, answered: handled };
         // There is a place in the queue for every share of the window; a writer that is gone ends the reading.
-        let _ = self.sender.try_send(InFlight { reply, turn, memory });
+        let _ = self.sender.try_send(InFlight { reply, turn, memory, stages });
         Ok(route.overlaps || answered)
     }
 
@@ -245,7 +255,7 @@ impl Reading<'_> {
         if measured.memory <= FREE_DECODING {
             return Ok(None);
         }
-        match self.shared.budget.try_take(measured.memory) {
+        match self.purse.try_take(measured.memory) {
             Some(charge) => Ok(Some(charge)),
             None => Err(format!(
                 "a request of api key {api_key} would take {} bytes when decoded, more than is free",
@@ -288,13 +298,16 @@ pub(super) fn start(
     connection: Connection,
     watch: Arc<Watch>,
     stopping: watch::Receiver<bool>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
+    listener: Arc<ListenerMetrics>,
 ) -> Task {
     let env = shared.env.clone();
     env.spawn_boxed(
         "connection",
         Box::pin(async move {
-            serve(shared, context, connection, watch, stopping).await;
+            let _open = listener.open.hold();
+            let purse = shared.budget.purse(slot.share.clone());
+            serve(shared, context, connection, watch, stopping, purse).await;
             drop(slot);
         }),
     )

@@ -1,7 +1,7 @@
 //! Frames: a 4-byte length, then a request header and a body. Where bytes from strangers enter the broker.
 //!
 //! Small frames are sliced out of a small chunk that the connection reads into; a large one gets a recycled buffer of
-//! its own. Memory is taken from the [`Budget`] before more than the first part of a large frame is read, and a buffer
+//! its own. Memory is taken from the budget (its [`Purse`]) before more than the first part of a large frame is read, and a buffer
 //! grows with the bytes that arrive: whoever declares 100 MB and sends nothing holds nothing. A slice pins at most a
 //! chunk or its own frame. Never: allocate by a length off the wire, or read on while waiting for memory.
 
@@ -12,7 +12,7 @@ use gracchus_core::frame;
 use gracchus_env::ReadHalf;
 use kafka_protocol::protocol::StrBytes;
 
-use super::{budget::Budget, buffers::BufferPool, watch::Watch};
+use super::{budget::Purse, buffers::BufferPool, watch::Watch};
 use crate::replica::Charge;
 
 /// A connection that has been busy reads into chunks of this size; frames that fit are sliced from it.
@@ -56,7 +56,7 @@ impl fmt::Display for FrameError {
 /// Cuts what a connection receives into frames.
 pub(super) struct FrameReader {
     half: Box<dyn ReadHalf>,
-    budget: Arc<Budget>,
+    purse: Purse,
     pool: Arc<BufferPool>,
     watch: Arc<Watch>,
     /// Received and not handed out: less than a frame, or several small ones.
@@ -71,13 +71,13 @@ impl FrameReader {
     /// Reads frames of up to `largest` bytes from `half`.
     pub(super) fn new(
         half: Box<dyn ReadHalf>,
-        budget: Arc<Budget>,
+        purse: Purse,
         pool: Arc<BufferPool>,
         watch: Arc<Watch>,
         largest: i32,
     ) -> Self {
         let chunk = BytesMut::new();
-        Self { half, budget, pool, watch, chunk, chunk_size: FIRST_CHUNK, bulk: false, largest }
+        Self { half, purse, pool, watch, chunk, chunk_size: FIRST_CHUNK, bulk: false, largest }
     }
 
     /// The next frame; `None` when the peer closed between frames. Cancelling it loses the connection's place.
@@ -143,7 +143,7 @@ impl FrameReader {
 
     async fn take(&self, total: usize) -> Charge {
         let waiting = self.watch.waits_for_memory();
-        let charge = self.budget.take(total).await;
+        let charge = self.purse.take(total).await;
         drop(waiting);
         charge
     }

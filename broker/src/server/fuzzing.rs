@@ -24,7 +24,8 @@ pub async fn frames(
     mut each: impl FnMut(Bytes),
 ) -> Option<String> {
     let (budget, pool) = (Budget::new(budget_bytes), BufferPool::new(largest.unsigned_abs() as usize));
-    let mut reader = FrameReader::new(half, budget, pool, Arc::new(Watch::default()), largest);
+    let purse = budget.purse(budget.share_of_address());
+    let mut reader = FrameReader::new(half, purse, pool, Arc::new(Watch::default()), largest);
     loop {
         match reader.next().await {
             Ok(Some(frame)) => each(frame.bytes),

@@ -2,18 +2,22 @@
 //!
 //! Each listener has a task that accepts; one sweeper per server looks at all connections about once a second and ends
 //! those that are idle, stalled or read nothing. Never: serve more than `max.connections` (one more waits accepted, the
-//! rest in the kernel's queue), or die of a failed accept.
+//! rest in the kernel's queue), or die of a failed accept. Who may connect: [`super::slots`].
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gracchus_env::{Connection, Instant, Listener, Task};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::{
     connection::{self, Shared},
+    slots::{Slots, TooMany},
     watch::{Patience, Seen, Watch},
 };
-use crate::api::{ConnectionContext, Principal};
+use crate::{
+    api::{ConnectionContext, Principal},
+    metrics::ListenerMetrics,
+};
 
 /// Pause after a failed accept: with no file descriptors left, the next one fails as well.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -24,6 +28,7 @@ pub(super) struct Registered {
     pub(super) context: Arc<ConnectionContext>,
     pub(super) watch: Arc<Watch>,
     pub(super) task: Task,
+    pub(super) listener: Arc<ListenerMetrics>,
 }
 
 /// What an accepting task needs.
@@ -32,8 +37,9 @@ pub(super) struct Acceptor {
     pub(super) shared: Arc<Shared>,
     /// Kafka's listener name.
     pub(super) name: Arc<str>,
-    /// `max.connections`, for all listeners together.
-    pub(super) slots: Arc<Semaphore>,
+    /// Of all listeners together.
+    pub(super) slots: Arc<Slots>,
+    pub(super) metrics: Arc<ListenerMetrics>,
     pub(super) registry: mpsc::UnboundedSender<Registered>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) next_id: Arc<std::sync::atomic::AtomicU64>,
@@ -61,8 +67,19 @@ impl Acceptor {
                     continue;
                 }
             };
-            let slot = self.slots.clone().acquire_owned().await.expect("slots are never closed");
             let context = self.introduce(&connection);
+            let slot = match self.slots.take(connection.peer.ip()).await {
+                Ok(slot) => slot,
+                Err(TooMany(most)) => {
+                    self.metrics.refused.add(1);
+                    self.shared.complaints.say(format_args!(
+                        "closing {context}: its address has {most} connections already; if it needs more, raise \
+                         max.connections.per.ip, or name it in max.connections.per.ip.overrides"
+                    ));
+                    continue;
+                }
+            };
+            self.metrics.accepted.add(1);
             tracing::debug!("{context}: accepted");
             let watch = Arc::new(Watch::default());
             let stopping = self.stopping.clone();
@@ -73,8 +90,9 @@ impl Acceptor {
                 watch.clone(),
                 stopping,
                 slot,
+                self.metrics.clone(),
             );
-            let _ = self.registry.send(Registered { context, watch, task });
+            let _ = self.registry.send(Registered { context, watch, task, listener: self.metrics.clone() });
         }
     }
 
@@ -122,6 +140,7 @@ impl Sweeping {
             }
             match seen.look(&connection.watch, now, patience, memory_is_short) {
                 Some(reason) => {
+                    connection.listener.expired.add(1);
                     tracing::info!("closing {}: {reason}", connection.context);
                     connection.task.abort();
                     false

@@ -2,7 +2,7 @@
 //! right to [`crate::api`], answers come back and leave in order.
 //!
 //! Where to look: [`listener`] accepts, [`connection`] keeps the order of requests, [`writer`] that of responses,
-//! [`frame`] reads what strangers send, [`budget`] bounds the memory they can take, [`watch`] how long they may dawdle.
+//! [`frame`] reads what strangers send, [`slots`] bounds who may come, [`budget`] the memory they can take, [`watch`] how long they may dawdle.
 //! Never: knowledge of what a request means.
 
 mod budget;
@@ -14,6 +14,7 @@ mod frame;
 pub mod fuzzing;
 pub mod hostile;
 mod listener;
+mod slots;
 mod watch;
 mod writer;
 
@@ -28,13 +29,18 @@ use std::{
 };
 
 use gracchus_env::{Env, Listener, Task, spawn};
-use tokio::sync::{Semaphore, mpsc, watch as state};
+use tokio::sync::{mpsc, watch as state};
 
+pub use self::slots::ConnectionLimits;
 use self::{
     budget::Budget, buffers::BufferPool, complaints::Complaints, connection::Shared, listener::Acceptor,
-    watch::Patience,
+    slots::Slots, watch::Patience,
 };
-use crate::{api::Service, config::BrokerConfig};
+use crate::{
+    api::{APIS, Service},
+    config::BrokerConfig,
+    metrics::ServerMetrics,
+};
 
 /// A listener to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +60,8 @@ pub struct ServerOptions {
     pub queued_max_request_bytes: u64,
     /// `connections.max.idle.ms`.
     pub max_idle: Duration,
-    /// `max.connections`.
-    pub max_connections: usize,
+    /// How many connections there may be at first, see [`Server::set_limits`].
+    pub connections: ConnectionLimits,
     /// A peer that goes silent in the middle of a request is cut off after this long.
     pub stall_timeout: Duration,
     /// Receive buffers that are kept for reuse, in bytes.
@@ -68,7 +74,7 @@ impl Default for ServerOptions {
             request_max_bytes: gracchus_core::frame::REQUEST_MAX_BYTES,
             queued_max_request_bytes: 512 << 20,
             max_idle: Duration::from_secs(600),
-            max_connections: usize::MAX,
+            connections: ConnectionLimits::default(),
             stall_timeout: Duration::from_secs(10),
             pooled_bytes: 64 << 20,
         }
@@ -82,7 +88,7 @@ impl ServerOptions {
             request_max_bytes: i32::try_from(config.socket_request_max_bytes).unwrap_or(i32::MAX),
             queued_max_request_bytes: config.queued_max_request_bytes,
             max_idle: config.connections_max_idle.unwrap_or(Duration::MAX),
-            max_connections: config.max_connections,
+            connections: ConnectionLimits::new(config),
             ..Self::default()
         }
     }
@@ -121,20 +127,23 @@ impl Bound {
     /// Starts to accept connections for `service`.
     pub fn serve(self, service: Arc<dyn Service>) -> Server {
         let Bound { env, options, listeners } = self;
+        let highest = APIS.last().map_or(0, |api| api.key);
+        let metrics = ServerMetrics::new(highest, listeners.iter().map(|(name, _)| name.clone()));
         let shared = Arc::new(Shared {
             env: env.clone(),
             service,
             budget: Budget::new(options.queued_max_request_bytes),
             pool: BufferPool::new(options.pooled_bytes),
             complaints: Complaints::new(env.clone()),
+            metrics: metrics.clone(),
             largest_request: options.request_max_bytes,
         });
         let patience = Patience {
             idle: options.max_idle,
             stalled: options.stall_timeout,
-            slow: options.stall_timeout * 3,
+            slow: options.stall_timeout / 2,
         };
-        let slots = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
+        let slots = Slots::new(options.connections, shared.budget.clone());
         let (stop, stopping) = state::channel(false);
         let (registry, registered) = mpsc::unbounded_channel();
         let next_id = Arc::new(AtomicU64::new(1));
@@ -142,31 +151,49 @@ impl Bound {
             spawn(&*env, "connection-sweeper", listener::sweep(shared.clone(), patience, registered))
                 .detach(),
         ];
-        for (name, listener) in listeners {
+        for ((name, listener), (_, counted)) in listeners.into_iter().zip(&metrics.listeners) {
             let acceptor = Acceptor {
                 shared: shared.clone(),
                 name,
                 slots: slots.clone(),
+                metrics: counted.clone(),
                 registry: registry.clone(),
                 stopping: stopping.clone(),
                 next_id: next_id.clone(),
             };
             tasks.push(spawn(&*env, "acceptor", acceptor.run(listener)).detach());
         }
-        let connections = Connections { slots, total: options.max_connections.min(Semaphore::MAX_PERMITS) };
-        Server { env, stop, connections, tasks }
+        Server { env, stop, slots, shared, tasks }
     }
 }
 
-#[derive(Debug)]
-struct Connections {
-    slots: Arc<Semaphore>,
-    total: usize,
+/// What the metrics read of a server; sets limits while it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerView {
+    slots: Arc<Slots>,
+    shared: Arc<Shared>,
 }
 
-impl Connections {
-    fn any(&self) -> bool {
-        self.slots.available_permits() < self.total
+impl ServerView {
+    /// Its counters.
+    pub(crate) fn metrics(&self) -> &ServerMetrics {
+        &self.shared.metrics
+    }
+
+    /// Request memory: bytes in all, bytes free, connections that wait now, and waits so far.
+    pub(crate) fn memory(&self) -> (usize, usize, usize, u64) {
+        let (total, free, waits) = self.shared.budget.usage();
+        (total, free, self.shared.budget.waiting(), waits)
+    }
+
+    /// Bytes of recycled receive buffers that nobody uses now.
+    pub(crate) fn idle_buffers(&self) -> usize {
+        self.shared.pool.idle_bytes()
+    }
+
+    /// See [`Server::set_limits`].
+    pub(crate) fn set_limits(&self, limits: ConnectionLimits) {
+        self.slots.set_limits(limits);
     }
 }
 
@@ -175,16 +202,27 @@ impl Connections {
 pub struct Server {
     env: Arc<dyn Env>,
     stop: state::Sender<bool>,
-    connections: Connections,
+    slots: Arc<Slots>,
+    shared: Arc<Shared>,
     tasks: Vec<Task>,
 }
 
 impl Server {
+    /// How many connections there may be from now on.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        self.slots.set_limits(limits);
+    }
+
+    /// What it shows of itself.
+    pub(crate) fn view(&self) -> ServerView {
+        ServerView { slots: self.slots.clone(), shared: self.shared.clone() }
+    }
+
     /// Accepts and reads nothing more, lets requests that were started be answered for up to `grace`, then closes.
     pub async fn stop(self, grace: Duration) {
         let _ = self.stop.send(true);
         let deadline = self.env.now() + grace;
-        while self.connections.any() && self.env.now() < deadline {
+        while self.slots.open() > 0 && self.env.now() < deadline {
             self.env.sleep(Duration::from_millis(10)).await;
         }
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use gracchus_env::{
     BoxFuture, Connection, Piece, ReadHalf, WriteHalf,
     production::{IoThreads, TokioEnv},
@@ -188,6 +189,7 @@ impl World {
             budget: Budget::new(budget),
             pool: BufferPool::new(1 << 20),
             complaints: Complaints::new(env.clone()),
+            metrics: ServerMetrics::new(BAD, []),
             largest_request: 1 << 20,
         });
         World { env, script, shared, stop: state::channel(false).0 }
@@ -204,9 +206,12 @@ impl World {
         };
         let context = Arc::new(ConnectionContext::new(1, peer, "TEST".into(), Principal::anonymous()));
         let watch = Arc::new(Watch::default());
-        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        // Each from an address of its own.
+        let slots = Slots::new(ConnectionLimits::default(), self.shared.budget.clone());
+        let slot = slots.take(peer.ip()).now_or_never().expect("there is room").unwrap();
+        let counted = Arc::default();
         let stopping = self.stop.subscribe();
-        connection::start(self.shared.clone(), context, connection, watch.clone(), stopping, slot);
+        connection::start(self.shared.clone(), context, connection, watch.clone(), stopping, slot, counted);
         Peer { send: Some(send), received, watch }
     }
 

@@ -11,12 +11,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use gracchus_env::{Piece, WriteHalf};
+use gracchus_env::{Env, Piece, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::watch::Watch;
 use crate::{
     api::{Answer, Reply},
+    metrics::{ServerMetrics, Stages},
     replica::Charge,
 };
 
@@ -33,6 +34,13 @@ pub(super) struct InFlight {
     pub(super) turn: OwnedSemaphorePermit,
     /// What its decoded form takes, if that is much.
     pub(super) memory: Option<Charge>,
+    pub(super) stages: Stages,
+}
+
+/// Who is told how long requests took.
+pub(super) struct Told {
+    pub(super) env: Arc<dyn Env>,
+    pub(super) metrics: Arc<ServerMetrics>,
 }
 
 /// Why a writer stopped before its requests ran out.
@@ -49,6 +57,7 @@ pub(super) async fn run(
     mut half: Box<dyn WriteHalf>,
     mut requests: mpsc::Receiver<InFlight>,
     watch: Arc<Watch>,
+    told: Told,
 ) -> Result<(), WriteEnd> {
     let mut waiting: Option<InFlight> = None;
     let mut merged = Merged::default();
@@ -60,24 +69,33 @@ pub(super) async fn run(
                 None => break,
             },
         };
-        let InFlight { reply, turn, memory } = first;
+        let InFlight { reply, turn, memory, mut stages } = first;
         let answer = match reply {
             Reply::Now(answer) => answer,
-            Reply::Later(future) => future.await,
+            Reply::Later(future) => {
+                let answer = future.await;
+                stages.answered = told.env.now();
+                answer
+            }
         };
         drop(memory);
-        let mut close = merged.add(answer, turn);
+        let mut close = merged.add(answer, turn, stages);
         while close.is_none() && merged.has_room() {
             let Ok(mut next) = requests.try_recv() else { break };
             match poll_fn(|context| Poll::Ready(poll_reply(&mut next.reply, context))).await {
-                Poll::Ready(answer) => close = merged.add(answer, next.turn),
+                Poll::Ready(answer) => {
+                    if matches!(next.reply, Reply::Later(_)) {
+                        next.stages.answered = told.env.now();
+                    }
+                    close = merged.add(answer, next.turn, next.stages);
+                }
                 Poll::Pending => {
                     waiting = Some(next);
                     break;
                 }
             }
         }
-        merged.write(half.as_mut(), &watch).await.map_err(WriteEnd::Io)?;
+        merged.write(half.as_mut(), &watch, &told).await.map_err(WriteEnd::Io)?;
         if let Some(reason) = close {
             return Err(WriteEnd::Close(reason));
         }
@@ -100,11 +118,17 @@ struct Merged {
     pieces: Vec<Piece>,
     bytes: u64,
     turns: Vec<OwnedSemaphorePermit>,
+    stages: Vec<Stages>,
 }
 
 impl Merged {
     /// Adds an answer; a reason when the connection is to be closed in its place.
-    fn add(&mut self, answer: Answer, turn: OwnedSemaphorePermit) -> Option<Cow<'static, str>> {
+    fn add(
+        &mut self,
+        answer: Answer,
+        turn: OwnedSemaphorePermit,
+        stages: Stages,
+    ) -> Option<Cow<'static, str>> {
         match answer {
             Answer::Frame(frame) => {
                 self.bytes += frame.len() as u64;
@@ -118,6 +142,7 @@ impl Merged {
             Answer::Close(reason) => return Some(reason),
         }
         self.turns.push(turn);
+        self.stages.push(stages);
         None
     }
 
@@ -125,13 +150,20 @@ impl Merged {
         self.turns.len() < MOST_RESPONSES && self.bytes < ENOUGH_BYTES
     }
 
-    async fn write(&mut self, half: &mut dyn WriteHalf, watch: &Watch) -> io::Result<()> {
+    async fn write(&mut self, half: &mut dyn WriteHalf, watch: &Watch, told: &Told) -> io::Result<()> {
+        let writing_from = told.env.now();
         if !self.pieces.is_empty() {
             let writing = watch.writing();
             half.write(mem::take(&mut self.pieces)).await?;
             drop(writing);
         }
         self.bytes = 0;
+        let written = told.env.now();
+        for stages in self.stages.drain(..) {
+            if let Some(metrics) = told.metrics.request(stages.api_key) {
+                metrics.observe(&stages, writing_from, written);
+            }
+        }
         watch.answered(self.turns.len());
         self.turns.clear();
         Ok(())

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Broker, Command, ConfigChange, ConfigResource, Image, Partition, Rejection, Response, Topic};
+use super::{
+    Broker, Command, ConfigChange, ConfigResource, Image, MOST_DELETED, Partition, Rejection, Response, Topic,
+};
 use crate::{BrokerId, LeaderEpoch, TopicId, error::ResponseError};
 
 /// Applies a committed command.
@@ -25,6 +27,12 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
             create_topic(image, Topic { name, id: *id, partitions, configs })
         }
         Command::DeleteTopic { id } => delete_topic(image, *id),
+        Command::ForgetDeleted { ids } => {
+            for id in ids {
+                image.deleted.remove(id);
+            }
+            Ok(Response::Forgotten)
+        }
         Command::AddPartitions { id, present, assignment } => {
             add_partitions(image, *id, *present, assignment)
         }
@@ -88,6 +96,12 @@ fn collide(one: &str, other: &str) -> bool {
 fn delete_topic(image: &mut Image, id: TopicId) -> Result<Response, Rejection> {
     let topic = image.topics_by_id.remove(&id).ok_or_else(|| no_such_topic(id))?;
     image.topics.remove(&topic.name);
+    if image.deleted.len() == MOST_DELETED
+        && let Some(other) = image.deleted.keys().next().copied()
+    {
+        image.deleted.remove(&other);
+    }
+    image.deleted.insert(id, topic.clone());
     Ok(Response::Topic(topic))
 }
 
@@ -248,8 +262,12 @@ mod tests {
             panic!("rejected");
         };
         assert_eq!(configs["cleanup.policy"], "delete,compact");
-        let Response::Configs(configs) = alter(topic, vec![subtract]) else { panic!("rejected") };
+        let Response::Configs(configs) = alter(topic.clone(), vec![subtract]) else { panic!("rejected") };
         assert_eq!((&*configs["cleanup.policy"], &*configs["retention.ms"]), ("compact", "5"));
+        let Response::Configs(configs) = alter(topic, vec![ConfigChange::Clear, set.clone()]) else {
+            panic!("rejected");
+        };
+        assert_eq!(configs.into_keys().collect::<Vec<_>>(), ["retention.ms"]);
         alter(ConfigResource::EveryBroker, vec![set.clone()]);
         alter(ConfigResource::Broker(BrokerId(1)), vec![set]);
         alter(ConfigResource::EveryBroker, vec![ConfigChange::Delete { key: text("retention.ms") }]);

@@ -22,6 +22,10 @@ use crate::{
     BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition, error::ResponseError,
 };
 
+/// So many deleted topics are remembered at most. The logs of one that is forgotten too early are no longer known to
+/// belong to nobody, and are kept as strays.
+pub const MOST_DELETED: usize = 10_000;
+
 /// The cluster metadata at one position of the metadata log.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
@@ -34,6 +38,9 @@ pub struct Image {
     pub topics: OrdMap<Arc<str>, Arc<Topic>>,
     /// The same topics by id.
     pub topics_by_id: OrdMap<TopicId, Arc<Topic>>,
+    /// Topics that were deleted and may still have logs in a log directory. What they are known for: whose a directory
+    /// on disk is, so that it can go. At most [`MOST_DELETED`].
+    pub deleted: OrdMap<TopicId, Arc<Topic>>,
     /// Dynamic broker configuration: overrides of one broker, and under `None` those of every broker.
     pub broker_configs: OrdMap<Option<BrokerId>, Arc<BTreeMap<String, String>>>,
     /// The first producer id that no block holds yet.
@@ -118,6 +125,8 @@ pub enum Command {
     },
     /// Removes a topic. → [`Response::Topic`], as it was
     DeleteTopic { id: TopicId },
+    /// No log directory holds anything of these deleted topics any more. → [`Response::Forgotten`]
+    ForgetDeleted { ids: Vec<TopicId> },
     /// Gives a topic more partitions, if it still has `present`. → [`Response::Topic`], as it is now
     AddPartitions { id: TopicId, present: usize, assignment: Vec<Vec<BrokerId>> },
     /// Changes configuration overrides in the given order, all or none. Who submits has checked keys and values.
@@ -149,9 +158,22 @@ pub enum ConfigChange {
     Append { key: String, default: String, words: Vec<String> },
     /// Takes words from a list; `default` is the list where there is no override.
     Subtract { key: String, default: String, words: Vec<String> },
+    /// Removes all overrides: the beginning of a set that replaces another.
+    Clear,
 }
 
 impl ConfigChange {
+    /// The key that is changed, if it is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Set { key, .. }
+            | Self::Delete { key }
+            | Self::Append { key, .. }
+            | Self::Subtract { key, .. } => Some(key),
+            Self::Clear => None,
+        }
+    }
+
     /// Applies the change to a set of overrides.
     pub fn apply(&self, overrides: &mut BTreeMap<String, String>) {
         let list = |overrides: &BTreeMap<String, String>, key: &String, default: &String| -> Vec<String> {
@@ -165,6 +187,7 @@ impl ConfigChange {
             Self::Delete { key } => {
                 overrides.remove(key);
             }
+            Self::Clear => overrides.clear(),
             Self::Append { key, default, words } => {
                 let mut held = list(overrides, key, default);
                 let new: Vec<_> = words.iter().filter(|word| !held.contains(word)).cloned().collect();
@@ -189,6 +212,8 @@ pub enum Response {
     Registered { epoch: i64 },
     /// The topic that was created or deleted.
     Topic(Arc<Topic>),
+    /// Nothing is known of those topics any more.
+    Forgotten,
     /// The overrides of a resource after a change.
     Configs(BTreeMap<String, String>),
     /// The block `first .. first + count`.
@@ -246,6 +271,9 @@ impl Topic {
     }
 }
 
+/// Configuration overrides by key.
+type Overrides = Arc<BTreeMap<String, String>>;
+
 /// An image as it is written: plain lists, so that its text form has no keys that are not text.
 #[derive(Clone, Serialize, Deserialize)]
 struct Stored {
@@ -253,7 +281,9 @@ struct Stored {
     brokers: Vec<Arc<Broker>>,
     topics: Vec<Arc<Topic>>,
     #[serde(default)]
-    broker_configs: Vec<(Option<BrokerId>, Arc<BTreeMap<String, String>>)>,
+    deleted: Vec<Arc<Topic>>,
+    #[serde(default)]
+    broker_configs: Vec<(Option<BrokerId>, Overrides)>,
     next_producer_id: ProducerId,
     next_broker_epoch: i64,
 }
@@ -264,6 +294,7 @@ impl From<Image> for Stored {
             cluster_id: image.cluster_id,
             brokers: image.brokers.values().cloned().collect(),
             topics: image.topics.values().cloned().collect(),
+            deleted: image.deleted.values().cloned().collect(),
             broker_configs: image.broker_configs.iter().map(|(of, set)| (*of, set.clone())).collect(),
             next_producer_id: image.next_producer_id,
             next_broker_epoch: image.next_broker_epoch,
@@ -278,6 +309,7 @@ impl From<Stored> for Image {
             brokers: stored.brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
             topics: stored.topics.iter().map(|topic| (topic.name.clone(), topic.clone())).collect(),
             topics_by_id: stored.topics.into_iter().map(|topic| (topic.id, topic)).collect(),
+            deleted: stored.deleted.into_iter().map(|topic| (topic.id, topic)).collect(),
             broker_configs: stored.broker_configs.into_iter().collect(),
             next_producer_id: stored.next_producer_id,
             next_broker_epoch: stored.next_broker_epoch,

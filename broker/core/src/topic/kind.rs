@@ -79,9 +79,11 @@ impl ConfigType {
             Self::Double(range) => match text.parse::<f64>() {
                 Ok(number) if range.contains(&number) => Ok(()),
                 Ok(number) if number > *range.end() => {
-                    wrong(text, format!("Value must be no more than {}", range.end()))
+                    wrong(&format!("{number:?}"), format!("Value must be no more than {}", range.end()))
                 }
-                Ok(_) => wrong(text, format!("Value must be at least {}", range.start())),
+                Ok(number) => {
+                    wrong(&format!("{number:?}"), format!("Value must be at least {}", range.start()))
+                }
                 Err(_) => wrong(text, "Not a number of type DOUBLE".into()),
             },
             Self::String(legal) if legal.is_empty() || legal.contains(&text) => Ok(()),

@@ -3,25 +3,23 @@
 /// The longest name: `-`, a partition number and suffixes of deleted directories must still fit into a file name.
 pub(super) const MAX_LENGTH: usize = 249;
 
-/// Says why `name` is not a legal topic name.
+/// Says why `name` is not a legal topic name, in Kafka's words.
 pub fn validate_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("the empty string is not allowed".into());
     }
     if name == "." || name == ".." {
-        return Err(format!("`{name}` is not allowed: it names a directory"));
+        return Err(format!("'{name}' is not allowed"));
     }
+    let shown = name.escape_debug();
     if name.len() > MAX_LENGTH {
-        return Err(format!("the length of {} is more than {MAX_LENGTH} characters", name.len()));
+        return Err(format!("the length of '{shown}' is longer than the max allowed length {MAX_LENGTH}"));
     }
-    let legal = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
-    match name.chars().find(|character| !legal(*character)) {
-        Some(character) => Err(format!(
-            "`{}` contains {character:?}; ASCII letters and digits, `.`, `_` and `-` are allowed",
-            name.escape_default()
-        )),
-        None => Ok(()),
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if name.bytes().all(legal) {
+        return Ok(());
     }
+    Err(format!("'{shown}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"))
 }
 
 /// Whether metrics could not tell the two apart: `.` and `_` are the same there.

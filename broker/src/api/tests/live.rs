@@ -17,10 +17,14 @@ use kafka_protocol::messages::{
 };
 
 use super::*;
+
+mod topics;
 use crate::{
     broker::Broker,
     config::{BrokerConfig, Settings},
 };
+
+mod configs;
 
 /// A broker that a test started, and a connection to it.
 struct Live {

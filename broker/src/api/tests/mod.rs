@@ -44,8 +44,32 @@ macro_rules! with_request {
                 type $Request = CreateTopicsRequest;
                 $body
             }
+            20 => {
+                type $Request = DeleteTopicsRequest;
+                $body
+            }
             22 => {
                 type $Request = InitProducerIdRequest;
+                $body
+            }
+            37 => {
+                type $Request = CreatePartitionsRequest;
+                $body
+            }
+            32 => {
+                type $Request = DescribeConfigsRequest;
+                $body
+            }
+            33 => {
+                type $Request = AlterConfigsRequest;
+                $body
+            }
+            44 => {
+                type $Request = IncrementalAlterConfigsRequest;
+                $body
+            }
+            74 => {
+                type $Request = ListConfigResourcesRequest;
                 $body
             }
             key => panic!("no request type for api key {key}"),
@@ -79,7 +103,13 @@ fn sample(key: i16, version: i16) -> Bytes {
         }
         18 => encoded(&ApiVersionsRequest::default(), version),
         19 => encoded(&create_topics(), version),
+        20 => encoded(&delete_topics(version), version),
         22 => encoded(&init_producer_id(version), version),
+        37 => encoded(&create_partitions(), version),
+        32 => encoded(&describe_configs(version), version),
+        33 => encoded(&alter_configs(), version),
+        44 => encoded(&incremental_alter_configs(), version),
+        74 => encoded(&list_config_resources(version), version),
         key => panic!("no sample for api key {key}"),
     }
 }
@@ -206,11 +236,84 @@ fn create_topics() -> CreateTopicsRequest {
     CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1).with_validate_only(true)
 }
 
+fn delete_topics(version: i16) -> DeleteTopicsRequest {
+    use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+    let request = DeleteTopicsRequest::default().with_timeout_ms(1);
+    if version >= 6 {
+        let by_name = DeleteTopicState::default().with_name(Some(TopicName(text("topic"))));
+        let by_id = DeleteTopicState::default().with_name(None).with_topic_id(Uuid::from_u128(3));
+        request.with_topics(vec![by_name, by_id])
+    } else {
+        request.with_topic_names(vec![TopicName(text("topic")), TopicName(text("another"))])
+    }
+}
+
+fn create_partitions() -> CreatePartitionsRequest {
+    use kafka_protocol::messages::create_partitions_request::{
+        CreatePartitionsAssignment, CreatePartitionsTopic,
+    };
+    let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1), BrokerId(2)]);
+    let topic = CreatePartitionsTopic::default().with_name(TopicName(text("topic"))).with_count(3);
+    let manual = topic.clone().with_assignments(Some(vec![assignment.clone(), assignment]));
+    CreatePartitionsRequest::default()
+        .with_topics(vec![topic.with_assignments(None), manual])
+        .with_timeout_ms(1)
+        .with_validate_only(true)
+}
+
 fn init_producer_id(version: i16) -> InitProducerIdRequest {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(TransactionalId(text("t"))))
         .with_transaction_timeout_ms(3);
     if version >= 3 { request.with_producer_id(ProducerId(4)).with_producer_epoch(1) } else { request }
+}
+
+fn describe_configs(version: i16) -> DescribeConfigsRequest {
+    use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+    let resource = |kind, keys| {
+        DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text("1"))
+            .with_configuration_keys(keys)
+    };
+    let keys = vec![text("retention.ms"), text("")];
+    let request = DescribeConfigsRequest::default()
+        .with_resources(vec![resource(2, Some(keys)), resource(4, None)])
+        .with_include_synonyms(true);
+    if version >= 3 { request.with_include_documentation(true) } else { request }
+}
+
+fn alter_configs() -> AlterConfigsRequest {
+    use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    let config = |value| AlterableConfig::default().with_name(text("retention.ms")).with_value(value);
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("topic"))
+        .with_configs(vec![config(Some(text("1"))), config(None)]);
+    AlterConfigsRequest::default().with_resources(vec![resource.clone(), resource]).with_validate_only(true)
+}
+
+fn incremental_alter_configs() -> IncrementalAlterConfigsRequest {
+    use kafka_protocol::messages::incremental_alter_configs_request::{
+        AlterConfigsResource, AlterableConfig,
+    };
+    let config = |operation, value| {
+        AlterableConfig::default()
+            .with_name(text("retention.ms"))
+            .with_config_operation(operation)
+            .with_value(value)
+    };
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("topic"))
+        .with_configs(vec![config(0, Some(text("1"))), config(1, None)]);
+    let request = IncrementalAlterConfigsRequest::default().with_validate_only(true);
+    request.with_resources(vec![resource.clone(), resource])
+}
+
+fn list_config_resources(version: i16) -> ListConfigResourcesRequest {
+    let request = ListConfigResourcesRequest::default();
+    if version >= 1 { request.with_resource_types(vec![2, 4]) } else { request }
 }
 
 /// How many bytes the decoder takes, if it takes them at all.

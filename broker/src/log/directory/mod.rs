@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use gracchus_core::{BrokerId, Offset, TopicId};
+use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition};
 use gracchus_env::{Env, FileLock, Op, is_out_of_handles};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -193,6 +193,16 @@ impl LogDirectory {
     /// Remembers the log start for the next checkpoint (see [`Flusher::checkpoint`] for "now").
     pub fn set_log_start(&self, id: &LogId, log_start: Offset) {
         self.checkpoints.set_log_start(&id.tp, log_start);
+    }
+
+    /// There is no log of this name here. What the checkpoints say of an earlier one must not be believed of the next:
+    /// they say nothing any more when this returns, durably.
+    pub async fn disown(&self, tp: &TopicPartition) -> Result<(), StorageError> {
+        if self.checkpoints.recovery_point(tp).is_none() && self.checkpoints.log_start(tp).is_none() {
+            return Ok(());
+        }
+        self.checkpoints.remove(tp);
+        self.flusher.checkpoint().await
     }
 
     /// How the log was left, if it was closed in order and not touched since. Gives it away: from now on the log counts

@@ -37,6 +37,7 @@ use super::{
     directory::Health,
     journal::{Replayed, replay},
 };
+use crate::metrics::FlusherMetrics;
 
 /// What one log wants written next, behind everything it submitted before.
 #[derive(Debug)]
@@ -140,6 +141,7 @@ impl Future for Acknowledgement {
 #[derive(Debug, Clone)]
 pub struct Flusher {
     commands: mpsc::UnboundedSender<Command>,
+    metrics: Arc<FlusherMetrics>,
 }
 
 impl Flusher {
@@ -159,6 +161,11 @@ impl Flusher {
     /// journal cannot bring back what was cut, the recovery point is not above the cut, and `ops` are done.
     pub fn forget(&self, forget: Forget) -> Acknowledgement {
         self.command(|answer| Command::Forget(forget, answer))
+    }
+
+    /// What it has counted.
+    pub(crate) fn metrics(&self) -> &FlusherMetrics {
+        &self.metrics
     }
 
     /// Brings both checkpoint files up to date now.
@@ -191,8 +198,9 @@ impl Flusher {
         let (journal, replayed) =
             replay.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;
         let (commands, receiver) = mpsc::unbounded_channel();
-        let worker = Worker::new(env.clone(), options.clone(), health, checkpoints, journal);
+        let metrics = Arc::<FlusherMetrics>::default();
+        let worker = Worker::new(env.clone(), options.clone(), health, checkpoints, journal, metrics.clone());
         drop(env.spawn_boxed("flusher", Box::pin(worker.run(receiver))));
-        Ok((Self { commands }, replayed))
+        Ok((Self { commands, metrics }, replayed))
     }
 }

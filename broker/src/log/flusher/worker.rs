@@ -22,6 +22,7 @@ use super::{
     background::{Background, Timer},
     logs::{Class, Dirty, Item, Logs, Slot, Soiled},
 };
+use crate::metrics::FlusherMetrics;
 
 /// A cut under way: whose, which, and who waits.
 pub(super) type Cut = (Slot, Forget, Answer);
@@ -129,6 +130,7 @@ pub(super) struct Worker {
     pub(super) counts: Counts,
     pub(super) background: Background,
     pub(super) now: Instant,
+    metrics: Arc<FlusherMetrics>,
     groups: VecDeque<GroupState>,
     jobs: FuturesUnordered<BoxFuture<'static, (Job, io::Result<()>)>>,
     offline: bool,
@@ -142,6 +144,7 @@ impl Worker {
         health: Arc<Health>,
         checkpoints: Arc<Checkpoints>,
         journal: Journal,
+        metrics: Arc<FlusherMetrics>,
     ) -> Self {
         let now = env.now();
         Self {
@@ -155,6 +158,7 @@ impl Worker {
             waiting: Waiting::default(),
             counts: Counts::default(),
             now,
+            metrics,
             groups: VecDeque::new(),
             jobs: FuturesUnordered::new(),
             offline: false,
@@ -170,6 +174,7 @@ impl Worker {
         loop {
             self.now = self.env.now();
             self.go_on();
+            self.publish();
             if (!open || self.closing.is_some()) && self.jobs.is_empty() && self.is_idle() {
                 if let Some(answer) = self.closing.take() {
                     let result = self.finish().await;
@@ -240,8 +245,17 @@ impl Worker {
 
     /// Starts a submission.
     pub(super) fn start(&mut self, ops: Vec<Op>, job: Job) {
+        let syncs = ops.iter().any(|op| matches!(op, Op::Sync { .. }));
         let submission = self.env.disk().submit(ops);
-        self.start_future(async move { (job, submission.await) });
+        if !syncs {
+            return self.start_future(async move { (job, submission.await) });
+        }
+        let (env, metrics, begun) = (self.env.clone(), self.metrics.clone(), self.now);
+        self.start_future(async move {
+            let result = submission.await;
+            metrics.synced(env.now().since(begun));
+            (job, result)
+        });
     }
 
     pub(super) fn start_future(&mut self, job: impl Future<Output = (Job, io::Result<()>)> + Send + 'static) {
@@ -436,6 +450,15 @@ impl Worker {
             self.plan();
             self.tend();
         }
+    }
+
+    /// For the metrics.
+    fn publish(&self) {
+        let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let (used, size) = self.journal.usage();
+        self.metrics.journal_used.set(bytes(used));
+        self.metrics.journal_size.set(bytes(size));
+        self.metrics.journal_waiting.set(self.waiting.journal.len());
     }
 
     fn is_idle(&mut self) -> bool {

@@ -161,6 +161,12 @@ impl Journal {
         self.parts.get_mut(&number).expect("parts never go")
     }
 
+    /// Bytes that hold groups, and all that there are.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        let used = self.used.iter().map(|number| self.parts[number].tail).sum();
+        (used, self.parts.len() as u64 * self.options.part_bytes)
+    }
+
     /// Bytes of the largest group that any part can take.
     pub(crate) fn largest_group(&self) -> u64 {
         self.options.part_bytes - self.options.alignment

@@ -1,5 +1,7 @@
 //! The ordinary life of a log.
 
+use gracchus_core::controller::Image;
+
 use super::*;
 use crate::log::{inventory, names, partition_metadata};
 
@@ -215,10 +217,11 @@ async fn a_deleted_log_is_gone_but_its_readers_finish() {
     assert_eq!(inventory::logs(&broker.directory).await.unwrap(), [id()]);
     let view = broker.view();
     let read = view.read(Offset(0), view.log_end, usize::MAX / 2, true).await.unwrap();
-    broker.log.delete().await.unwrap();
+    let aside = broker.log.retire().await.unwrap();
     assert_eq!(batches(&bytes(&read.ranges).await).len(), 50);
     assert_eq!(inventory::logs(&broker.directory).await.unwrap(), []);
-    assert_eq!(inventory::finish_deletions(&broker.directory).await, Ok(0));
+    let left = inventory::tidy(&broker.directory, &Image::default()).await.unwrap();
+    assert_eq!((left.deleted, left.strays), (vec![aside], 0));
 
     let (log, recovered) = Log::open(broker.directory.clone(), id(), Arc::new(config())).await.unwrap();
     assert!(recovered.clean);

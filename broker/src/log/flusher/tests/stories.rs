@@ -556,7 +556,7 @@ async fn worker(story: &Story) -> Worker {
     env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
     let (journal, _) = replay(&*env, directory, &options().journal).await.unwrap();
     let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
-    Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal)
+    Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal, Arc::default())
 }
 
 #[test]

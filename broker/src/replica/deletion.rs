@@ -1,0 +1,220 @@
+//! Deleted topics: their logs are taken out of the way here, and only then does a namesake get a log of its own.
+//!
+//! The metadata remember a deleted topic until no log directory holds anything of it ([`Image::deleted`]). Whoever hosts
+//! partitions of it tells their owners, or looks into the directories for logs that nobody has opened, also after a
+//! start that finds deletions unfinished. All of that happens behind the scenes: nothing but the opening of a namesake
+//! waits for it.
+//!
+//! Never: a log opened while the log of an earlier topic of that name may be in its place; a topic forgotten while a
+//! directory that may hold it cannot be looked into.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use gracchus_core::{
+    PartitionIndex, TopicId, TopicPartition,
+    controller::{Command, Image, Topic},
+};
+use gracchus_env::spawn;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{ReplicaManager, configuration::Configuration, replica::Message};
+use crate::{
+    controller::Controller,
+    log::{Fate, LogDirectory, LogId, Remover, StorageError, inventory, set_aside},
+};
+
+/// So many topics are forgotten by one command.
+const FORGET_AT_ONCE: usize = 64;
+/// Logs that nobody has open are looked for so many at a time.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// How far the deletions are.
+#[derive(Debug)]
+pub(crate) struct Deletions {
+    /// Deleted topics whose logs here are out of the way, as far as they can be reached.
+    settled: watch::Sender<BTreeSet<TopicId>>,
+    remover: Remover,
+}
+
+impl Deletions {
+    pub(crate) fn new(remover: Remover) -> Self {
+        Self { settled: watch::Sender::new(BTreeSet::new()), remover }
+    }
+
+    /// Waits until no deleted topic of this name is in the way.
+    pub(crate) async fn make_way(&self, controller: &Controller, name: &str) {
+        let mut settled = self.settled.subscribe();
+        let in_the_way = |image: &Image, settled: &BTreeSet<TopicId>| {
+            image.deleted.values().any(|topic| *topic.name == *name && !settled.contains(&topic.id))
+        };
+        // The sender lives as long as `self`.
+        let _ = settled.wait_for(|settled| !in_the_way(&controller.image(), settled)).await;
+    }
+
+    /// Removes the directory of a deleted log, later.
+    pub(crate) fn remove(&self, manager: &ReplicaManager, delay: Duration, path: PathBuf) {
+        self.remover.remove(manager.env.now() + delay, path);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.remover.stop();
+    }
+}
+
+/// Carries out every deletion that the metadata know of, those of earlier processes first.
+pub(super) async fn follow(manager: Weak<ReplicaManager>, mut version: watch::Receiver<u64>) {
+    let (carried_out, mut ended) = mpsc::unbounded_channel();
+    let (mut begun, mut gone) = (BTreeSet::new(), Vec::new());
+    // Those of earlier processes are looked for again at every start until they are forgotten: not to be put off.
+    let mut urgent = {
+        let Some(manager) = manager.upgrade() else { return };
+        begin(&manager, &mut begun, &carried_out)
+    };
+    loop {
+        tokio::select! {
+            biased;
+            Some((id, reached)) = ended.recv() => {
+                let was_urgent = urgent.remove(&id);
+                if reached {
+                    gone.push(id);
+                }
+                let enough = if was_urgent { urgent.is_empty() } else { gone.len() >= FORGET_AT_ONCE };
+                if enough && let Some(manager) = manager.upgrade() {
+                    forget(&manager, std::mem::take(&mut gone));
+                }
+            }
+            changed = version.changed() => {
+                let Some(manager) = manager.upgrade().filter(|_| changed.is_ok()) else { return };
+                begin(&manager, &mut begun, &carried_out);
+            }
+        }
+    }
+}
+
+/// What a task says in the end: which topic, and whether every directory that may hold it could be looked into.
+type CarriedOut = mpsc::UnboundedSender<(TopicId, bool)>;
+
+/// Begins what is new; returns that.
+fn begin(
+    manager: &Arc<ReplicaManager>,
+    begun: &mut BTreeSet<TopicId>,
+    carried_out: &CarriedOut,
+) -> BTreeSet<TopicId> {
+    let image = manager.image();
+    begun.retain(|id| image.deleted.contains_key(id));
+    manager.deletions.settled.send_if_modified(|settled| {
+        settled.retain(|id| image.deleted.contains_key(id));
+        false
+    });
+    let mut new = BTreeSet::new();
+    for topic in image.deleted.values() {
+        if begun.insert(topic.id) {
+            new.insert(topic.id);
+            let (manager, topic, carried_out) = (manager.clone(), topic.clone(), carried_out.clone());
+            spawn(&*manager.env.clone(), "topic-deletion", async move {
+                let reached = carry_out(&manager, &topic).await;
+                manager.deletions.settled.send_modify(|settled| _ = settled.insert(topic.id));
+                // The follower ends with the broker.
+                let _ = carried_out.send((topic.id, reached));
+            });
+        }
+    }
+    new
+}
+
+/// Takes the logs of `topic` away; says whether all directories that may hold one could be reached.
+async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
+    let live = manager.live.load();
+    let config = Configuration::new(&topic.name, &topic.configs, &live.topic_defaults).load();
+    let delay = Duration::from_millis(u64::try_from(config.file_delete_delay_ms).unwrap_or(0));
+    let (mut told, mut unopened) = (Vec::new(), Vec::new());
+    for index in 0..topic.partitions.len() {
+        let index = PartitionIndex(i32::try_from(index).expect("a partition index"));
+        match manager.handle(topic.id, index) {
+            Some(replica) => {
+                let (done, wait) = oneshot::channel();
+                replica.send(Message::Delete(done));
+                told.push((index, wait));
+            }
+            None => unopened.push(index),
+        }
+    }
+    let mut reached = true;
+    for (index, wait) in told {
+        match wait.await {
+            Ok(Ok(Some(aside))) => manager.deletions.remove(manager, delay, aside),
+            Ok(Ok(None)) => {}
+            // The owner ended before: the broker is stopping.
+            Ok(Err(_)) | Err(_) => reached = false,
+        }
+        manager.let_go(topic.id, index);
+    }
+    for indexes in unopened.chunks(LOOKS_AT_ONCE) {
+        let looks = indexes.iter().map(|index| {
+            let tp = TopicPartition { topic: topic.name.clone(), partition: *index };
+            retire_unopened(manager, LogId { tp, topic_id: topic.id }, delay)
+        });
+        reached &= join_all(looks).await.into_iter().all(|reached| reached);
+    }
+    reached && manager.all_reachable()
+}
+
+/// Takes away a log that nobody has open, wherever it is.
+async fn retire_unopened(manager: &ReplicaManager, id: LogId, delay: Duration) -> bool {
+    let mut reached = true;
+    for directory in manager.directories() {
+        match inventory::retire(directory, &id).await {
+            Ok(Some(aside)) => manager.deletions.remove(manager, delay, aside),
+            Ok(None) => {}
+            // What cannot be understood is nobody's: it does not keep the topic from being forgotten.
+            Err(StorageError::Corrupt(_)) => {}
+            Err(error) => {
+                tracing::warn!(log = %id, %error, "cannot look for the log of a deleted topic");
+                reached = false;
+            }
+        }
+    }
+    reached
+}
+
+/// The metadata need not know them any longer.
+fn forget(manager: &Arc<ReplicaManager>, ids: Vec<TopicId>) {
+    if ids.is_empty() {
+        return;
+    }
+    let controller = manager.controller.clone();
+    spawn(&*manager.env, "forget-deleted", async move {
+        if let Err(error) = controller.submit(Command::ForgetDeleted { ids }).await {
+            tracing::debug!(%error, "deleted topics are forgotten later");
+        }
+    });
+}
+
+/// Whatever else has the place of the log `id` is moved out of it, and nothing that was said of an earlier log there
+/// holds for this one.
+pub(super) async fn clear_place(
+    manager: &ReplicaManager,
+    directory: &LogDirectory,
+    id: &LogId,
+) -> Result<(), StorageError> {
+    let Some(topic_id) = inventory::holder(directory, &id.tp).await? else {
+        return directory.disown(&id.tp).await;
+    };
+    if topic_id == id.topic_id {
+        return Ok(());
+    }
+    let namesake = LogId { tp: id.tp.clone(), topic_id };
+    if manager.image().deleted.contains_key(&topic_id) {
+        // Its turn came when the directory could not be looked into.
+        let aside = set_aside(directory, &namesake, Fate::Deleted).await?;
+        manager.deletions.remove(manager, Duration::ZERO, aside);
+        return Ok(());
+    }
+    inventory::set_aside_stray(directory, namesake).await
+}

@@ -1,0 +1,220 @@
+//! Replicas, log directories and metadata together, on a [machine in memory](crate::log::memory) whose power fails.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use gracchus_core::{
+    BrokerId, TopicId, TopicPartition,
+    controller::{Command, Response},
+    error::ResponseError,
+    record::{BatchBuilder, batches},
+};
+use gracchus_env::Env;
+use uuid::Uuid;
+
+use super::{FetchPartition, FetchRequest, ProducePartition, ProduceRequest, ProducerExpiry, ReplicaManager};
+use crate::{
+    config::{BrokerConfig, LiveConfig, Settings},
+    controller::{Controller, ControllerOptions},
+    log::{LogDirectory, directory::JournalOptions, memory::Machine},
+};
+
+const NODE: BrokerId = BrokerId(1);
+
+/// A broker without its network.
+struct Node {
+    env: Arc<dyn Env>,
+    controller: Arc<Controller>,
+    directories: Vec<Arc<LogDirectory>>,
+    replicas: Arc<ReplicaManager>,
+}
+
+impl Node {
+    /// Starts with the log directory `/data`. `None` if the power fails first.
+    async fn start(machine: &Machine) -> Option<Node> {
+        let env = machine.start();
+        let settings = Settings::default().with("log.dirs", "/data").with("node.id", NODE.0);
+        let mut config = BrokerConfig::load(&settings, "localhost").unwrap().0;
+        config.directory.journal =
+            JournalOptions { part_bytes: 16 * 1024, min_parts: 2, max_parts: 3, alignment: 512 };
+        let config = Arc::new(config);
+        let open = LogDirectory::open(env.clone(), PathBuf::from("/data"), config.directory.clone());
+        let directories = vec![open.await.ok()?];
+        let controller = Controller::start(env.clone(), ControllerOptions::new(NODE, "/data")).await.ok()?;
+        let register = Command::RegisterBroker {
+            id: NODE,
+            listeners: vec![],
+            directories: directories.iter().map(|directory| directory.directory_id()).collect(),
+            rack: None,
+        };
+        controller.submit(register).await.ok()?;
+        let live = LiveConfig::start(&env, config, controller.clone());
+        let expiry =
+            ProducerExpiry { after: Duration::from_secs(60), check_every: Duration::from_secs(3600) };
+        let replicas =
+            ReplicaManager::start(env.clone(), NODE, directories.clone(), controller.clone(), live, expiry);
+        replicas.tidy().await;
+        Some(Node { env, controller, directories, replicas })
+    }
+
+    async fn create(&self, name: &str, id: u128) -> Option<TopicId> {
+        let id = TopicId(Uuid::from_u128(id));
+        let create = Command::CreateTopic {
+            name: name.into(),
+            id,
+            assignment: vec![vec![NODE]],
+            configs: Default::default(),
+        };
+        let created = self.controller.submit(create).await.ok()?;
+        assert!(matches!(created, Response::Topic(_)), "{created:?}");
+        Some(id)
+    }
+
+    async fn delete(&self, id: TopicId) -> Option<()> {
+        self.controller.submit(Command::DeleteTopic { id }).await.ok().map(drop)
+    }
+
+    /// The offset of the record, or the error.
+    async fn produce(
+        &self,
+        name: &str,
+        topic_id: TopicId,
+        value: &'static str,
+    ) -> Result<i64, ResponseError> {
+        let partition = ProducePartition {
+            tp: TopicPartition::new(name, 0),
+            topic_id,
+            records: Some(BatchBuilder::new().value(1_700_000_000_000, value).build()),
+        };
+        let request = ProduceRequest {
+            api_version: 13,
+            acks: -1,
+            timeout: Duration::from_secs(5),
+            partitions: vec![partition],
+            charge: None,
+        };
+        let outcome = self.replicas.produce(request).await.remove(0);
+        outcome.error.map_or(Ok(outcome.base_offset), Err)
+    }
+
+    /// The records from offset 0 on, as one string of bytes, and how many.
+    async fn read(&self, name: &str, topic_id: TopicId) -> Result<(Bytes, i32), ResponseError> {
+        let partition = FetchPartition {
+            tp: TopicPartition::new(name, 0),
+            topic_id,
+            current_leader_epoch: -1,
+            fetch_offset: 0,
+            last_fetched_epoch: -1,
+            log_start_offset: -1,
+            max_bytes: 1 << 20,
+        };
+        let request = FetchRequest {
+            api_version: 13,
+            replica_id: -1,
+            max_wait: Duration::ZERO,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            read_committed: false,
+            partitions: vec![partition],
+        };
+        let outcome = self.replicas.fetch(request).await.remove(0);
+        if let Some(error) = outcome.error {
+            return Err(error);
+        }
+        let mut read = Vec::new();
+        for range in outcome.ranges {
+            read.extend_from_slice(&range.file.read_at(range.offset, range.length as usize).await.unwrap());
+        }
+        let read = Bytes::from(read);
+        let count = batches(read.clone()).map(|batch| batch.unwrap().0.record_count).sum();
+        Ok((read, count))
+    }
+
+    async fn stop(self) {
+        self.replicas.stop().await;
+        self.controller.stop().await;
+        for directory in self.directories {
+            directory.close().await;
+        }
+    }
+}
+
+/// Deletes a topic with three records and creates its namesake, until the power fails. How far it came.
+async fn replace_topic(node: &Node, old: TopicId) -> Option<(TopicId, bool)> {
+    node.delete(old).await?;
+    let new = node.create("a", 2).await?;
+    let kept = node.produce("a", new, "new").await;
+    if let Ok(offset) = kept {
+        assert_eq!(offset, 0, "a namesake begins at 0");
+    }
+    Some((new, kept.is_ok()))
+}
+
+fn contains(read: &Bytes, value: &str) -> bool {
+    read.windows(value.len()).any(|window| window == value.as_bytes())
+}
+
+#[tokio::test]
+async fn a_namesake_never_gets_what_the_deleted_topic_held_wherever_the_power_fails() {
+    let mut finished = 0;
+    for steps in 0..120 {
+        let machine = Machine::new(steps);
+        let node = Node::start(&machine).await.unwrap();
+        let old = node.create("a", 1).await.unwrap();
+        for offset in 0..3 {
+            assert_eq!(node.produce("a", old, "old").await, Ok(offset));
+        }
+        if steps % 2 == 1 {
+            // The log is not open when its topic goes.
+            node.stop().await;
+            let node = Node::start(&machine).await.unwrap();
+            machine.fail_after(steps);
+            finished += check_replaced(&machine, &node, old, steps).await;
+        } else {
+            machine.fail_after(steps);
+            finished += check_replaced(&machine, &node, old, steps).await;
+        }
+    }
+    assert!((10..110).contains(&finished), "{finished} came to the end before the power failed");
+}
+
+async fn check_replaced(machine: &Machine, node: &Node, old: TopicId, steps: u64) -> usize {
+    let replaced =
+        node.env.timeout(Duration::from_secs(20), replace_topic(node, old)).await.expect("nothing hangs");
+    machine.lose_power();
+    let node = Node::start(machine).await.unwrap();
+    let image = node.controller.image();
+    match image.topic("a").map(|topic| topic.id) {
+        Some(id) if id == old => {
+            assert_eq!(replaced, None, "{steps}: a deletion that was committed is undone");
+            let (read, count) = node.read("a", old).await.unwrap();
+            assert!(count == 3 && contains(&read, "old"), "{steps}: {count}");
+        }
+        Some(new) => {
+            let (read, count) = node.read("a", new).await.unwrap();
+            assert!(!contains(&read, "old"), "{steps}: the namesake has what the deleted topic held");
+            let kept = replaced.is_some_and(|(_, kept)| kept);
+            assert!(count >= i32::from(kept), "{steps}: {count}");
+            assert_eq!(node.produce("a", new, "later").await, Ok(i64::from(count)));
+            assert_eq!(node.read("a", old).await.unwrap_err(), ResponseError::UnknownTopicId);
+        }
+        None => {
+            let new = node.create("a", 3).await.unwrap();
+            assert_eq!(node.produce("a", new, "newer").await, Ok(0), "{steps}");
+            let (read, count) = node.read("a", new).await.unwrap();
+            assert!(count == 1 && !contains(&read, "old"), "{steps}");
+        }
+    }
+    node.stop().await;
+    // In the end nothing of it is left, and nothing was taken for a stray.
+    let node = Node::start(machine).await.unwrap();
+    for _ in 0..200 {
+        let names = machine.list(&PathBuf::from("/data"));
+        assert!(!names.iter().any(|name| name.ends_with("-stray")), "{steps}: {names:?}");
+        if !names.iter().any(|name| name.ends_with("-delete")) && node.controller.image().deleted.is_empty() {
+            return usize::from(replaced.is_some_and(|(_, kept)| kept));
+        }
+        node.env.sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{steps}: {:?} {:?}", machine.list(&PathBuf::from("/data")), node.controller.image().deleted);
+}
