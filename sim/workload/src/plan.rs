@@ -396,7 +396,7 @@ pub struct DrawLimits {
 
 impl Default for DrawLimits {
     fn default() -> Self {
-        Self { rate: 280, replication_factor: -1 }
+        Self { rate: 225, replication_factor: -1 }
     }
 }
 
@@ -568,14 +568,14 @@ fn draw_retention(random: &mut SmallRng, configs: &mut BTreeMap<String, String>)
 
 fn draw_recreators(random: &mut SmallRng) -> Vec<RecreatePlan> {
     let count = *[0, 1, 1, 1, 2].choose(random).expect("not empty");
-    let longest = *[800, 2_000, 6_000].choose(random).expect("not empty");
+    let longest = *[1_500, 4_000, 8_000].choose(random).expect("not empty");
     (0..count)
         .map(|_| RecreatePlan {
             life_ms: Span(50, longest),
             gap_ms: Span(0, *[1, 50, 1_000].choose(random).expect("not empty")),
             partitions: Span(1, 3),
             writers: random.random_range(1..=2),
-            rate: random.random_range(10..=30),
+            rate: random.random_range(8..=20),
             readers: random.random_range(1..=2),
             session: random.random_bool(0.7),
             max_wait_ms: *[100, 1_000, 6_000].choose(random).expect("not empty"),
@@ -689,7 +689,7 @@ mod tests {
         for seed in 0..200 {
             let plan = WorkloadPlan::draw(&mut SmallRng::seed_from_u64(seed), DrawLimits::default());
             plan.check().unwrap();
-            assert!(plan.producers.iter().map(|producer| producer.rate).sum::<u32>() >= 260);
+            assert!(plan.producers.iter().map(|producer| producer.rate).sum::<u32>() >= 200);
             assert!(plan.producers.iter().all(|producer| producer.max_in_flight <= 5));
             let text = toml::to_string(&plan).unwrap();
             assert_eq!(toml::from_str::<WorkloadPlan>(&text).unwrap(), plan, "{text}");

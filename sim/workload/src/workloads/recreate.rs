@@ -347,7 +347,7 @@ async fn read(context: &mut Context, plan: &RecreatePlan, generations: &Generati
     let mut by_name = Fetcher::by_name(FetchLimits { max_wait: Duration::from_millis(50), ..limits });
     let mut offsets: BTreeMap<Lane, i64> = BTreeMap::new();
     loop {
-        let pause = context.random.random_range(1..=20);
+        let pause = context.random.random_range(1..=40);
         context.link.env.sleep(Duration::from_millis(pause)).await;
         let Some(newest) = generations.newest() else { continue };
         let named = context.random.random_bool(0.2);
