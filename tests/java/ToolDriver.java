@@ -7,7 +7,7 @@
 //   request: class, number of arguments, arguments, input, seconds to end in
 //   answer: exit code, output, errors, log lines
 //
-// Run as: java -cp 'LIBS/*' ToolDriver.java
+// Run as: java --add-opens java.base/java.lang=ALL-UNNAMED -cp 'LIBS/*' ToolDriver.java
 
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
@@ -21,10 +21,12 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.io.PrintStream;
+import java.lang.reflect.Field;
 import java.lang.reflect.InvocationTargetException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.common.utils.Exit;
@@ -123,6 +125,7 @@ public class ToolDriver {
                 call.exit(124);
             }
         }
+        call.hooks.addAll(takeHooks(group));
         for (Thread hook : call.hooks) {
             hook.start();
         }
@@ -130,6 +133,24 @@ public class ToolDriver {
             hook.join(10_000);
         }
         return call;
+    }
+
+    /** What a tool has registered with the machine itself to be run at its end. */
+    static List<Thread> takeHooks(ThreadGroup group) {
+        try {
+            Field field = Class.forName("java.lang.ApplicationShutdownHooks").getDeclaredField("hooks");
+            field.setAccessible(true);
+            List<Thread> hooks = new ArrayList<>();
+            for (Object hook : ((Map<?, ?>) field.get(null)).keySet()) {
+                if (((Thread) hook).getThreadGroup() == group) {
+                    hooks.add((Thread) hook);
+                }
+            }
+            hooks.forEach(Runtime.getRuntime()::removeShutdownHook);
+            return hooks;
+        } catch (ReflectiveOperationException changed) {
+            throw new IllegalStateException(changed);
+        }
     }
 
     static boolean working(ThreadGroup group) {

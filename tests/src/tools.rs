@@ -36,7 +36,8 @@ impl Tools {
     /// Starts the machine.
     pub fn start(java: &Java) -> Self {
         let mut command = Command::new("java");
-        command.args(["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &java.class_path()]);
+        command.args(["-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        command.args(["--add-opens", "java.base/java.lang=ALL-UNNAMED", "-cp", &java.class_path()]);
         command.arg(java.source("ToolDriver.java"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("java is there");
