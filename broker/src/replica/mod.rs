@@ -19,7 +19,6 @@ mod tests;
 mod view;
 
 pub use manager::ReplicaManager;
-pub use owner::ProducerExpiry;
 pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,

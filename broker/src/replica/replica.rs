@@ -2,7 +2,7 @@
 //!
 //! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use gracchus_core::{
     LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
@@ -40,8 +40,8 @@ pub(crate) enum Message {
     Lead(LeaderEpoch),
     /// The topic's configuration has changed.
     Config(Arc<TopicConfig>),
-    /// Forget producers that have been silent for too long.
-    ExpireProducers,
+    /// Forget producers that have been silent for longer than this.
+    ExpireProducers(Duration),
     /// The log directory went offline.
     DirectoryFailed,
     /// The topic was deleted: take the log away.
