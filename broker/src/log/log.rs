@@ -391,7 +391,7 @@ impl Log {
             let written = self.directory.env().disk().submit(last.into_iter().collect()).await;
             return written.map_err(|error| self.fail(&error, "ending a time index"));
         }
-        let (offsets, times) = segment.build_indexes(ended.size).await?;
+        let (offsets, times) = segment.build_indexes(ended.size, ended.next_offset).await?;
         segment.replace_index_files(&offsets, &times).await?;
         // The handles are those of the files that were just replaced.
         let env = self.directory.env();

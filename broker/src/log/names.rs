@@ -27,6 +27,8 @@ pub(crate) const STRAY: &str = "-stray";
 /// A file that was being replaced when something stopped us.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
+/// No segment begins later: its offsets, which are at most 2³¹ further on, would not fit.
+const LAST_BASE: i64 = i64::MAX - (1 << 32);
 /// Kafka's limit, and most file systems'.
 const LONGEST_NAME: usize = 255;
 
@@ -48,7 +50,7 @@ pub(crate) fn parse(name: &str, kind: &str) -> Option<Offset> {
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().map(Offset)
+    digits.parse().ok().filter(|offset| *offset <= LAST_BASE).map(Offset)
 }
 
 /// The partition whose log `name` is; `None` for anything else, a directory that is being deleted included.

@@ -236,8 +236,7 @@ impl Segment {
     ) -> Result<(Arc<Loaded<OffsetIndex>>, Arc<Loaded<TimeIndex>>), StorageError> {
         tracing::warn!(log = %self.path.display(), segment = %self.base, why, "index does not fit its log; rebuilding it");
         self.damaged.store(true, Ordering::Release);
-        let (offsets, times) = self.build_indexes(size).await?;
-        debug_assert!(times.last().is_none_or(|last| last.last_offset < next_offset));
+        let (offsets, times) = self.build_indexes(size, next_offset).await?;
         if self.persisted == Persisted::Whole && !self.repairing.swap(true, Ordering::AcqRel) {
             self.replace_index_files(&offsets, &times).await?;
             self.repairing.store(false, Ordering::Release);
@@ -249,13 +248,32 @@ impl Segment {
         Ok((offsets, times))
     }
 
-    /// Both indexes of the first `size` bytes, by a walk over the headers.
-    pub(crate) async fn build_indexes(&self, size: u64) -> Result<(OffsetIndex, TimeIndex), StorageError> {
+    /// Both indexes of the first `size` bytes, which end before `next_offset`, by a walk over the headers. Offsets lie
+    /// outside of the CRC: what a disk made of them must not be believed either.
+    pub(crate) async fn build_indexes(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<(OffsetIndex, TimeIndex), StorageError> {
         let mut built = BuiltIndexes::new(self.base, self.interval);
         let mut scan = BatchScan::new(self.file().await?, 0, size, WALK_BLOCK);
+        let mut begun = self.base;
+        // Entries hold 31 bits of an offset.
+        let end = next_offset.min(self.base.plus(1 << 31));
         loop {
             match scan.next().await.map_err(|error| self.fail(&error, "reading a segment"))? {
-                Step::Batch(batch) => built.add(&batch.header, batch.position),
+                Step::Batch(batch) if batch.header.base_offset < begun => {
+                    let what = format!("offset {} where {begun} is due", batch.header.base_offset);
+                    return Err(self.corrupt(batch.position, &what));
+                }
+                Step::Batch(batch) if batch.header.last_offset() >= end => {
+                    let what = format!("offset {} where all are below {end}", batch.header.last_offset());
+                    return Err(self.corrupt(batch.position, &what));
+                }
+                Step::Batch(batch) => {
+                    begun = batch.header.next_offset();
+                    built.add(&batch.header, batch.position);
+                }
                 Step::End => break,
                 Step::Bad(error) => return Err(self.corrupt(scan.position(), &error)),
             }
