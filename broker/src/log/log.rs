@@ -6,7 +6,12 @@
 //! Never: a view of anything that is not written; a record's bytes copied; another write after the first error, or
 //! after a commit that was dropped half-way (then nobody knows what the file holds: the next start finds out).
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use gracchus_core::{
@@ -65,6 +70,8 @@ pub struct Log {
     staged: Vec<Staged>,
     /// Records written since the last round that was synced.
     unflushed: i64,
+    /// Files that left the log before it was opened, not removed yet.
+    pub(crate) leftovers: Vec<PathBuf>,
     /// Segments may have been sealed without a sync; the directory of the log says so, too.
     loose: bool,
     /// A commit is under way; still set when the next one begins if that one failed or was dropped.
@@ -95,6 +102,8 @@ pub(crate) struct Parts {
     pub(crate) epochs: EpochCache,
     pub(crate) snapshots: BTreeSet<Offset>,
     pub(crate) loose: bool,
+    /// Files that left the log earlier.
+    pub(crate) leftovers: Vec<PathBuf>,
     pub(crate) changed: bool,
 }
 
@@ -157,6 +166,7 @@ impl Log {
             changed: parts.changed,
             staged: Vec::new(),
             unflushed: 0,
+            leftovers: parts.leftovers,
             loose: parts.loose,
             uncertain: false,
         }
@@ -278,7 +288,7 @@ impl Log {
         self.staged.push(Staged::Batch(batch, placed));
     }
 
-    fn stage_roll(&mut self, why: &'static str, now_ms: i64) {
+    pub(crate) fn stage_roll(&mut self, why: &'static str, now_ms: i64) {
         let ended = self.plan.end();
         tracing::debug!(log = %self.id.tp, segment = %self.plan.base, next = %ended.next_offset, why, "rolling");
         let random = self.directory.env().random();
@@ -297,10 +307,14 @@ impl Log {
         self.uncertain = true;
         self.changed = true;
         self.write_epochs().await?;
+        let now_ms = self.directory.env().wall_clock_ms();
         let mut writing = Writing::default();
         for staged in std::mem::take(&mut self.staged) {
             match staged {
-                Staged::Batch(batch, placed) => self.active.add(batch, placed, &mut writing),
+                Staged::Batch(batch, placed) => {
+                    self.active.written_ms = now_ms;
+                    self.active.add(batch, placed, &mut writing);
+                }
                 Staged::Roll(roll) => {
                     self.write(std::mem::take(&mut writing)).await?;
                     self.roll(roll).await?;
@@ -343,6 +357,8 @@ impl Log {
         let StagedRoll { ended, producers } = roll;
         let base = ended.next_offset;
         self.end_indexes(&ended).await?;
+        // Before the segment: where it is found, all before it may count as deleted, and their producers are known here only.
+        self.write_snapshot(base, producers).await?;
         let env = self.directory.env();
         let disk = env.disk();
         let files = patiently(&**env, "a roll", || Files::open(disk, &self.path, base))
@@ -350,7 +366,6 @@ impl Log {
             .map_err(|error| self.fail(&error, "creating a segment"))?;
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
         disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
-        self.write_snapshot(base, producers).await?;
         let old = self.active.files.log.clone();
         let durable = seals_durably(&self.config);
         if durable {
@@ -364,11 +379,13 @@ impl Log {
         self.directory.files().insert(old_path, old);
         let old = self.active.segment();
         let segment = self.segment(old.base(), old.interval());
-        let sealed =
-            SegmentView { max: ended.max, ..SegmentView::sealed(Arc::new(segment), ended.size, base) };
+        let sealed = SegmentView {
+            max: ended.max,
+            ..SegmentView::sealed(Arc::new(segment), ended.size, base, self.active.written_ms)
+        };
         Arc::make_mut(&mut self.sealed).push(sealed);
         // The plan may be further on already; the new segment begins empty.
-        let empty = Plan::new(base, &self.config, 0, 0);
+        let empty = Plan::new(base, &self.config, self.active.written_ms, 0);
         let interval = plan::interval(&self.config);
         let tail = imbl::Vector::new();
         self.active =
@@ -437,12 +454,16 @@ impl Log {
         Ok(())
     }
 
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
+        self.publish_from(self.view.log_start);
+    }
+
+    pub(crate) fn publish_from(&mut self, log_start: Offset) {
         let active = self.active.view();
         // Also where flushing is left to the operating system: no flush is promised there that could come later.
         let log_end = active.next_offset;
         self.view = Arc::new(LogView {
-            log_start: self.view.log_start,
+            log_start,
             log_end,
             flushed_end: log_end,
             epochs: self.epochs.clone(),

@@ -20,12 +20,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     PartitionProbe,
+    chores::Chores,
     configuration::Configuration,
     deletion::{self, Deletions},
     inbox::Inbox,
     owner::{Assignment, Owner},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
+    retention,
     view::Status,
 };
 use crate::{
@@ -41,8 +43,8 @@ type Key = (TopicId, PartitionIndex);
 /// The replicas of one broker.
 pub struct ReplicaManager {
     pub(crate) env: Arc<dyn Env>,
-    node: BrokerId,
-    directories: Vec<Arc<LogDirectory>>,
+    pub(super) node: BrokerId,
+    pub(super) directories: Vec<Arc<LogDirectory>>,
     pub(super) controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
     pub(super) live: Arc<LiveConfig>,
@@ -136,6 +138,9 @@ impl ReplicaManager {
             self.live.fixed().producer_id_expiration_check_interval,
         );
         tasks.push(spawn(&*self.env, "replicas-producers", sweep).detach());
+        let every = self.live.load().log_retention_check_interval;
+        let sweep = retention::sweep(Arc::downgrade(self), self.env.clone(), every);
+        tasks.push(spawn(&*self.env, "replicas-retention", sweep).detach());
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -145,6 +150,11 @@ impl ReplicaManager {
 
     pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
+    }
+
+    /// Whether a request has asked for the partition before.
+    pub(super) fn hosts(&self, topic: TopicId, index: PartitionIndex) -> bool {
+        self.handles().contains_key(&(topic, index))
     }
 
     /// The metadata as now known; load it once per request.
@@ -237,6 +247,7 @@ impl ReplicaManager {
                 deletion: None,
                 status,
                 watchers,
+                chores: Chores::default(),
             };
             drop(manager);
             owner.run().await;
