@@ -11,8 +11,10 @@ mod config_resources;
 pub mod context;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_configs;
+pub mod describe_producers;
 mod exchange;
 pub mod fetch;
 pub mod fetch_response;
@@ -24,6 +26,7 @@ pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 mod services;
 pub mod shape;
@@ -141,6 +144,16 @@ pub static APIS: &[Api] = &[
         start: delete_topics::start,
     },
     Api {
+        key: delete_records::KEY,
+        name: "DeleteRecords",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Delete, Resource::Topic),
+        shape: &delete_records::SHAPE,
+        start: delete_records::start,
+    },
+    Api {
         key: init_producer_id::KEY,
         name: "InitProducerId",
         versions: 0..=5,
@@ -149,6 +162,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::IdempotentWrite, Resource::Cluster),
         shape: &init_producer_id::SHAPE,
         start: init_producer_id::start,
+    },
+    Api {
+        key: offset_for_leader_epoch::KEY,
+        name: "OffsetForLeaderEpoch",
+        versions: 2..=4,
+        advertised_from: 2,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Topic),
+        shape: &offset_for_leader_epoch::SHAPE,
+        start: offset_for_leader_epoch::start,
     },
     Api {
         key: describe_configs::KEY,
@@ -189,6 +212,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::AlterConfigs, Resource::Topic),
         shape: &incremental_alter_configs::SHAPE,
         start: incremental_alter_configs::start,
+    },
+    Api {
+        key: describe_producers::KEY,
+        name: "DescribeProducers",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Read, Resource::Topic),
+        shape: &describe_producers::SHAPE,
+        start: describe_producers::start,
     },
     Api {
         key: list_config_resources::KEY,

@@ -22,6 +22,8 @@ pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const LOOSE: &str = "sealed-unsynced";
 /// What the suffix of a directory says that is being deleted.
 pub(crate) const DELETED: &str = "-delete";
+/// What the names of files end with that left the log.
+pub(crate) const DELETED_FILE: &str = ".deleted";
 /// The same of one whose topic nobody knows.
 pub(crate) const STRAY: &str = "-stray";
 /// A file that was being replaced when something stopped us.
@@ -41,6 +43,13 @@ pub(crate) fn file(directory: &Path, offset: Offset, kind: &str) -> PathBuf {
 pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(TEMPORARY);
+    name.into()
+}
+
+/// Under which name a file that left the log waits for its removal.
+pub(crate) fn deleted_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DELETED_FILE);
     name.into()
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct Segment {
     /// The active segment's handle. Those of sealed segments live in the directory's bounded cache.
     file: Option<Arc<dyn File>>,
     life: Life,
+    /// Ends when this segment leaves the log.
+    place: Life,
     offsets: ArcSwapOption<Loaded<OffsetIndex>>,
     times: ArcSwapOption<Loaded<TimeIndex>>,
     /// The greatest timestamp, found in the log.
@@ -105,12 +107,24 @@ impl Segment {
             persisted,
             file,
             life,
+            place: Life::default(),
             offsets: ArcSwapOption::empty(),
             times: ArcSwapOption::empty(),
             max: OnceLock::new(),
             damaged: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
         }
+    }
+
+    /// It leaves the log: older views that would have to open a file are told so. Must come before the files get other
+    /// names.
+    pub(crate) fn retire(&self) {
+        self.place.end();
+    }
+
+    fn check_life(&self) -> Result<(), StorageError> {
+        self.life.check()?;
+        self.place.check()
     }
 
     /// The first offset that it can hold, which names its files.
@@ -140,7 +154,7 @@ impl Segment {
         }
         let opened = self.directory.files().open(&self.log_path).await;
         // A file that was opened while the log still lived is the one that was meant.
-        self.life.check()?;
+        self.check_life()?;
         opened.map_err(|error| self.fail(&error, "opening a segment"))
     }
 
@@ -213,7 +227,7 @@ impl Segment {
         }
         let path = self.file_path(kind);
         let whole = self.directory.env().disk().read_all(&path).await;
-        self.life.check()?;
+        self.check_life()?;
         let bytes = match whole.map_err(|error| self.fail(&error, "reading an index"))? {
             Some(bytes) => bytes,
             None => return Ok(Err(format!("there is no {kind} file"))),
@@ -289,7 +303,7 @@ impl Segment {
         times: &TimeIndex,
     ) -> Result<(), StorageError> {
         let disk = self.directory.env().disk();
-        self.life.check()?;
+        self.check_life()?;
         for (kind, bytes) in [(names::INDEX, offsets.bytes()), (names::TIME_INDEX, times.bytes())] {
             let replaced = disk.replace(&self.file_path(kind), bytes.clone()).await;
             replaced.map_err(|error| self.fail(&error, "replacing an index"))?;

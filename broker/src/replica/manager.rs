@@ -20,12 +20,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     PartitionProbe,
+    chores::Chores,
     configuration::Configuration,
     deletion::{self, Deletions},
     inbox::Inbox,
-    owner::{Assignment, Owner, ProducerExpiry},
+    owner::{Assignment, Owner},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
+    retention,
     view::Status,
 };
 use crate::{
@@ -41,12 +43,11 @@ type Key = (TopicId, PartitionIndex);
 /// The replicas of one broker.
 pub struct ReplicaManager {
     pub(crate) env: Arc<dyn Env>,
-    node: BrokerId,
-    directories: Vec<Arc<LogDirectory>>,
+    pub(super) node: BrokerId,
+    pub(super) directories: Vec<Arc<LogDirectory>>,
     pub(super) controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
     pub(super) live: Arc<LiveConfig>,
-    expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
     pub(super) deletions: Deletions,
@@ -91,7 +92,6 @@ impl ReplicaManager {
         directories: Vec<Arc<LogDirectory>>,
         controller: Arc<Controller>,
         live: Arc<LiveConfig>,
-        expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
         let deletions = Deletions::new(Remover::start(&env));
@@ -103,7 +103,6 @@ impl ReplicaManager {
             directories,
             controller,
             live,
-            expiry,
             replicas: Mutex::default(),
             metrics: ReplicaMetrics::default(),
             deletions,
@@ -133,8 +132,15 @@ impl ReplicaManager {
                     .detach(),
             );
         }
-        let sweep = sweep_producers(self.env.clone(), Arc::downgrade(self), self.expiry.check_every);
+        let sweep = sweep_producers(
+            self.env.clone(),
+            Arc::downgrade(self),
+            self.live.fixed().producer_id_expiration_check_interval,
+        );
         tasks.push(spawn(&*self.env, "replicas-producers", sweep).detach());
+        let every = self.live.load().log_retention_check_interval;
+        let sweep = retention::sweep(Arc::downgrade(self), self.env.clone(), every);
+        tasks.push(spawn(&*self.env, "replicas-retention", sweep).detach());
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -144,6 +150,11 @@ impl ReplicaManager {
 
     pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
+    }
+
+    /// Whether a request has asked for the partition before.
+    pub(super) fn hosts(&self, topic: TopicId, index: PartitionIndex) -> bool {
+        self.handles().contains_key(&(topic, index))
     }
 
     /// The metadata as now known; load it once per request.
@@ -222,7 +233,6 @@ impl ReplicaManager {
             replicas: partition.replicas.clone(),
             in_sync: partition.isr.clone(),
         };
-        let expire_after = self.expiry.after;
         let (manager, topic_id) = (self.clone(), topic.id);
         spawn(&*self.env, "replica", async move {
             let directory = manager.place(LogId { tp: tp.clone(), topic_id }).await;
@@ -233,11 +243,11 @@ impl ReplicaManager {
                 directory,
                 config,
                 assignment,
-                expire_after,
                 queue: Inbox::new(incoming),
                 deletion: None,
                 status,
                 watchers,
+                chores: Chores::default(),
             };
             drop(manager);
             owner.run().await;
@@ -400,8 +410,9 @@ async fn sweep_producers(env: Arc<dyn Env>, manager: std::sync::Weak<ReplicaMana
     loop {
         env.sleep(every).await;
         let Some(manager) = manager.upgrade() else { return };
+        let after = manager.live.load().producer_id_expiration;
         for replica in manager.snapshot() {
-            replica.send(Message::ExpireProducers);
+            replica.send(Message::ExpireProducers(after));
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
 
+mod chores;
 mod configuration;
 mod deletion;
 mod fetch;
@@ -11,15 +12,17 @@ mod offsets;
 mod owner;
 mod produce;
 mod purgatory;
+mod records;
 #[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use manager::ReplicaManager;
-pub use owner::ProducerExpiry;
+pub use records::{EpochEnd, EpochPartition, Producers};
 pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,

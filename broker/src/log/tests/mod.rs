@@ -5,6 +5,7 @@ mod damage;
 mod life;
 mod pairs;
 mod reading;
+mod trim;
 
 use std::{path::PathBuf, sync::Arc};
 
