@@ -22,7 +22,7 @@ use gracchus_env::{Op, Open};
 
 use super::{
     LogId,
-    active::{Active, Files, Writing},
+    active::{Active, Files, Indexes, Writing},
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::{Roll, Round},
@@ -222,7 +222,8 @@ impl Log {
     pub async fn flush(&mut self) -> Result<(), StorageError> {
         self.check_certain()?;
         self.uncertain = true;
-        self.directory.flusher().roll(self.seal(self.active.next_offset(), true)).await?;
+        let seal = self.seal(self.active.next_offset(), true).await?;
+        self.directory.flusher().roll(seal).await?;
         self.unflushed = 0;
         if seals_durably(&self.config) && std::mem::take(&mut self.loose) {
             let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
@@ -337,10 +338,13 @@ impl Log {
         if durable {
             self.unflushed = 0;
         }
+        if writing.has_entries() {
+            self.open_indexes().await?;
+        }
         let round = Round {
             id: self.id.clone(),
             segment_base: self.active.segment().base(),
-            file: self.active.files.log.clone(),
+            file: self.active.log.clone(),
             position: self.active.position() - writing.length,
             buffers: std::mem::take(&mut writing.buffers),
             length: writing.length,
@@ -366,14 +370,15 @@ impl Log {
             .map_err(|error| self.fail(&error, "creating a segment"))?;
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
         disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
-        let old = self.active.files.log.clone();
+        let old = self.active.log.clone();
         let durable = seals_durably(&self.config);
         if durable {
             self.unflushed = 0;
         } else {
             self.mark_loose().await?;
         }
-        self.directory.flusher().roll(self.seal(base, durable)).await?;
+        let seal = self.seal(base, durable).await?;
+        self.directory.flusher().roll(seal).await?;
 
         let old_path = self.active.segment().file_path(names::LOG);
         self.directory.files().insert(old_path, old);
@@ -394,14 +399,28 @@ impl Log {
     }
 
     /// The active segment ends before `end_offset`.
-    fn seal(&self, end_offset: Offset, durable: bool) -> Roll {
-        let Files { log, offsets, times } = self.active.files.clone();
-        let (id, directory) = (self.id.clone(), self.path.to_path_buf());
-        Roll { id, sync: vec![log, offsets, times], directory, end_offset, durable }
+    async fn seal(&mut self, end_offset: Offset, durable: bool) -> Result<Roll, StorageError> {
+        let Indexes { offsets, times } = self.open_indexes().await?.clone();
+        let (id, directory, log) = (self.id.clone(), self.path.to_path_buf(), self.active.log.clone());
+        Ok(Roll { id, sync: vec![log, offsets, times], directory, end_offset, durable })
+    }
+
+    /// The index files of the active segment, opened when they are needed first.
+    async fn open_indexes(&mut self) -> Result<&Indexes, StorageError> {
+        if self.active.indexes.is_none() {
+            let (env, base) = (self.directory.env(), self.active.segment().base());
+            let open = || Indexes::open(env.disk(), &self.path, base);
+            let opened = patiently(&**env, "an index entry", open).await;
+            self.active.indexes = Some(opened.map_err(|error| self.fail(&error, "opening an index"))?);
+        }
+        Ok(self.active.indexes.as_ref().expect("opened just now"))
     }
 
     /// Completes the index files of the active segment.
     async fn end_indexes(&mut self, ended: &Ended) -> Result<(), StorageError> {
+        if ended.time_entry.is_some() {
+            self.open_indexes().await?;
+        }
         let last = self.active.end(ended);
         let segment = self.active.segment().clone();
         if !segment.is_damaged() {
@@ -411,9 +430,7 @@ impl Log {
         let (offsets, times) = segment.build_indexes(ended.size, ended.next_offset).await?;
         segment.replace_index_files(&offsets, &times).await?;
         // The handles are those of the files that were just replaced.
-        let env = self.directory.env();
-        let files = patiently(&**env, "a roll", || Files::open(env.disk(), &self.path, segment.base())).await;
-        self.active.files = files.map_err(|error| self.fail(&error, "opening an index"))?;
+        self.active.indexes = None;
         Ok(())
     }
 
@@ -484,7 +501,8 @@ impl Log {
             let removed = self.directory.env().disk().submit(self.useless_snapshots()).await;
             removed.map_err(|error| self.fail(&error, "closing a log"))?;
             // Older segments may not be synced yet: only the flusher knows.
-            self.directory.flusher().roll(self.seal(ended.next_offset, true)).await?;
+            let seal = self.seal(ended.next_offset, true).await?;
+            self.directory.flusher().roll(seal).await?;
         }
         let clean = CleanLog {
             log_start: self.view.log_start,
