@@ -166,7 +166,10 @@ impl Env for TokioEnv {
 
     fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
         // Work that panics must not take the thread along; whoever waits for its result finds out.
-        let done = self.compute.run(|| Ok(drop(std::panic::catch_unwind(AssertUnwindSafe(work)))));
+        let done = self.compute.run(|| {
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
+            Ok(())
+        });
         Box::pin(async move { drop(done.await) })
     }
 
