@@ -14,6 +14,7 @@ mod purgatory;
 #[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -24,3 +25,4 @@ pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,
 };
+pub use sizes::DirectorySizes;

@@ -46,13 +46,21 @@ impl Node {
             listeners: vec![],
             directories: directories.iter().map(|directory| directory.directory_id()).collect(),
             rack: None,
+            located: vec![],
         };
         controller.submit(register).await.ok()?;
         let live = LiveConfig::start(&env, config, controller.clone());
         let expiry =
             ProducerExpiry { after: Duration::from_secs(60), check_every: Duration::from_secs(3600) };
-        let replicas =
-            ReplicaManager::start(env.clone(), NODE, directories.clone(), controller.clone(), live, expiry);
+        let replicas = ReplicaManager::start(
+            env.clone(),
+            NODE,
+            directories.clone(),
+            vec![],
+            controller.clone(),
+            live,
+            expiry,
+        );
         replicas.tidy().await;
         Some(Node { env, controller, directories, replicas })
     }
