@@ -207,6 +207,7 @@ fn crates_use_only_what_they_may() {
         ("gracchus", &["madsim", "rand", "gracchus-checker", "gracchus-workload", "gracchus-sim"][..]),
         ("gracchus-workload", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
         ("gracchus-tests", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
+        ("gracchus-fuzz", &["madsim", "gracchus-sim", "gracchus-checker", "gracchus-workload"]),
         ("gracchus-jepsen", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
         ("gracchus-sim", &[]),
     ]);

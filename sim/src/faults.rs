@@ -11,6 +11,7 @@ use rand::{Rng, rngs::SmallRng};
 
 use crate::{
     cluster::{Cluster, Order},
+    judge::Judge,
     plan::pick,
     world::{Nanos, NodeId, World},
 };
@@ -133,6 +134,7 @@ pub fn kind(fault: &Fault) -> &'static str {
 pub(crate) struct Injector {
     world: Arc<World>,
     cluster: Arc<Cluster>,
+    judge: Arc<Judge>,
     clients: Vec<NodeId>,
     /// What is still to be undone, by time.
     undo: BTreeMap<(Nanos, u64), Undo>,
@@ -157,8 +159,13 @@ enum Undo {
 }
 
 impl Injector {
-    pub(crate) fn new(world: Arc<World>, cluster: Arc<Cluster>, clients: Vec<NodeId>) -> Self {
-        Self { world, cluster, clients, undo: BTreeMap::new(), next: 0, done: BTreeMap::new() }
+    pub(crate) fn new(
+        world: Arc<World>,
+        cluster: Arc<Cluster>,
+        judge: Arc<Judge>,
+        clients: Vec<NodeId>,
+    ) -> Self {
+        Self { world, cluster, judge, clients, undo: BTreeMap::new(), next: 0, done: BTreeMap::new() }
     }
 
     /// Lets `faults` happen at their times, counted from now, until `duration` has passed.
@@ -231,7 +238,9 @@ impl Injector {
             Fault::Hold { node } => self.hold(broker(node), end),
             Fault::ClockJump { node, by_ms } => {
                 let by = Duration::from_millis(by_ms.unsigned_abs());
+                self.judge.clock(broker(node));
                 self.world.clock_jump(broker(node), by, by_ms > 0);
+                self.judge.clock(broker(node));
             }
             Fault::ClockDrift { node, ppm } => {
                 self.world.clock_drift(broker(node), ppm * 1_000);

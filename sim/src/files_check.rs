@@ -21,6 +21,49 @@ use crate::{
 
 /// The law that these checks stand for.
 pub const LAW: &str = "files parse as Kafka's format";
+/// Law: a partition lies in one log directory.
+pub const ONE_PLACE: &str = "a partition has one place";
+
+/// A partition that lies on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) topic: Arc<str>,
+    pub(crate) topic_id: u128,
+    pub(crate) partition: i32,
+}
+
+impl Place {
+    /// The directory that holds it, if one does; an error if several do.
+    fn directory(&self, world: &World, node: NodeId) -> Checked<Option<String>> {
+        let mut found = None;
+        for data in Plan::data_directories() {
+            let directory = format!("{data}/{}-{}", self.topic, self.partition);
+            let Some(bytes) = world.file(node, &format!("{directory}/partition.metadata")) else { continue };
+            if topic_id(&bytes) != Some(self.topic_id) {
+                continue;
+            }
+            if let Some(other) = found.replace(directory.clone()) {
+                return Err(format!("{directory} and {other} hold the same partition"));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The topic id in a `partition.metadata`: 16 bytes as base 64 for file names, without padding.
+pub(crate) fn topic_id(bytes: &[u8]) -> Option<u128> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let text = std::str::from_utf8(bytes).ok()?;
+    let digits = text.lines().find_map(|line| line.strip_prefix("topic_id: "))?.as_bytes();
+    if digits.len() != 22 {
+        return None;
+    }
+    let digit = |digit: &u8| DIGITS.iter().position(|other| other == digit).map(|value| value as u128);
+    // The last digit has two bits to spare for 128.
+    let (last, rest) = digits.split_last()?;
+    let high = rest.iter().try_fold(0u128, |all, next| Some(all << 6 | digit(next)?))?;
+    Some(high << 2 | digit(last)? >> 4)
+}
 
 type Checked<T> = Result<T, String>;
 
@@ -65,16 +108,23 @@ pub(crate) fn read_log(
     world: &World,
     known: &mut Known,
     node: NodeId,
-    (topic, partition): (&str, i32),
+    place: &Place,
     (start, end): (i64, i64),
 ) -> Checked<Vec<Seen>> {
-    let directory = Plan::partition_directory(topic, partition);
-    let directory = directory.to_string_lossy();
+    let directory = place.directory(world, node)?;
+    let directory = directory.ok_or_else(|| format!("{place:?} is open, but no directory holds it"))?;
+    let (topic, partition) = (&*place.topic, place.partition);
     let mut records = Vec::new();
     let mut next = None;
-    for (path, bytes) in world.files_in(node, &directory) {
+    let files = world.files_in(node, &directory);
+    let bases: Vec<i64> = files.keys().filter_map(|path| offset_in_name(path, ".log")).collect();
+    for (path, bytes) in files {
         let base = offset_in_name(&path, ".log").filter(|base| *base < end);
         let Some(base) = base else { continue };
+        // Whole segments below the log start are being deleted, in any order.
+        if bases.iter().any(|next| *next > base && *next <= start) {
+            continue;
+        }
         let (length, crc) = (bytes.len(), crc32c::crc32c(&bytes));
         let before = known.segments.get(&path);
         let before = before.filter(|known| (known.length, known.crc) == (length, crc) && known.reaches(end));
@@ -127,11 +177,18 @@ fn read_segment(
 
 /// Checks the files of the partitions that a process had opened before its clean stop. The others are as the process
 /// before it left them: a log is recovered when it is opened.
-pub(crate) fn after_clean_stop(world: &World, node: NodeId, opened: &[(Arc<str>, i32)]) {
+pub(crate) fn after_clean_stop(world: &World, node: NodeId, opened: &[Place]) {
     let rotten = world.rotten(node);
-    for (topic, partition) in opened {
-        let directory = Plan::partition_directory(topic, *partition);
-        let directory = directory.to_string_lossy();
+    for place in opened {
+        let directory = match place.directory(world, node) {
+            Ok(Some(directory)) => directory,
+            // Its topic was deleted meanwhile.
+            Ok(None) => continue,
+            Err(problem) => {
+                world.violate(ONE_PLACE, format!("{} after a clean stop: {problem}", world.name(node)));
+                continue;
+            }
+        };
         let files = world.files_in(node, &directory).into_iter();
         let files: Snapshot = files
             .filter(|(path, _)| !rotten.contains(path))

@@ -42,14 +42,16 @@ struct Seen {
     incarnation: u64,
     version: u64,
     partitions: Vec<PartitionProbe>,
+    /// How often a log start moved on.
+    moved: u64,
 }
 
 impl Judge {
     pub(crate) fn new(world: &Arc<World>, config: CheckerConfig, plan: &WorkloadPlan) -> Arc<Self> {
-        let unsynced = plan
-            .topics
-            .iter()
-            .filter(|topic| topic.configs.get("flush.messages").is_some_and(|messages| messages != "1"));
+        let unsynced = plan.topics.iter().filter(|topic| {
+            let set = topic.configs.get("flush.messages").is_some_and(|messages| messages != "1");
+            set || topic.changes.iter().any(|key| key == "flush.messages")
+        });
         Arc::new(Self {
             world: world.clone(),
             checker: Mutex::new(Some(Checker::new(config))),
@@ -77,17 +79,32 @@ impl Judge {
         self.tell(EventKind::PowerLost { node: number(node) });
     }
 
+    /// What the clock of `node` shows now, as far as a broker may have read it.
+    pub(crate) fn clock(&self, node: NodeId) {
+        self.tell(EventKind::Clock { node: number(node), wall_ms: self.world.wall_ms(node) });
+    }
+
+    /// Log starts that moved on without a restart.
+    pub(crate) fn log_starts_moved(&self) -> u64 {
+        lock(&self.seen).values().map(|seen| seen.moved).sum()
+    }
+
+    /// Whether some consumer has not got on since the heal in a partition that it follows.
+    pub(crate) fn is_behind(&self) -> bool {
+        lock(&self.checker).as_ref().is_some_and(Checker::is_behind)
+    }
+
     /// No further fault will come.
     pub(crate) fn healed(&self) {
         self.tell(EventKind::Healed);
     }
 
-    /// The partitions that `incarnation` of a node has published.
-    pub(crate) fn opened(&self, node: NodeId, incarnation: u64) -> Vec<(Arc<str>, i32)> {
+    /// The partitions that `incarnation` of a node has published, with the ids of their topics.
+    pub(crate) fn opened(&self, node: NodeId, incarnation: u64) -> Vec<files_check::Place> {
         let seen = lock(&self.seen);
         let seen = seen.get(&node).filter(|seen| seen.incarnation == incarnation);
         let partitions = seen.map(|seen| seen.partitions.as_slice()).unwrap_or_default();
-        partitions.iter().map(|probe| (probe.tp.topic.clone(), probe.tp.partition.0)).collect()
+        partitions.iter().map(place).collect()
     }
 
     /// Judges what can only be judged at the end.
@@ -121,7 +138,8 @@ impl Judge {
         let mut seen = lock(&self.seen);
         let seen = seen.entry(slot.node).or_default();
         if seen.incarnation != slot.incarnation {
-            *seen = Seen { incarnation: slot.incarnation, ..Seen::default() };
+            *seen = Seen { incarnation: slot.incarnation, moved: seen.moved, ..Seen::default() };
+            self.clock(slot.node);
         }
         if seen.partitions == probe.partitions {
             return;
@@ -132,8 +150,9 @@ impl Judge {
                 .partitions
                 .iter()
                 .find(|before| before.topic_id == now.topic_id && before.tp.partition == now.tp.partition);
-            if before.is_none() {
-                self.recovered(slot.node, now);
+            match before {
+                None => self.recovered(slot.node, now),
+                Some(before) => seen.moved += u64::from(before.log_start < now.log_start),
             }
             if before != Some(now) {
                 changed.push(self.view(now));
@@ -146,6 +165,7 @@ impl Judge {
             incarnation: slot.incarnation,
             version: seen.version,
             time_ns: self.world.now(),
+            wall_ms: self.world.wall_ms(slot.node),
             partitions: changed,
         };
         self.check(|checker| checker.view(&view));
@@ -154,12 +174,12 @@ impl Judge {
     /// The log as a process found it, before it takes a produce.
     fn recovered(&self, node: NodeId, probe: &PartitionProbe) {
         let (start, end) = (probe.log_start.0, probe.log_end.0);
-        let partition = (&*probe.tp.topic, probe.tp.partition.0);
-        let read = files_check::read_log(&self.world, &mut lock(&self.known), node, partition, (start, end));
+        let place = place(probe);
+        let read = files_check::read_log(&self.world, &mut lock(&self.known), node, &place, (start, end));
         match read {
             Ok(records) => self.tell(EventKind::RecoveredLog {
                 node: number(node),
-                at: Partition::new(probe.tp.topic.to_string(), probe.tp.partition.0),
+                at: Partition::of(place.topic.clone(), place.topic_id, place.partition),
                 log_start: start,
                 log_end: end,
                 records,
@@ -197,6 +217,14 @@ impl History for Judge {
 
     fn complain(&self, violation: Violation) {
         self.world.violate(&violation.law, violation.story);
+    }
+}
+
+fn place(probe: &PartitionProbe) -> files_check::Place {
+    files_check::Place {
+        topic: Arc::from(&*probe.tp.topic),
+        topic_id: probe.topic_id.0.as_u128(),
+        partition: probe.tp.partition.0,
     }
 }
 

@@ -4,7 +4,7 @@
 //! It prints as TOML, can be edited and run again. Never: a decision about a run that is not in its plan or in the
 //! world's stream.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use gracchus::config::{BrokerConfig, Settings};
 use gracchus_workload::{
@@ -22,8 +22,13 @@ use crate::{
 
 /// The port that every broker listens on.
 pub const PORT: u16 = 9092;
-/// Where a broker's data lies on its simulated disk.
-pub const DATA: &str = "/data";
+/// Log directories that a broker has at most.
+pub const MOST_DIRECTORIES: u32 = 3;
+
+/// Where the log directory of this number, from 1, lies on the simulated disk. The first one holds the metadata.
+pub fn data_directory(number: u32) -> String {
+    if number == 1 { "/data".to_owned() } else { format!("/data-{number}") }
+}
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +75,13 @@ pub struct Knobs {
     dirty_age_ms: u64,
     open_files: usize,
     metadata_snapshot_interval: u64,
+    /// Log directories.
+    #[serde(default = "one")]
+    directories: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Plan {
@@ -137,7 +149,7 @@ impl Plan {
             .with("node.id", broker + 1)
             .with("listeners", format!("PLAINTEXT://0.0.0.0:{PORT}"))
             .with("advertised.listeners", format!("PLAINTEXT://{name}:{PORT}"))
-            .with("log.dirs", DATA);
+            .with("log.dirs", self.data_directories_in_use().join(","));
         for (key, value) in &self.scenario.broker {
             settings = settings.with(key, value);
         }
@@ -150,14 +162,32 @@ impl Plan {
         Ok(config)
     }
 
+    /// What the broker's properties say about topics that do not say otherwise, by the names of topic configurations.
+    pub fn topic_defaults(&self) -> BTreeMap<String, String> {
+        let names = [
+            ("log.retention.ms", "retention.ms"),
+            ("log.retention.bytes", "retention.bytes"),
+            ("message.max.bytes", "max.message.bytes"),
+            ("log.message.timestamp.type", "message.timestamp.type"),
+        ];
+        let set = |(broker, topic): (&str, &str)| {
+            Some((topic.to_owned(), self.scenario.broker.get(broker)?.clone()))
+        };
+        names.into_iter().filter_map(set).collect()
+    }
+
     /// The plan as text.
     pub fn to_text(&self) -> String {
         toml::to_string(self).expect("a plan is plain data")
     }
 
-    /// Where `partition.metadata` and segments of a partition lie.
-    pub fn partition_directory(topic: &str, partition: i32) -> PathBuf {
-        PathBuf::from(format!("{DATA}/{topic}-{partition}"))
+    fn data_directories_in_use(&self) -> Vec<String> {
+        (1..=self.knobs.directories.clamp(1, MOST_DIRECTORIES)).map(data_directory).collect()
+    }
+
+    /// Where the logs of partitions may lie.
+    pub fn data_directories() -> Vec<String> {
+        (1..=MOST_DIRECTORIES).map(data_directory).collect()
     }
 }
 
@@ -222,7 +252,10 @@ fn draw_properties(random: &mut SmallRng) -> BTreeMap<String, String> {
     let mut set = |key: &str, value: u64| properties.insert(key.to_owned(), value.to_string());
     set("log.segment.bytes", scaled(random, 32 << 10, 2 << 20));
     set("log.index.interval.bytes", random.random_range(0..=8_192));
-    set("log.flush.offset.checkpoint.interval.ms", scaled(random, 500, 30_000));
+    let checkpoints =
+        if random.random_bool(0.2) { scaled(random, 50, 500) } else { scaled(random, 500, 30_000) };
+    set("log.flush.offset.checkpoint.interval.ms", checkpoints);
+    set("log.retention.check.interval.ms", scaled(random, 200, 5_000));
     set("producer.id.expiration.check.interval.ms", scaled(random, 100, 20_000));
     if random.random_bool(0.3) {
         set("max.incremental.fetch.session.cache.slots", random.random_range(0..=4));
@@ -258,6 +291,7 @@ impl Knobs {
             dirty_age_ms: scaled(random, 50, 5_000),
             open_files: random.random_range(4..=64),
             metadata_snapshot_interval: scaled(random, 3, 200),
+            directories: 1,
         };
         if random.random_bool(0.3) { knobs.cramped(random) } else { knobs }
     }

@@ -21,6 +21,8 @@ pub struct Report {
     pub acknowledged: u64,
     /// Faults done, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// What clients did to topics, and what became of logs, by kind.
+    pub actions: BTreeMap<String, u64>,
     /// Power losses of a running or starting broker.
     pub power_losses: u64,
     /// Power losses that dropped unsynced bytes or names.
@@ -81,6 +83,9 @@ impl Report {
         for (kind, count) in &other.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
+        for (kind, count) in &other.actions {
+            *self.actions.entry(kind.clone()).or_default() += count;
+        }
         self.power_losses += other.power_losses;
         self.dropped += other.dropped;
         self.torn += other.torn;
@@ -109,6 +114,9 @@ impl Report {
         let _ = write!(line, " faults={total}");
         for (kind, count) in &self.faults {
             let _ = write!(line, " fault.{kind}={count}");
+        }
+        for (kind, count) in &self.actions {
+            let _ = write!(line, " {kind}={count}");
         }
         let _ = write!(
             line,

@@ -80,7 +80,8 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
         Ok(configs) => configs,
         Err(problem) => return Report::failed(plan.seed, "a plan is sound", problem),
     };
-    let checking = CheckerConfig { progress_within_ns: PROGRESS.as_nanos() as u64 };
+    let mut checking = CheckerConfig { progress_within_ns: PROGRESS.as_nanos() as u64, ..Default::default() };
+    checking.topic_defaults.extend(plan.topic_defaults());
     let judge = Judge::new(&world, checking, plan.workload());
     let cluster = Cluster::start(&world, configs, &judge);
     judge.watch(cluster.slots());
@@ -89,7 +90,7 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
     let bootstrap =
         (0..plan.brokers()).map(|broker| format!("{}:{PORT}", world.name(NodeId(broker)))).collect();
     let mut workload = Workload::start(Arc::new(plan.workload().clone()), envs, bootstrap, judge.clone());
-    let mut injector = Injector::new(world.clone(), cluster.clone(), clients);
+    let mut injector = Injector::new(world.clone(), cluster.clone(), judge.clone(), clients);
     tokio::select! {
         biased;
         () = world.violated() => {}
@@ -97,6 +98,8 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
     }
     let summary = if world.violations().is_empty() { judge.finish() } else { Summary::default() };
     report.acknowledged = workload.acknowledged();
+    report.actions = workload.actions().into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    report.actions.insert("log_starts_moved".to_owned(), judge.log_starts_moved());
     workload.abort();
     report.faults = std::mem::take(&mut injector.done);
     fill(&mut report, &world, &cluster, &summary);
@@ -120,7 +123,7 @@ async fn phases(
     judge.healed();
     let healed = world.now();
     world.pass(Duration::from_secs(2)).await;
-    converge(world, plan, workload.beacons(), healed).await;
+    converge(world, plan, judge, workload.beacons(), healed).await;
     world.tell("the load drains");
     bounded(world, "the load drains", workload.drain()).await;
     match plan.ending {
@@ -141,16 +144,19 @@ async fn phases(
 }
 
 /// Waits until every client has made progress since the heal, or until the checker must have noticed that one has not.
-async fn converge(world: &Arc<World>, plan: &Plan, beacons: &[Arc<Beacon>], healed: u64) {
-    // Who wants no acknowledgement gets none, and topic churn may have made all the topics that it was to make.
+async fn converge(world: &Arc<World>, plan: &Plan, judge: &Arc<Judge>, beacons: &[Arc<Beacon>], healed: u64) {
+    // Who wants no acknowledgement gets none, and others may have nothing left to do.
+    const OWING: [&str; 5] = ["producer", "replayer", "consumer", "offset poller", "bell"];
     let unanswered: Vec<bool> = plan.workload().producers.iter().map(|producer| producer.acks == 0).collect();
     let answered = |(index, beacon): &(usize, &Arc<Beacon>)| {
-        !unanswered.get(*index).copied().unwrap_or(false) && !beacon.name.starts_with("topic churn")
+        let owes = OWING.iter().any(|kind| beacon.name.starts_with(kind));
+        owes && !unanswered.get(*index).copied().unwrap_or(false)
     };
     let mut behind: Vec<_> = beacons.iter().enumerate().filter(answered).map(|(_, beacon)| beacon).collect();
     loop {
         behind.retain(|beacon| beacon.last_ns.load(Ordering::Relaxed) <= healed);
-        if behind.is_empty() || world.now() > healed + PROGRESS.as_nanos() as u64 + 2_000_000_000 {
+        let all = behind.is_empty() && !judge.is_behind();
+        if all || world.now() > healed + PROGRESS.as_nanos() as u64 + 2_000_000_000 {
             break;
         }
         world.pass(Duration::from_millis(250)).await;

@@ -132,6 +132,11 @@ pub(crate) fn uptime() -> anyhow::Result<f64> {
     Ok(text.split_whitespace().next().context("uptime is empty")?.parse()?)
 }
 
+/// Files and sockets that process `pid` has open.
+pub(crate) fn open_files(pid: u32) -> anyhow::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 fn stat(pid: u32) -> anyhow::Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = text.rsplit_once(')').context("a stat line without a name")?;

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 #![allow(clippy::disallowed_methods, reason = "a program that measures real processes")]
 
+mod crowd;
 mod load;
 mod machine;
 mod peers;

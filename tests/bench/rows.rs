@@ -15,6 +15,7 @@ use kafka_protocol::messages::{
 };
 
 use crate::{
+    crowd,
     load::{self, Load, Measured, Pace},
     machine,
     peers::Server,
@@ -29,11 +30,11 @@ pub(crate) struct Figure {
     pub(crate) more_is_better: bool,
 }
 
-fn more(name: &'static str, value: f64) -> Figure {
+pub(crate) fn more(name: &'static str, value: f64) -> Figure {
     Figure { name, value, more_is_better: true }
 }
 
-fn less(name: &'static str, value: f64) -> Figure {
+pub(crate) fn less(name: &'static str, value: f64) -> Figure {
     Figure { name, value, more_is_better: false }
 }
 
@@ -62,6 +63,10 @@ pub(crate) enum RowKind {
     Latency { partitions: usize, after_heavy: bool },
     /// From exec to the first acknowledged produce, on an empty directory.
     StartEmpty,
+    /// A client that asks little, alone and beside others who ask all they can.
+    Noisy { neighbours: usize },
+    /// Many partitions: what they cost while nothing happens, how long a start takes, how fast some of them are.
+    Crowd { partitions: usize },
     /// The same on many partitions with much data, after a clean stop and after `kill -9`.
     StartFull { partitions: usize, gigabytes: u64 },
 }
@@ -120,6 +125,15 @@ pub(crate) fn all() -> Vec<Row> {
         "start, 1,000 partitions with 2 GB".into(),
         RowKind::StartFull { partitions: 1_000, gigabytes: 2 },
     );
+    row(
+        "noisy-neighbour".into(),
+        "a client at 100 requests/s of 1 KiB, alone and beside 64 connections at full speed".into(),
+        RowKind::Noisy { neighbours: 64 },
+    );
+    for partitions in [1_000, 10_000] {
+        let title = format!("{} partitions on one node", thousands(partitions));
+        row(format!("partitions-{partitions}"), title, RowKind::Crowd { partitions });
+    }
     let kind = RowKind::Sustained { size: 64 << 10, in_flight: 80, partitions: 8 };
     row(
         "sustained".into(),
@@ -129,6 +143,10 @@ pub(crate) fn all() -> Vec<Row> {
     rows
 }
 
+fn thousands(number: usize) -> String {
+    format!("{},{:03}", number / 1_000, number % 1_000)
+}
+
 fn size_title(size: usize) -> String {
     if size >= 1_000_000 { "1 MB".into() } else { format!("{} KiB", size >> 10) }
 }
@@ -136,12 +154,15 @@ fn size_title(size: usize) -> String {
 impl RowKind {
     /// Rows that are run once, whatever the number of repeats: they cost much time or disk.
     pub(crate) fn runs_once(&self) -> bool {
-        matches!(self, RowKind::Sustained { .. } | RowKind::StartFull { .. })
+        matches!(self, RowKind::Sustained { .. } | RowKind::StartFull { .. } | RowKind::Crowd { .. })
     }
 
     /// Whether flushing makes no difference to it, so that one of the two variants is enough.
     pub(crate) fn ignores_flushing(&self) -> bool {
-        matches!(self, RowKind::Fetch { .. } | RowKind::StartEmpty | RowKind::StartFull { .. })
+        matches!(
+            self,
+            RowKind::Fetch { .. } | RowKind::StartEmpty | RowKind::StartFull { .. } | RowKind::Crowd { .. }
+        )
     }
 }
 
@@ -172,12 +193,14 @@ pub(crate) fn run(
         RowKind::Latency { partitions, after_heavy } => {
             latency(server, topic, partitions, synced, after_heavy, bounds)
         }
+        RowKind::Noisy { neighbours } => crowd::noisy(server, topic, neighbours, synced, bounds),
+        RowKind::Crowd { partitions } => crowd::partitions(server, topic, partitions, bounds),
         RowKind::StartEmpty => start_empty(server),
         RowKind::StartFull { partitions, gigabytes } => start_full(server, topic, partitions, gigabytes),
     }
 }
 
-fn closed(
+pub(crate) fn closed(
     server: &Server,
     topic: &str,
     partitions: usize,
@@ -385,7 +408,7 @@ fn start_full(
 }
 
 /// Launches the broker and produces to partition 0 of `topic` as soon as it lets us; seconds since its exec.
-fn seconds_to_first_ack(server: &mut Server, topic: &str, create: bool) -> anyhow::Result<f64> {
+pub(crate) fn seconds_to_first_ack(server: &mut Server, topic: &str, create: bool) -> anyhow::Result<f64> {
     let address = server.address;
     let name = topic.to_owned();
     let first_ack = std::thread::spawn(move || -> anyhow::Result<f64> {

@@ -4,7 +4,7 @@
 //! (KIP-734), v8 −4 earliest local (KIP-405), v9 −5 latest tiered (KIP-1005), v10 a timeout (KIP-1075).
 //! −6 (KIP-1023) needs version 11, which kafka-protocol does not have. Nothing found is not an error but offset −1.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gracchus_core::{TopicPartition, error::ResponseError};
 use kafka_protocol::messages::{
@@ -47,6 +47,8 @@ static PARTITION: Structure = Structure {
 };
 
 const READ_COMMITTED: i8 = 1;
+/// First version that says how long the answer may take.
+const TIMEOUT: i16 = 10;
 
 /// Asks the replica manager; a search by time may read the log.
 pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
@@ -54,7 +56,10 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let envelope = request.envelope;
     let throttle_ms = request.context.throttle_ms();
     let Split { topics, partitions } = split(body.topics, request.api_version);
-    let listed = services.replicas.list_offsets(partitions, body.isolation_level == READ_COMMITTED);
+    let read_committed = body.isolation_level == READ_COMMITTED;
+    let timeout = (request.api_version >= TIMEOUT).then_some(body.timeout_ms);
+    let timeout = timeout.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+    let listed = services.replicas.list_offsets(partitions, read_committed, timeout);
     Ok(Reply::Later(Box::pin(async move {
         let mut listed = listed.await.into_iter();
         let topics = topics.into_iter().map(|topic| respond(topic, &mut listed, &envelope)).collect();

@@ -11,9 +11,11 @@ mod config_resources;
 pub mod context;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
@@ -29,6 +31,7 @@ pub mod list_config_resources;
 pub mod list_offsets;
 pub mod log_dirs;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod reassignments;
 mod services;
@@ -149,6 +152,16 @@ pub static APIS: &[Api] = &[
         start: delete_topics::start,
     },
     Api {
+        key: delete_records::KEY,
+        name: "DeleteRecords",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Delete, Resource::Topic),
+        shape: &delete_records::SHAPE,
+        start: delete_records::start,
+    },
+    Api {
         key: init_producer_id::KEY,
         name: "InitProducerId",
         versions: 0..=5,
@@ -157,6 +170,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::IdempotentWrite, Resource::Cluster),
         shape: &init_producer_id::SHAPE,
         start: init_producer_id::start,
+    },
+    Api {
+        key: offset_for_leader_epoch::KEY,
+        name: "OffsetForLeaderEpoch",
+        versions: 2..=4,
+        advertised_from: 2,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Topic),
+        shape: &offset_for_leader_epoch::SHAPE,
+        start: offset_for_leader_epoch::start,
     },
     Api {
         key: describe_configs::KEY,
@@ -277,6 +300,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::Describe, Resource::Cluster),
         shape: &describe_cluster::SHAPE,
         start: describe_cluster::start,
+    },
+    Api {
+        key: describe_producers::KEY,
+        name: "DescribeProducers",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Read, Resource::Topic),
+        shape: &describe_producers::SHAPE,
+        start: describe_producers::start,
     },
     Api {
         key: transactions::DESCRIBE,

@@ -44,22 +44,14 @@ pub(super) const SYNONYMS: &[(&str, &[(&str, i64)])] = &[
 
 /// Topic keys that are kept and shown but that nothing acts on yet.
 const NOT_ACTED_ON: &[&str] = &[
-    "cleanup.policy",
-    "compression.gzip.level",
     "compression.lz4.level",
-    "compression.type",
-    "compression.zstd.level",
     "delete.retention.ms",
-    "file.delete.delay.ms",
-    "flush.ms",
     "local.retention.bytes",
     "local.retention.ms",
     "max.compaction.lag.ms",
     "min.cleanable.dirty.ratio",
     "min.compaction.lag.ms",
     "preallocate",
-    "retention.bytes",
-    "retention.ms",
     "unclean.leader.election.enable",
 ];
 

@@ -29,6 +29,22 @@ pub(crate) struct Files {
     pub(crate) times: Arc<dyn File>,
 }
 
+/// The two index files of a segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Indexes {
+    pub(crate) offsets: Arc<dyn File>,
+    pub(crate) times: Arc<dyn File>,
+}
+
+impl Indexes {
+    /// Opens them, creating what is missing.
+    pub(crate) async fn open(disk: &dyn Disk, directory: &Path, base: Offset) -> std::io::Result<Self> {
+        let open = |kind| disk.open(&names::file(directory, base, kind), Open::OrCreate);
+        let (offsets, times) = futures_util::try_join!(open(names::INDEX), open(names::TIME_INDEX))?;
+        Ok(Self { offsets, times })
+    }
+}
+
 impl Files {
     /// Opens them, creating what is missing.
     pub(crate) async fn open(disk: &dyn Disk, directory: &Path, base: Offset) -> std::io::Result<Self> {
@@ -53,12 +69,16 @@ impl Files {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Active {
-    pub(crate) files: Files,
+    pub(crate) log: Arc<dyn File>,
+    /// Open only once there was an entry to write: thousands of small or idle logs cost one handle each, not three.
+    pub(crate) indexes: Option<Indexes>,
     segment: Arc<Segment>,
     persisted: (usize, usize),
     position: u64,
     next_offset: Offset,
     max: Option<TimeEntry>,
+    /// See [`SegmentView::written_ms`].
+    pub(crate) written_ms: i64,
     recent_offsets: Vector<IndexEntry>,
     recent_times: Vector<TimeEntry>,
     tail: Vector<BatchPosition>,
@@ -74,6 +94,13 @@ pub(crate) struct Writing {
     times: BytesMut,
 }
 
+impl Writing {
+    /// Whether there is something for the index files.
+    pub(crate) fn has_entries(&self) -> bool {
+        !self.offsets.is_empty() || !self.times.is_empty()
+    }
+}
+
 impl Active {
     /// Goes on where `plan` says: so many bytes, and index entries that are in the files by now.
     pub(crate) fn new(
@@ -86,16 +113,25 @@ impl Active {
         life: Life,
     ) -> Self {
         let persisted = Persisted::Entries { offsets: plan.offset_entries, times: plan.time_entries };
-        let log = Some(files.log.clone());
-        let segment =
-            Segment::new(directory.clone(), path.clone(), plan.base, interval, persisted, log, life);
+        let log = files.log;
+        let segment = Segment::new(
+            directory.clone(),
+            path.clone(),
+            plan.base,
+            interval,
+            persisted,
+            Some(log.clone()),
+            life,
+        );
         Self {
-            files,
+            log,
+            indexes: None,
             segment: Arc::new(segment),
             persisted: (plan.offset_entries, plan.time_entries),
             position: plan.position,
             next_offset: plan.next_offset,
             max: plan.builder.max(),
+            written_ms: plan.opened_ms,
             recent_offsets: Vector::new(),
             recent_times: Vector::new(),
             tail,
@@ -147,14 +183,18 @@ impl Active {
         self.next_offset = header.next_offset();
     }
 
-    /// The writes that bring the index files up to date with `writing`.
+    /// The writes that bring the index files up to date with `writing`; they are open if it has entries.
     pub(crate) fn index_writes(&self, writing: Writing) -> Vec<Op> {
+        if !writing.has_entries() {
+            return Vec::new();
+        }
+        let indexes = self.indexes.as_ref().expect("opened for the first entry");
         let Writing { offsets, times, .. } = writing;
         let offset_entries = self.persisted.0 + self.recent_offsets.len() - offsets.len() / index::ENTRY;
         let time_entries = self.persisted.1 + self.recent_times.len() - times.len() / time_index::ENTRY;
         [
-            (&self.files.offsets, offset_entries * index::ENTRY, offsets),
-            (&self.files.times, time_entries * time_index::ENTRY, times),
+            (&indexes.offsets, offset_entries * index::ENTRY, offsets),
+            (&indexes.times, time_entries * time_index::ENTRY, times),
         ]
         .into_iter()
         .filter(|(_, _, bytes)| !bytes.is_empty())
@@ -166,14 +206,15 @@ impl Active {
         .collect()
     }
 
-    /// The write of the time index entry that is due at the end of the segment.
+    /// The write of the time index entry that is due at the end of the segment; the index files are open.
     pub(crate) fn end(&mut self, ended: &Ended) -> Option<Op> {
         let mut bytes = BytesMut::new();
         let entry = ended.time_entry?;
         entry.encode(self.segment.base(), &mut bytes);
         let at = (self.persisted.1 + self.recent_times.len()) * time_index::ENTRY;
         self.recent_times.push_back(entry);
-        Some(Op::WriteAt { file: self.files.times.clone(), offset: at as u64, buffers: vec![bytes.freeze()] })
+        let file = self.indexes.as_ref().expect("opened before the end").times.clone();
+        Some(Op::WriteAt { file, offset: at as u64, buffers: vec![bytes.freeze()] })
     }
 
     /// What readers may see from now on.
@@ -183,6 +224,7 @@ impl Active {
             size: self.position,
             next_offset: self.next_offset,
             max: self.max,
+            written_ms: self.written_ms,
             recent_offsets: self.recent_offsets.clone(),
             recent_times: self.recent_times.clone(),
             tail: self.tail.clone(),

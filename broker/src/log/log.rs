@@ -6,7 +6,12 @@
 //! Never: a view of anything that is not written; a record's bytes copied; another write after the first error, or
 //! after a commit that was dropped half-way (then nobody knows what the file holds: the next start finds out).
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use gracchus_core::{
@@ -17,7 +22,7 @@ use gracchus_env::{Op, Open};
 
 use super::{
     LogId,
-    active::{Active, Files, Writing},
+    active::{Active, Files, Indexes, Writing},
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::{Roll, Round},
@@ -65,6 +70,8 @@ pub struct Log {
     staged: Vec<Staged>,
     /// Records written since the last round that was synced.
     unflushed: i64,
+    /// Files that left the log before it was opened, not removed yet.
+    pub(crate) leftovers: Vec<PathBuf>,
     /// Segments may have been sealed without a sync; the directory of the log says so, too.
     loose: bool,
     /// A commit is under way; still set when the next one begins if that one failed or was dropped.
@@ -95,6 +102,8 @@ pub(crate) struct Parts {
     pub(crate) epochs: EpochCache,
     pub(crate) snapshots: BTreeSet<Offset>,
     pub(crate) loose: bool,
+    /// Files that left the log earlier.
+    pub(crate) leftovers: Vec<PathBuf>,
     pub(crate) changed: bool,
 }
 
@@ -157,6 +166,7 @@ impl Log {
             changed: parts.changed,
             staged: Vec::new(),
             unflushed: 0,
+            leftovers: parts.leftovers,
             loose: parts.loose,
             uncertain: false,
         }
@@ -212,7 +222,8 @@ impl Log {
     pub async fn flush(&mut self) -> Result<(), StorageError> {
         self.check_certain()?;
         self.uncertain = true;
-        self.directory.flusher().roll(self.seal(self.active.next_offset(), true)).await?;
+        let seal = self.seal(self.active.next_offset(), true).await?;
+        self.directory.flusher().roll(seal).await?;
         self.unflushed = 0;
         if seals_durably(&self.config) && std::mem::take(&mut self.loose) {
             let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
@@ -278,7 +289,7 @@ impl Log {
         self.staged.push(Staged::Batch(batch, placed));
     }
 
-    fn stage_roll(&mut self, why: &'static str, now_ms: i64) {
+    pub(crate) fn stage_roll(&mut self, why: &'static str, now_ms: i64) {
         let ended = self.plan.end();
         tracing::debug!(log = %self.id.tp, segment = %self.plan.base, next = %ended.next_offset, why, "rolling");
         let random = self.directory.env().random();
@@ -297,10 +308,14 @@ impl Log {
         self.uncertain = true;
         self.changed = true;
         self.write_epochs().await?;
+        let now_ms = self.directory.env().wall_clock_ms();
         let mut writing = Writing::default();
         for staged in std::mem::take(&mut self.staged) {
             match staged {
-                Staged::Batch(batch, placed) => self.active.add(batch, placed, &mut writing),
+                Staged::Batch(batch, placed) => {
+                    self.active.written_ms = now_ms;
+                    self.active.add(batch, placed, &mut writing);
+                }
                 Staged::Roll(roll) => {
                     self.write(std::mem::take(&mut writing)).await?;
                     self.roll(roll).await?;
@@ -323,10 +338,13 @@ impl Log {
         if durable {
             self.unflushed = 0;
         }
+        if writing.has_entries() {
+            self.open_indexes().await?;
+        }
         let round = Round {
             id: self.id.clone(),
             segment_base: self.active.segment().base(),
-            file: self.active.files.log.clone(),
+            file: self.active.log.clone(),
             position: self.active.position() - writing.length,
             buffers: std::mem::take(&mut writing.buffers),
             length: writing.length,
@@ -343,6 +361,8 @@ impl Log {
         let StagedRoll { ended, producers } = roll;
         let base = ended.next_offset;
         self.end_indexes(&ended).await?;
+        // Before the segment: where it is found, all before it may count as deleted, and their producers are known here only.
+        self.write_snapshot(base, producers).await?;
         let env = self.directory.env();
         let disk = env.disk();
         let files = patiently(&**env, "a roll", || Files::open(disk, &self.path, base))
@@ -350,25 +370,27 @@ impl Log {
             .map_err(|error| self.fail(&error, "creating a segment"))?;
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
         disk.submit(clear).await.map_err(|error| self.fail(&error, "creating a segment"))?;
-        self.write_snapshot(base, producers).await?;
-        let old = self.active.files.log.clone();
+        let old = self.active.log.clone();
         let durable = seals_durably(&self.config);
         if durable {
             self.unflushed = 0;
         } else {
             self.mark_loose().await?;
         }
-        self.directory.flusher().roll(self.seal(base, durable)).await?;
+        let seal = self.seal(base, durable).await?;
+        self.directory.flusher().roll(seal).await?;
 
         let old_path = self.active.segment().file_path(names::LOG);
         self.directory.files().insert(old_path, old);
         let old = self.active.segment();
         let segment = self.segment(old.base(), old.interval());
-        let sealed =
-            SegmentView { max: ended.max, ..SegmentView::sealed(Arc::new(segment), ended.size, base) };
+        let sealed = SegmentView {
+            max: ended.max,
+            ..SegmentView::sealed(Arc::new(segment), ended.size, base, self.active.written_ms)
+        };
         Arc::make_mut(&mut self.sealed).push(sealed);
         // The plan may be further on already; the new segment begins empty.
-        let empty = Plan::new(base, &self.config, 0, 0);
+        let empty = Plan::new(base, &self.config, self.active.written_ms, 0);
         let interval = plan::interval(&self.config);
         let tail = imbl::Vector::new();
         self.active =
@@ -377,26 +399,38 @@ impl Log {
     }
 
     /// The active segment ends before `end_offset`.
-    fn seal(&self, end_offset: Offset, durable: bool) -> Roll {
-        let Files { log, offsets, times } = self.active.files.clone();
-        let (id, directory) = (self.id.clone(), self.path.to_path_buf());
-        Roll { id, sync: vec![log, offsets, times], directory, end_offset, durable }
+    async fn seal(&mut self, end_offset: Offset, durable: bool) -> Result<Roll, StorageError> {
+        let Indexes { offsets, times } = self.open_indexes().await?.clone();
+        let (id, directory, log) = (self.id.clone(), self.path.to_path_buf(), self.active.log.clone());
+        Ok(Roll { id, sync: vec![log, offsets, times], directory, end_offset, durable })
+    }
+
+    /// The index files of the active segment, opened when they are needed first.
+    async fn open_indexes(&mut self) -> Result<&Indexes, StorageError> {
+        if self.active.indexes.is_none() {
+            let (env, base) = (self.directory.env(), self.active.segment().base());
+            let open = || Indexes::open(env.disk(), &self.path, base);
+            let opened = patiently(&**env, "an index entry", open).await;
+            self.active.indexes = Some(opened.map_err(|error| self.fail(&error, "opening an index"))?);
+        }
+        Ok(self.active.indexes.as_ref().expect("opened just now"))
     }
 
     /// Completes the index files of the active segment.
     async fn end_indexes(&mut self, ended: &Ended) -> Result<(), StorageError> {
+        if ended.time_entry.is_some() {
+            self.open_indexes().await?;
+        }
         let last = self.active.end(ended);
         let segment = self.active.segment().clone();
         if !segment.is_damaged() {
             let written = self.directory.env().disk().submit(last.into_iter().collect()).await;
             return written.map_err(|error| self.fail(&error, "ending a time index"));
         }
-        let (offsets, times) = segment.build_indexes(ended.size).await?;
+        let (offsets, times) = segment.build_indexes(ended.size, ended.next_offset).await?;
         segment.replace_index_files(&offsets, &times).await?;
         // The handles are those of the files that were just replaced.
-        let env = self.directory.env();
-        let files = patiently(&**env, "a roll", || Files::open(env.disk(), &self.path, segment.base())).await;
-        self.active.files = files.map_err(|error| self.fail(&error, "opening an index"))?;
+        self.active.indexes = None;
         Ok(())
     }
 
@@ -437,12 +471,16 @@ impl Log {
         Ok(())
     }
 
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
+        self.publish_from(self.view.log_start);
+    }
+
+    pub(crate) fn publish_from(&mut self, log_start: Offset) {
         let active = self.active.view();
         // Also where flushing is left to the operating system: no flush is promised there that could come later.
         let log_end = active.next_offset;
         self.view = Arc::new(LogView {
-            log_start: self.view.log_start,
+            log_start,
             log_end,
             flushed_end: log_end,
             epochs: self.epochs.clone(),
@@ -463,7 +501,8 @@ impl Log {
             let removed = self.directory.env().disk().submit(self.useless_snapshots()).await;
             removed.map_err(|error| self.fail(&error, "closing a log"))?;
             // Older segments may not be synced yet: only the flusher knows.
-            self.directory.flusher().roll(self.seal(ended.next_offset, true)).await?;
+            let seal = self.seal(ended.next_offset, true).await?;
+            self.directory.flusher().roll(seal).await?;
         }
         let clean = CleanLog {
             log_start: self.view.log_start,

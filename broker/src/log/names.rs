@@ -22,11 +22,15 @@ pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const LOOSE: &str = "sealed-unsynced";
 /// What the suffix of a directory says that is being deleted.
 pub(crate) const DELETED: &str = "-delete";
+/// What the names of files end with that left the log.
+pub(crate) const DELETED_FILE: &str = ".deleted";
 /// The same of one whose topic nobody knows.
 pub(crate) const STRAY: &str = "-stray";
 /// A file that was being replaced when something stopped us.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
+/// No segment begins later: its offsets, which are at most 2³¹ further on, would not fit.
+const LAST_BASE: i64 = i64::MAX - (1 << 32);
 /// Kafka's limit, and most file systems'.
 const LONGEST_NAME: usize = 255;
 
@@ -42,13 +46,20 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Under which name a file that left the log waits for its removal.
+pub(crate) fn deleted_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(DELETED_FILE);
+    name.into()
+}
+
 /// The offset in `name` if it is a file of this `kind`.
 pub(crate) fn parse(name: &str, kind: &str) -> Option<Offset> {
     let digits = name.strip_suffix(kind)?.strip_suffix('.')?;
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().map(Offset)
+    digits.parse().ok().filter(|offset| *offset <= LAST_BASE).map(Offset)
 }
 
 /// The partition whose log `name` is; `None` for anything else, a directory that is being deleted included.

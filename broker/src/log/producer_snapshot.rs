@@ -23,12 +23,13 @@ pub(crate) async fn write(
     disk.replace(&names::file(directory, offset, names::SNAPSHOT), contents).await
 }
 
-/// The newest good snapshot at or below `log_end`; nothing known at `log_start` if there is none.
+/// The newest good snapshot at or below `log_end`; nothing known at `first`, where the first segment begins, if there is
+/// none. Records below the log start that are still there count: their producers are not forgotten with them.
 pub(crate) async fn newest(
     disk: &dyn Disk,
     directory: &Path,
     offsets: &BTreeSet<Offset>,
-    log_start: Offset,
+    first: Offset,
     log_end: Offset,
 ) -> io::Result<(Offset, ProducerStates)> {
     for offset in offsets.range(..=log_end).rev() {
@@ -41,5 +42,5 @@ pub(crate) async fn newest(
             }
         }
     }
-    Ok((log_start, ProducerStates::new()))
+    Ok((first, ProducerStates::new()))
 }

@@ -7,7 +7,12 @@
 //!
 //! Never: a byte below the recovery point given up silently, state newer than the log, another topic's log.
 
-use std::{collections::BTreeSet, io, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use gracchus_core::{
     LeaderEpoch, Offset, producer::ProducerStates, replication::epochs::EpochCache, topic::TopicConfig,
@@ -60,12 +65,21 @@ pub(crate) struct Found {
     /// Base offset and length of each segment, in order.
     pub(crate) segments: Vec<(Offset, u64)>,
     pub(crate) snapshots: BTreeSet<Offset>,
+    /// Files that left the log, under their new names or, where a power loss took these back, under their old ones.
+    pub(crate) leftovers: Vec<String>,
     /// Files that a crash left half-way.
     pub(crate) temporary: Vec<String>,
     names: BTreeSet<String>,
 }
 
 impl Found {
+    /// What of `entries` belongs to a log that is known to start at `log_start`.
+    pub(crate) fn from(entries: &[DirEntry], log_start: Option<Offset>) -> Self {
+        let mut found = Self::new(entries);
+        found.retire(log_start);
+        found
+    }
+
     fn new(entries: &[DirEntry]) -> Self {
         let files = || entries.iter().filter(|entry| !entry.is_dir);
         let offset = |kind| {
@@ -74,6 +88,10 @@ impl Found {
         Self {
             segments: files().filter_map(offset(names::LOG)).collect(),
             snapshots: files().filter_map(offset(names::SNAPSHOT)).map(|(offset, _)| offset).collect(),
+            leftovers: files()
+                .map(|entry| entry.name.clone())
+                .filter(|name| name.ends_with(names::DELETED_FILE))
+                .collect(),
             temporary: files()
                 .map(|entry| entry.name.clone())
                 .filter(|name| name.ends_with(names::TEMPORARY))
@@ -82,10 +100,36 @@ impl Found {
         }
     }
 
+    /// Passes over the segments that lie wholly below `log_start`, which is durable: they have left the log, though not
+    /// all of their new names may have survived. What remains of some of them would look like a log with a hole.
+    fn retire(&mut self, log_start: Option<Offset>) {
+        let Some(log_start) = log_start else { return };
+        let kept = self.segments.windows(2).position(|pair| pair[1].0 > log_start);
+        let kept = kept.unwrap_or(self.segments.len().saturating_sub(1));
+        self.segments.drain(..kept);
+        let Some((first, _)) = self.segments.first() else { return };
+        for name in &self.names {
+            for kind in [names::LOG, names::INDEX, names::TIME_INDEX] {
+                if names::parse(name, kind).is_some_and(|base| base < *first) {
+                    self.leftovers.push(name.clone());
+                }
+            }
+        }
+    }
+
     /// Whether segments may have been sealed without a sync.
     pub(crate) fn is_loose(&self) -> bool {
         self.names.contains(names::LOOSE)
     }
+}
+
+/// What a log's directory holds.
+enum Ours {
+    /// Nothing that was ever a log.
+    Nothing,
+    /// Its topic id, and no segment.
+    Name,
+    Log,
 }
 
 /// See [`super::Log::open`].
@@ -98,8 +142,10 @@ pub(crate) async fn open(
     let opening = Opening { directory, id, config, path, life: Life::default() };
     let clean = directory.take_clean(id);
     let Some(found) = opening.list().await? else { return opening.create().await };
-    if !opening.is_ours(&found).await? {
-        return opening.create().await;
+    match opening.is_ours(&found).await? {
+        Ours::Nothing => return opening.create().await,
+        Ours::Name => return opening.create_from(directory.log_start(id).unwrap_or(Offset(0))).await,
+        Ours::Log => {}
     }
     let (mut parts, recovered) = opening.take_up(found, clean).await?;
     if parts.loose && seals_durably(config) {
@@ -123,20 +169,20 @@ impl Opening<'_> {
     /// What there is; `None` if not even the directory.
     pub(crate) async fn list(&self) -> Result<Option<Found>, StorageError> {
         match self.disk().list(self.path).await {
-            Ok(entries) => Ok(Some(Found::new(&entries))),
+            Ok(entries) => Ok(Some(Found::from(&entries, self.directory.log_start(self.id)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.fail("listing the directory")(error)),
         }
     }
 
-    /// Whether the directory holds this very log; `false` if it holds nothing yet.
-    async fn is_ours(&self, found: &Found) -> Result<bool, StorageError> {
+    /// What of this very log the directory holds.
+    async fn is_ours(&self, found: &Found) -> Result<Ours, StorageError> {
         let path = partition_metadata::path(self.path);
         let Some(contents) = self.disk().read_all(&path).await.map_err(self.fail("reading the topic id"))?
         else {
             // It is durable before the first record: either there is none, or this is no directory of ours.
             if found.segments.iter().all(|(_, length)| *length == 0) {
-                return Ok(false);
+                return Ok(Ours::Nothing);
             }
             return Err(StorageError::corrupt(format!(
                 "{} has records but no partition.metadata",
@@ -150,7 +196,7 @@ impl Opening<'_> {
                 format!("{} belongs to topic id {theirs}, not to {}", self.path.display(), self.id.topic_id);
             return Err(StorageError::corrupt(why));
         }
-        Ok(!found.segments.is_empty())
+        Ok(if found.segments.is_empty() { Ours::Name } else { Ours::Log })
     }
 
     /// The log as its clean stop left it, else repaired.
@@ -175,9 +221,14 @@ impl Opening<'_> {
         self.disk().submit(remove).await.map_err(self.fail("removing a marker"))
     }
 
-    /// An empty log, every name of it durable.
+    /// A new log.
     async fn create(&self) -> Result<(Parts, Recovered), StorageError> {
-        let base = self.directory.log_start(self.id).unwrap_or(Offset(0));
+        self.directory.disown(&self.id.tp).await?;
+        self.create_from(Offset(0)).await
+    }
+
+    /// An empty log, every name of it durable.
+    async fn create_from(&self, base: Offset) -> Result<(Parts, Recovered), StorageError> {
         let parent = self.directory.path().to_path_buf();
         let made = vec![Op::CreateDir { path: self.path.to_path_buf() }, Op::SyncDir { path: parent }];
         self.disk().submit(made).await.map_err(self.fail("creating the directory"))?;
@@ -211,6 +262,7 @@ impl Opening<'_> {
             epochs,
             snapshots,
             loose: false,
+            leftovers: Vec::new(),
             changed: true,
         })
     }
@@ -219,6 +271,11 @@ impl Opening<'_> {
     pub(crate) fn plan(&self, base: Offset) -> Plan {
         let env = self.directory.env();
         Plan::new(base, self.config, env.wall_clock_ms(), env.random())
+    }
+
+    /// The paths of files that left the log.
+    pub(crate) fn leftovers(&self, found: &Found) -> Vec<PathBuf> {
+        found.leftovers.iter().map(|name| self.path.join(name)).collect()
     }
 
     pub(crate) fn active(
@@ -240,12 +297,13 @@ impl Opening<'_> {
 
     /// Sealed segments, whose files are opened when needed; each ends where the next begins.
     pub(crate) fn sealed(&self, segments: &[(Offset, u64)]) -> Vec<SegmentView> {
+        let now_ms = self.directory.env().wall_clock_ms();
         let view = |pair: &[(Offset, u64)]| {
             let ((base, size), (next, _)) = (pair[0], pair[1]);
             let interval = plan::interval(self.config);
             let (directory, path, life) = (self.directory.clone(), self.path.clone(), self.life.clone());
             let segment = Segment::new(directory, path, base, interval, Persisted::Whole, None, life);
-            SegmentView::sealed(Arc::new(segment), size, next)
+            SegmentView::sealed(Arc::new(segment), size, next, now_ms)
         };
         segments.windows(2).map(view).collect()
     }

@@ -45,9 +45,9 @@ impl Opening<'_> {
 
         // Before the epochs: writing those takes away what an earlier attempt had left unfinished.
         let snapshots = self.tidy(&found, log_end).await?;
-        let epochs = self.restore_epochs(epochs, &sealed[..from], &seen, log_end).await?;
+        let epochs = self.restore_epochs(epochs, &sealed[..from], &seen, log_start, log_end).await?;
         let (taken_at, producers) =
-            producer_snapshot::newest(self.disk(), self.path, &snapshots, log_start, log_end)
+            producer_snapshot::newest(self.disk(), self.path, &snapshots, kept[0].0, log_end)
                 .await
                 .map_err(self.fail("reading a producer snapshot"))?;
         let views = sealed.iter().cloned().chain([active.view()]);
@@ -63,7 +63,7 @@ impl Opening<'_> {
         );
         let plan = resumed.plan;
         let life = self.life.clone();
-        let loose = found.is_loose();
+        let (loose, leftovers) = (found.is_loose(), self.leftovers(&found));
         let parts = Parts {
             life,
             log_start,
@@ -74,6 +74,7 @@ impl Opening<'_> {
             epochs,
             snapshots,
             loose,
+            leftovers,
             changed: true,
         };
         Ok((parts, recovered))
@@ -149,12 +150,13 @@ impl Opening<'_> {
     }
 
     /// The checkpoint, or what the older segments say where there is none; plus what was seen in the newer ones; up to
-    /// the log end.
+    /// the log end, and from the log start on.
     pub(crate) async fn restore_epochs(
         &self,
         known: Option<EpochCache>,
         older: &[SegmentView],
         seen: &[(LeaderEpoch, Offset)],
+        log_start: Offset,
         log_end: Offset,
     ) -> Result<EpochCache, StorageError> {
         let mut epochs = match &known {
@@ -167,6 +169,7 @@ impl Opening<'_> {
             }
         }
         epochs.truncate_from_end(log_end);
+        epochs.truncate_from_start(log_start);
         if known.as_ref() != Some(&epochs) {
             let path = self.path.join(names::LEADER_EPOCHS);
             let replaced = self.disk().replace(&path, epochs.encode()).await;

@@ -42,10 +42,10 @@ pub(crate) async fn open_clean(
     let Some((plan, tail)) = resume(opening, &files, clean).await? else { return Ok(None) };
     let sealed = opening.sealed(&found.segments);
     let Some(epochs) = opening.read_epochs().await? else { return Ok(None) };
-    let log_start = opening.log_start(found.segments[0].0, clean.log_end);
+    let first = found.segments[0].0;
+    let log_start = opening.log_start(first, clean.log_end);
     let read =
-        producer_snapshot::newest(opening.disk(), opening.path, &found.snapshots, log_start, clean.log_end)
-            .await;
+        producer_snapshot::newest(opening.disk(), opening.path, &found.snapshots, first, clean.log_end).await;
     let (taken_at, producers) = read.map_err(opening.fail("reading a producer snapshot"))?;
     let active = opening.active(files, &plan, tail);
     let views = sealed.iter().cloned().chain([active.view()]);
@@ -62,6 +62,7 @@ pub(crate) async fn open_clean(
         epochs,
         snapshots,
         loose: found.is_loose(),
+        leftovers: opening.leftovers(found),
         changed: false,
     }))
 }

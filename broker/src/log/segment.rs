@@ -67,6 +67,8 @@ pub(crate) struct Segment {
     /// The active segment's handle. Those of sealed segments live in the directory's bounded cache.
     file: Option<Arc<dyn File>>,
     life: Life,
+    /// Ends when this segment leaves the log.
+    place: Life,
     offsets: ArcSwapOption<Loaded<OffsetIndex>>,
     times: ArcSwapOption<Loaded<TimeIndex>>,
     /// The greatest timestamp, found in the log.
@@ -105,12 +107,24 @@ impl Segment {
             persisted,
             file,
             life,
+            place: Life::default(),
             offsets: ArcSwapOption::empty(),
             times: ArcSwapOption::empty(),
             max: OnceLock::new(),
             damaged: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
         }
+    }
+
+    /// It leaves the log: older views that would have to open a file are told so. Must come before the files get other
+    /// names.
+    pub(crate) fn retire(&self) {
+        self.place.end();
+    }
+
+    fn check_life(&self) -> Result<(), StorageError> {
+        self.life.check()?;
+        self.place.check()
     }
 
     /// The first offset that it can hold, which names its files.
@@ -140,7 +154,7 @@ impl Segment {
         }
         let opened = self.directory.files().open(&self.log_path).await;
         // A file that was opened while the log still lived is the one that was meant.
-        self.life.check()?;
+        self.check_life()?;
         opened.map_err(|error| self.fail(&error, "opening a segment"))
     }
 
@@ -213,7 +227,7 @@ impl Segment {
         }
         let path = self.file_path(kind);
         let whole = self.directory.env().disk().read_all(&path).await;
-        self.life.check()?;
+        self.check_life()?;
         let bytes = match whole.map_err(|error| self.fail(&error, "reading an index"))? {
             Some(bytes) => bytes,
             None => return Ok(Err(format!("there is no {kind} file"))),
@@ -236,8 +250,7 @@ impl Segment {
     ) -> Result<(Arc<Loaded<OffsetIndex>>, Arc<Loaded<TimeIndex>>), StorageError> {
         tracing::warn!(log = %self.path.display(), segment = %self.base, why, "index does not fit its log; rebuilding it");
         self.damaged.store(true, Ordering::Release);
-        let (offsets, times) = self.build_indexes(size).await?;
-        debug_assert!(times.last().is_none_or(|last| last.last_offset < next_offset));
+        let (offsets, times) = self.build_indexes(size, next_offset).await?;
         if self.persisted == Persisted::Whole && !self.repairing.swap(true, Ordering::AcqRel) {
             self.replace_index_files(&offsets, &times).await?;
             self.repairing.store(false, Ordering::Release);
@@ -249,13 +262,32 @@ impl Segment {
         Ok((offsets, times))
     }
 
-    /// Both indexes of the first `size` bytes, by a walk over the headers.
-    pub(crate) async fn build_indexes(&self, size: u64) -> Result<(OffsetIndex, TimeIndex), StorageError> {
+    /// Both indexes of the first `size` bytes, which end before `next_offset`, by a walk over the headers. Offsets lie
+    /// outside of the CRC: what a disk made of them must not be believed either.
+    pub(crate) async fn build_indexes(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<(OffsetIndex, TimeIndex), StorageError> {
         let mut built = BuiltIndexes::new(self.base, self.interval);
         let mut scan = BatchScan::new(self.file().await?, 0, size, WALK_BLOCK);
+        let mut begun = self.base;
+        // Entries hold 31 bits of an offset.
+        let end = next_offset.min(self.base.plus(1 << 31));
         loop {
             match scan.next().await.map_err(|error| self.fail(&error, "reading a segment"))? {
-                Step::Batch(batch) => built.add(&batch.header, batch.position),
+                Step::Batch(batch) if batch.header.base_offset < begun => {
+                    let what = format!("offset {} where {begun} is due", batch.header.base_offset);
+                    return Err(self.corrupt(batch.position, &what));
+                }
+                Step::Batch(batch) if batch.header.last_offset() >= end => {
+                    let what = format!("offset {} where all are below {end}", batch.header.last_offset());
+                    return Err(self.corrupt(batch.position, &what));
+                }
+                Step::Batch(batch) => {
+                    begun = batch.header.next_offset();
+                    built.add(&batch.header, batch.position);
+                }
                 Step::End => break,
                 Step::Bad(error) => return Err(self.corrupt(scan.position(), &error)),
             }
@@ -271,7 +303,7 @@ impl Segment {
         times: &TimeIndex,
     ) -> Result<(), StorageError> {
         let disk = self.directory.env().disk();
-        self.life.check()?;
+        self.check_life()?;
         for (kind, bytes) in [(names::INDEX, offsets.bytes()), (names::TIME_INDEX, times.bytes())] {
             let replaced = disk.replace(&self.file_path(kind), bytes.clone()).await;
             replaced.map_err(|error| self.fail(&error, "replacing an index"))?;

@@ -53,6 +53,9 @@ pub(crate) struct SegmentView {
     pub(crate) next_offset: Offset,
     /// The greatest timestamp, where that is known without a look at the time index.
     pub(crate) max: Option<TimeEntry>,
+    /// Wall clock in milliseconds by which all of it had been written, as far as this process knows: what its age counts
+    /// from if no record has a timestamp.
+    pub(crate) written_ms: i64,
     /// Index entries that were added since the segment was opened.
     pub(crate) recent_offsets: Vector<IndexEntry>,
     /// Time index entries that were added since the segment was opened.
@@ -95,12 +98,13 @@ enum Walk<T> {
 
 impl SegmentView {
     /// A sealed segment: everything else is looked up when needed.
-    pub(crate) fn sealed(segment: Arc<Segment>, size: u64, next_offset: Offset) -> Self {
+    pub(crate) fn sealed(segment: Arc<Segment>, size: u64, next_offset: Offset, written_ms: i64) -> Self {
         Self {
             segment,
             size,
             next_offset,
             max: None,
+            written_ms,
             recent_offsets: Vector::new(),
             recent_times: Vector::new(),
             tail: Vector::new(),

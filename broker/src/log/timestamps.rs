@@ -49,13 +49,39 @@ impl SegmentView {
         self.max_before(upper).await
     }
 
+    /// The same among the batches that hold records from offset `from` on.
+    pub(crate) async fn max_timestamp_within(
+        &self,
+        from: Offset,
+        upper: Offset,
+    ) -> Result<Option<TimeEntry>, StorageError> {
+        let max = self.max_timestamp_below(upper).await?;
+        if max.is_none_or(|max| max.last_offset >= from) {
+            return Ok(max);
+        }
+        // It stands below the log start; no index knows the greatest behind that.
+        match self.locate(from).await? {
+            Some(first) => self.max_since(first.position, None, upper).await,
+            None => Ok(None),
+        }
+    }
+
     /// The same, by the time index and a walk over what it does not cover.
     async fn max_before(&self, upper: Offset) -> Result<Option<TimeEntry>, StorageError> {
         let indexed = self.time_entry(|entry| entry.last_offset < upper).await?;
-        let (mut max, start) = match indexed {
-            Some((entry, end)) => (Some(entry), end),
-            None => (None, 0),
-        };
+        match indexed {
+            Some((entry, end)) => self.max_since(end, Some(entry), upper).await,
+            None => self.max_since(0, None, upper).await,
+        }
+    }
+
+    /// The greater of `max` and the timestamps of the batches from byte `start` on that lie wholly below `upper`.
+    async fn max_since(
+        &self,
+        start: u64,
+        mut max: Option<TimeEntry>,
+        upper: Offset,
+    ) -> Result<Option<TimeEntry>, StorageError> {
         let mut scan = self.walk(start).await?;
         while let Some(batch) = self.next(&mut scan).await? {
             let (timestamp, last_offset) = (batch.header.max_timestamp, batch.header.last_offset());
@@ -96,13 +122,18 @@ impl SegmentView {
         Ok(None)
     }
 
-    /// The first record that has the timestamp of `max`, which its batch is known to hold.
-    pub(crate) async fn record_with(&self, max: TimeEntry) -> Result<Option<Found>, StorageError> {
+    /// The first record from offset `from` on that has the timestamp of `max`, which its batch is known to hold.
+    pub(crate) async fn record_with(
+        &self,
+        max: TimeEntry,
+        from: Offset,
+    ) -> Result<Option<Found>, StorageError> {
         let Some(batch) = self.locate(max.last_offset).await? else { return Ok(None) };
         let mut scan = self.walk(batch.position).await?;
         match self.next(&mut scan).await? {
             Some(batch) => {
-                self.first_record(&mut scan, &batch, max.timestamp, batch.header.base_offset).await
+                let from = batch.header.base_offset.max(from);
+                self.first_record(&mut scan, &batch, max.timestamp, from).await
             }
             None => Ok(None),
         }

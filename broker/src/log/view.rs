@@ -111,14 +111,14 @@ impl LogView {
     pub async fn max_timestamp(&self, upper: Offset) -> Result<Option<Found>, StorageError> {
         let mut greatest = None;
         for segment in self.segments_below(upper) {
-            if let Some(max) = segment.max_timestamp_below(upper).await?
+            if let Some(max) = segment.max_timestamp_within(self.log_start, upper).await?
                 && greatest.as_ref().is_none_or(|(_, other): &(_, TimeEntry)| max.timestamp > other.timestamp)
             {
                 greatest = Some((segment, max));
             }
         }
         match greatest {
-            Some((segment, max)) => segment.record_with(max).await,
+            Some((segment, max)) => segment.record_with(max, self.log_start).await,
             None => Ok(None),
         }
     }
@@ -128,7 +128,7 @@ impl LogView {
         self.segments().map(|segment| segment.size).sum()
     }
 
-    fn segments(&self) -> impl Iterator<Item = &SegmentView> {
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &SegmentView> {
         self.sealed.iter().chain([&self.active])
     }
 

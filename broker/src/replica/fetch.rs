@@ -15,11 +15,11 @@ use super::{
     purgatory::Waiter,
     view::ReplicaView,
 };
-use crate::log::ReadError;
+use crate::log::{ReadError, StorageError};
 
 /// A fetch of nothing but logs that are being opened waits at least so long for them, also if it may not wait for
 /// records: an error would cost the client more. Well within the time that clients wait for an answer (Java: 30 s).
-const OPENING: Duration = Duration::from_secs(10);
+pub(super) const OPENING: Duration = Duration::from_secs(10);
 
 impl ReplicaManager {
     /// Reads, or waits up to `max_wait` for something to read. One outcome per partition, in request order.
@@ -91,9 +91,17 @@ impl ReplicaManager {
         for (wanted, found) in request.partitions.iter().zip(found) {
             let outcome = match found {
                 Ok(led) => {
-                    let view = led.replica.view_by(&*self.env, opened_by).await;
-                    let outcome = read(request, wanted, &led, view, left, nothing_yet).await;
-                    let outcome = outcome.unwrap_or_else(FetchOutcome::failed);
+                    let mut view = led.replica.view_by(&*self.env, opened_by).await;
+                    let outcome = loop {
+                        match read(request, wanted, &led, view, left, nothing_yet).await {
+                            Ok(outcome) => break outcome,
+                            Err(NoRead::Failed(error)) => break FetchOutcome::failed(error),
+                            Err(NoRead::Superseded(old)) => {
+                                let by = begun + request.max_wait.max(OPENING);
+                                view = led.replica.view_after(&*self.env, &old, by).await;
+                            }
+                        }
+                    };
                     FetchOutcome { metrics: Some(led.replica.metrics.clone()), ..outcome }
                 }
                 Err(not_led) => {
@@ -106,6 +114,19 @@ impl ReplicaManager {
             outcomes.push(outcome);
         }
         outcomes
+    }
+}
+
+/// Why a read gave nothing.
+enum NoRead {
+    Failed(ResponseError),
+    /// What this view shows has left the log meanwhile: a newer one is there, or will be at once.
+    Superseded(Arc<ReplicaView>),
+}
+
+impl From<ResponseError> for NoRead {
+    fn from(error: ResponseError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -124,10 +145,10 @@ async fn read(
     view: Result<Arc<ReplicaView>, ResponseError>,
     left: usize,
     nothing_yet: bool,
-) -> Result<FetchOutcome, ResponseError> {
+) -> Result<FetchOutcome, NoRead> {
     let from_follower = request.replica_id >= 0;
     if from_follower && !led.partition.replicas.iter().any(|replica| replica.0 == request.replica_id) {
-        return Err(ResponseError::NotLeaderOrFollower);
+        return Err(ResponseError::NotLeaderOrFollower.into());
     }
     let view = view?;
     check_epoch(&view, wanted.current_leader_epoch)?;
@@ -172,7 +193,10 @@ async fn read(
         Err(ReadError::OutOfRange { .. }) => {
             Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome })
         }
-        Err(ReadError::Storage(error)) => Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error))),
+        Err(ReadError::Storage(StorageError::Superseded)) => Err(NoRead::Superseded(view)),
+        Err(ReadError::Storage(error)) => {
+            Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error)).into())
+        }
     }
 }
 

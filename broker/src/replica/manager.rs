@@ -22,12 +22,14 @@ use uuid::Uuid;
 
 use super::{
     PartitionProbe,
+    chores::Chores,
     configuration::Configuration,
     deletion::{self, Deletions},
     inbox::Inbox,
     owner::{Assignment, Owner, ProducerExpiry},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
+    retention,
     view::Status,
 };
 use crate::{
@@ -43,8 +45,8 @@ type Key = (TopicId, PartitionIndex);
 /// The replicas of one broker.
 pub struct ReplicaManager {
     pub(crate) env: Arc<dyn Env>,
-    node: BrokerId,
-    directories: Vec<Arc<LogDirectory>>,
+    pub(super) node: BrokerId,
+    pub(super) directories: Vec<Arc<LogDirectory>>,
     missing: Vec<PathBuf>,
     pub(super) controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
@@ -141,6 +143,9 @@ impl ReplicaManager {
         }
         let sweep = sweep_producers(self.env.clone(), Arc::downgrade(self), self.expiry.check_every);
         tasks.push(spawn(&*self.env, "replicas-producers", sweep).detach());
+        let every = self.live.load().log_retention_check_interval;
+        let sweep = retention::sweep(Arc::downgrade(self), self.env.clone(), every);
+        tasks.push(spawn(&*self.env, "replicas-retention", sweep).detach());
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
@@ -150,6 +155,11 @@ impl ReplicaManager {
 
     pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.handles().values().cloned().collect()
+    }
+
+    /// Whether a request has asked for the partition before.
+    pub(super) fn hosts(&self, topic: TopicId, index: PartitionIndex) -> bool {
+        self.handles().contains_key(&(topic, index))
     }
 
     /// The metadata as now known; load it once per request.
@@ -248,6 +258,7 @@ impl ReplicaManager {
                 deletion: None,
                 status,
                 watchers,
+                chores: Chores::default(),
             };
             drop(manager);
             owner.run().await;

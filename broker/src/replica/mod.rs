@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
 
+mod chores;
 mod configuration;
 mod deletion;
 mod fetch;
@@ -11,9 +12,11 @@ mod offsets;
 mod owner;
 mod produce;
 mod purgatory;
+mod records;
 #[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
+mod retention;
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ mod view;
 
 pub use manager::ReplicaManager;
 pub use owner::ProducerExpiry;
+pub use records::{EpochEnd, EpochPartition, Producers};
 pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,

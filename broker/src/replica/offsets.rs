@@ -3,15 +3,15 @@
 //! Nothing at or above what the asker may read is ever named. A leader that does not know yet how far its
 //! predecessors committed says so (KIP-207) instead of naming an offset that goes back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gracchus_core::{LeaderEpoch, Offset, TopicId, error::ResponseError};
-use gracchus_env::BoxFuture;
+use gracchus_env::{BoxFuture, Instant};
 
 use super::{
     ListOffsetsPartition, ListedOffset, ReplicaManager,
-    fetch::check_epoch,
-    manager::{Led, NotLed, storage_error},
+    fetch::{OPENING, check_epoch},
+    manager::{Led, storage_error},
     view::ReplicaView,
 };
 use crate::log::StorageError;
@@ -27,51 +27,68 @@ mod special {
 }
 
 impl ReplicaManager {
-    /// One answer per partition, in request order.
+    /// One answer per partition, in request order. Logs that are being opened are waited for until `timeout`, else as long
+    /// as clients have patience.
     pub fn list_offsets(
         self: &Arc<Self>,
         request: Vec<ListOffsetsPartition>,
         read_committed: bool,
+        timeout: Option<Duration>,
     ) -> BoxFuture<'static, Vec<ListedOffset>> {
         let manager = self.clone();
         Box::pin(async move {
+            let deadline = manager.env.now() + timeout.unwrap_or(OPENING);
             let image = manager.image();
             // All are found before the first is waited for: logs that have to be opened are opened side by side.
             let found = request.iter().map(|wanted| manager.led(&image, &wanted.tp, TopicId::ZERO));
             let found: Vec<_> = found.collect();
             let mut listed = Vec::with_capacity(request.len());
             for (wanted, found) in request.iter().zip(found) {
-                let replica = found.as_ref().ok().map(|led| led.replica.clone());
-                let answer = list_offset(wanted, found, read_committed).await;
-                let answer =
-                    answer.map_err(|error| replica.map_or(error, |replica| replica.unless_deleted(error)));
+                let answer = match found {
+                    Ok(led) => {
+                        let answer = manager.list_offset(wanted, &led, read_committed, deadline).await;
+                        answer.map_err(|error| led.replica.unless_deleted(error))
+                    }
+                    Err(not_led) => Err(not_led.error),
+                };
                 listed.push(answer.unwrap_or_else(|error| ListedOffset::none(Some(error))));
             }
             listed
         })
     }
-}
 
-async fn list_offset(
-    wanted: &ListOffsetsPartition,
-    found_led: Result<Led, NotLed>,
-    read_committed: bool,
-) -> Result<ListedOffset, ResponseError> {
-    let led = found_led.map_err(|not_led| not_led.error)?;
-    let view = led.replica.view().await?;
-    check_epoch(&view, wanted.current_leader_epoch)?;
-    let end = view.consumer_end(read_committed);
-    let at_log_start = || found(view.log.log_start, epoch_at(&view, view.log.log_start));
-    match wanted.timestamp {
-        special::EARLIEST | special::EARLIEST_LOCAL => Ok(at_log_start()),
-        // Nothing is tiered and nothing waits for it.
-        special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(ListedOffset::none(None)),
-        // What depends on how far records are committed waits until that is known.
-        _ if view.high_watermark < view.epoch_start => Err(ResponseError::OffsetNotAvailable),
-        special::LATEST => Ok(found(end, view.leader_epoch)),
-        special::MAX_TIMESTAMP => record(wanted, view.log.max_timestamp(end).await),
-        timestamp if timestamp >= 0 => record(wanted, view.log.offset_for_timestamp(timestamp, end).await),
-        _ => Err(ResponseError::UnsupportedVersion),
+    async fn list_offset(
+        &self,
+        wanted: &ListOffsetsPartition,
+        led: &Led,
+        read_committed: bool,
+        deadline: Instant,
+    ) -> Result<ListedOffset, ResponseError> {
+        let mut view = led.replica.view_by(&*self.env, deadline).await?;
+        loop {
+            check_epoch(&view, wanted.current_leader_epoch)?;
+            let end = view.consumer_end(read_committed);
+            let looked = match wanted.timestamp {
+                special::EARLIEST | special::EARLIEST_LOCAL => {
+                    return Ok(found(view.log.log_start, epoch_at(&view, view.log.log_start)));
+                }
+                // Nothing is tiered and nothing waits for it.
+                special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => {
+                    return Ok(ListedOffset::none(None));
+                }
+                // What depends on how far records are committed waits until that is known.
+                _ if view.high_watermark < view.epoch_start => return Err(ResponseError::OffsetNotAvailable),
+                special::LATEST => return Ok(found(end, view.leader_epoch)),
+                special::MAX_TIMESTAMP => view.log.max_timestamp(end).await,
+                timestamp if timestamp >= 0 => view.log.offset_for_timestamp(timestamp, end).await,
+                _ => return Err(ResponseError::UnsupportedVersion),
+            };
+            if looked != Err(StorageError::Superseded) {
+                return record(wanted, looked);
+            }
+            // What this view shows has left the log meanwhile.
+            view = led.replica.view_after(&*self.env, &view, deadline).await?;
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     ProduceOutcome,
+    chores::{Chores, Next},
     inbox::Inbox,
     purgatory::Watchers,
     replica::{Append, DeleteReply, Message},
@@ -68,7 +69,11 @@ pub(crate) struct Owner {
     pub(crate) deletion: Option<DeleteReply>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) watchers: Arc<Watchers>,
+    pub(crate) chores: Chores,
 }
+
+/// DeleteRecords: up to the high watermark, wherever that is.
+const TO_HIGH_WATERMARK: i64 = -1;
 
 /// An answer that waits for its round.
 struct Pending {
@@ -122,8 +127,16 @@ impl Owner {
                     self.assignment.leader_epoch = self.assignment.leader_epoch.max(epoch);
                 }
                 Some(Message::Config(config)) => self.config = config,
+                Some(Message::DeleteRecords(_, reply)) => {
+                    let _ = reply.send(Err(ResponseError::KafkaStorageError));
+                }
                 // The next attempt finds out.
-                Some(Message::DirectoryFailed | Message::ExpireProducers) => {}
+                Some(
+                    Message::DirectoryFailed
+                    | Message::ExpireProducers
+                    | Message::Trim
+                    | Message::DescribeProducers(_),
+                ) => {}
                 Some(Message::Delete(done)) => {
                     self.delete(None, done).await;
                     return false;
@@ -155,6 +168,7 @@ impl Owner {
         if self.deletion.is_none() {
             log.assign_epoch(self.assignment.leader_epoch).await?;
         }
+        self.chores.bury(&*self.env, log.take_leftovers(), 0);
         Ok(log)
     }
 
@@ -212,7 +226,13 @@ impl Owner {
         loop {
             let message = match found.take() {
                 Some(message) => Some(message),
-                None => self.queue.recv().await,
+                None => match self.chores.next(&*self.env, &mut self.queue).await {
+                    Next::Message(message) => message,
+                    Next::Chore(chore) => match chore.run(&mut log).await {
+                        Ok(()) => continue,
+                        Err(error) => return self.refuse(error).await,
+                    },
+                },
             };
             let done = match message {
                 Some(Message::Append(first)) => {
@@ -220,6 +240,15 @@ impl Owner {
                 }
                 Some(Message::Config(config)) => self.configure(&mut log, config, view.high_watermark).await,
                 Some(Message::Lead(epoch)) => self.lead(&mut log, epoch, view.high_watermark).await,
+                Some(Message::DeleteRecords(to, reply)) => {
+                    self.delete_records(&mut log, to, view.high_watermark, reply).await
+                }
+                Some(Message::Trim) => self.trim(&mut log, view.high_watermark).await,
+                Some(Message::DescribeProducers(reply)) => {
+                    let producers = log.producers().iter().map(|(id, entry)| (id, entry.clone()));
+                    let _ = reply.send(producers.collect());
+                    continue;
+                }
                 Some(Message::ExpireProducers) => {
                     self.expire_producers(&mut log);
                     continue;
@@ -277,6 +306,7 @@ impl Owner {
             }
             return Err(error);
         }
+        self.chores.written(&*self.env, log, &self.config);
         let view = self.publish(log, high_watermark);
         for Pending { reply, mut outcome } in pending {
             outcome.log_start_offset = view.log.log_start.0;
@@ -340,7 +370,51 @@ impl Owner {
     ) -> Result<Arc<ReplicaView>, StorageError> {
         self.config = config.clone();
         log.set_config(config).await?;
+        self.chores.written(&*self.env, log, &self.config);
         Ok(self.publish(log, high_watermark))
+    }
+
+    /// DeleteRecords: answered when the new log start is durable.
+    async fn delete_records(
+        &mut self,
+        log: &mut Log,
+        to: i64,
+        high_watermark: Offset,
+        reply: oneshot::Sender<Result<Offset, ResponseError>>,
+    ) -> Result<Arc<ReplicaView>, StorageError> {
+        let to = if to == TO_HIGH_WATERMARK { high_watermark } else { Offset(to) };
+        let refused = if !self.config.cleanup_policy.delete {
+            Some(ResponseError::PolicyViolation)
+        } else if to < Offset(0) || to > high_watermark {
+            Some(ResponseError::OffsetOutOfRange)
+        } else {
+            None
+        };
+        let moved = if refused.is_none() { log.advance_log_start(to).await } else { Ok(log.view()) };
+        let view = match &moved {
+            Ok(_) => self.publish(log, high_watermark),
+            Err(error) => {
+                let _ = reply.send(Err(ResponseError::KafkaStorageError));
+                return Err(error.clone());
+            }
+        };
+        let _ = reply.send(refused.map_or(Ok(view.log.log_start), Err));
+        Ok(view)
+    }
+
+    /// Retention. What has left the log is published before its files get other names.
+    async fn trim(
+        &mut self,
+        log: &mut Log,
+        high_watermark: Offset,
+    ) -> Result<Arc<ReplicaView>, StorageError> {
+        let trimmed = log.trim(high_watermark).await?;
+        let view = self.publish(log, high_watermark);
+        if !trimmed.is_empty() {
+            let files = log.bury(trimmed).await?;
+            self.chores.bury(&*self.env, files, self.config.file_delete_delay_ms);
+        }
+        Ok(view)
     }
 
     /// Leads in a newer epoch: the epoch begins at the log end, also if no record ever follows.
@@ -403,8 +477,13 @@ impl Owner {
                     let _ = closed.send(());
                     return;
                 }
+                Message::DeleteRecords(_, reply) => {
+                    let _ = reply.send(Err(ResponseError::KafkaStorageError));
+                }
                 Message::Lead(_)
                 | Message::Config(_)
+                | Message::Trim
+                | Message::DescribeProducers(_)
                 | Message::ExpireProducers
                 | Message::DirectoryFailed => {}
             }

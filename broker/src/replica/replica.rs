@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use gracchus_core::{
-    LeaderEpoch, TopicId, TopicPartition, error::ResponseError, record::Batch, topic::TopicConfig,
+    LeaderEpoch, Offset, ProducerId, TopicId, TopicPartition, error::ResponseError, producer::ProducerEntry,
+    record::Batch, topic::TopicConfig,
 };
 use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,6 +41,12 @@ pub(crate) enum Message {
     Lead(LeaderEpoch),
     /// The topic's configuration has changed.
     Config(Arc<TopicConfig>),
+    /// Delete the records below an offset, −1 for the high watermark; answers the log start.
+    DeleteRecords(i64, oneshot::Sender<Result<Offset, ResponseError>>),
+    /// Retention: let go what is too old or too much.
+    Trim,
+    /// What the producers have written, for who asks.
+    DescribeProducers(oneshot::Sender<Vec<(ProducerId, ProducerEntry)>>),
     /// Forget producers that have been silent for too long.
     ExpireProducers,
     /// The log directory went offline.
@@ -110,6 +117,33 @@ impl Replica {
             biased;
             view = self.view() => view,
             () = env.sleep_until(deadline) => Err(ResponseError::NotLeaderOrFollower),
+        }
+    }
+
+    /// The view that follows `old`, which turned out to be of a log that has changed its files since.
+    pub(crate) async fn view_after(
+        &self,
+        env: &dyn Env,
+        old: &Arc<ReplicaView>,
+        deadline: Instant,
+    ) -> Result<Arc<ReplicaView>, ResponseError> {
+        let mut status = self.status.clone();
+        let is_old = |status: &Status| matches!(status, Status::Open(view) if Arc::ptr_eq(view, old));
+        let newer = async { status.wait_for(|status| !is_old(status)).await.map(drop) };
+        tokio::select! {
+            biased;
+            changed = newer => changed.map_err(|_| ResponseError::NotLeaderOrFollower)?,
+            () = env.sleep_until(deadline) => return Err(ResponseError::NotLeaderOrFollower),
+        }
+        self.view_by(env, deadline).await
+    }
+
+    /// The error for a message that the owner dropped.
+    pub(crate) fn unanswered(&self) -> ResponseError {
+        match &*self.status.borrow() {
+            Status::Failed => ResponseError::KafkaStorageError,
+            Status::Deleted => ResponseError::UnknownTopicOrPartition,
+            _ => ResponseError::NotLeaderOrFollower,
         }
     }
 

@@ -4,19 +4,23 @@
 //! law of its own, or a judgement on what the client could not be told of.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
+use crate::configs::Configs;
 use crate::history::{History, Judged, Op, PartitionState, Reading, Slot};
+use crate::laws::deletion_allowed::Circumstances;
 use crate::laws::{
-    Broken, Verdict, acknowledged_end, acknowledged_kept, below_high_watermark, listed_offsets, no_duplicate,
-    no_gap, no_overtaking, nothing_unwritten, one_value_per_offset, original_offset, producer_order,
-    progress, reader_never_back, record_unchanged, recovered_log, replica_bounds, replica_never_back,
-    valid_offset, well_formed,
+    Broken, Verdict, acknowledged_end, acknowledged_kept, below_high_watermark, config_in_effect,
+    config_kept, deletion_allowed, every_partition, listed_offsets, log_start_kept, namesake, no_duplicate,
+    no_gap, no_overtaking, nothing_unwritten, one_value_per_offset, original_offset, partitions_kept,
+    producer_order, progress, reader_never_back, record_unchanged, recovered_log, replica_bounds,
+    replica_never_back, stays_created, stays_deleted, valid_offset, wakes_in_time, well_formed,
 };
 use crate::{
-    CheckerConfig, ClientKind, Event, EventKind, NodeView, Outcome, Partition, PartitionView, Seen, Summary,
-    Violation,
+    CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Partition, PartitionView,
+    Seen, Summary, Violation, Written,
 };
+
+const MESSAGE_TOO_LARGE: i16 = 10;
 
 /// Judges one history.
 #[derive(Debug)]
@@ -25,11 +29,14 @@ pub struct Checker {
     summary: Summary,
     history: History,
     lanes: no_overtaking::Lanes,
+    polls: wakes_in_time::Polls,
     nodes: BTreeMap<i32, Node>,
     healed_ns: Option<u64>,
     /// When `progress` is to be asked next.
     progress_due_ns: u64,
     now_ns: u64,
+    /// The latest time that a broker can have read from its wall clock.
+    wall_ms: i64,
 }
 
 /// What a node showed last.
@@ -37,8 +44,8 @@ pub struct Checker {
 struct Node {
     incarnation: u64,
     version: u64,
-    /// By topic, then partition: the incarnation that showed it, and what.
-    partitions: HashMap<Arc<str>, Vec<Option<(u64, PartitionView)>>>,
+    /// By topic id, then partition: the incarnation that showed it, and what.
+    partitions: HashMap<u128, Vec<Option<(u64, PartitionView)>>>,
 }
 
 impl Checker {
@@ -49,10 +56,12 @@ impl Checker {
             summary: Summary::default(),
             history: History::default(),
             lanes: no_overtaking::Lanes::default(),
+            polls: wakes_in_time::Polls::default(),
             nodes: BTreeMap::new(),
             healed_ns: None,
             progress_due_ns: u64::MAX,
             now_ns: 0,
+            wall_ms: i64::MIN,
         }
     }
 
@@ -61,6 +70,7 @@ impl Checker {
         self.summary.events += 1;
         self.at(event.time_ns, |checker| {
             checker.check_progress()?;
+            checker.check_sleepers()?;
             checker.take(&event.kind)
         })
     }
@@ -73,9 +83,17 @@ impl Checker {
         }
         (node.incarnation, node.version) = (view.incarnation, view.version);
         self.summary.views += 1;
+        self.wall_ms = self.wall_ms.max(view.wall_ms);
         self.at(view.time_ns, |checker| {
             view.partitions.iter().try_for_each(|partition| checker.see_replica(view, partition))
         })
+    }
+
+    /// Whether some consumer has not got on since the heal in a partition that it follows.
+    pub fn is_behind(&self) -> bool {
+        let since = self.healed_ns.unwrap_or(0);
+        let mut living = self.history.clients.values().filter(|client| client.alive);
+        living.any(|client| every_partition::behind(&self.history, client, since).next().is_some())
     }
 
     /// Judges what can only be judged at the end, as of the last event's time.
@@ -95,18 +113,115 @@ impl Checker {
 
     fn take(&mut self, event: &EventKind) -> Verdict {
         match event {
-            EventKind::TopicCreated { topic, topic_id, partitions, replication_factor, synced, dense } => {
-                let state = |partition| {
-                    let name = Partition::new(topic.clone(), partition);
-                    PartitionState::new(name, *topic_id, *synced, *dense, *replication_factor)
-                };
-                self.history.create(state, topic, *partitions);
+            EventKind::TopicCreated {
+                topic,
+                topic_id,
+                partitions,
+                replication_factor,
+                synced,
+                dense,
+                configs,
+            } => {
+                let (history, now) = (&mut self.history, self.now_ns);
+                let index = history.create(topic, *topic_id, now, Configs::new(configs));
+                history.grow(index, *partitions, |partition| {
+                    let name = Partition::of(topic.clone(), *topic_id, partition);
+                    PartitionState::new(name, index, *synced, *dense, *replication_factor)
+                });
+                let state = &mut history.topics[index];
+                state.most_asked = state.most_asked.max(*partitions);
+                state.counts.learn(now, i64::from(*partitions));
             }
-            EventKind::TopicDeleted { topic } => {
-                for index in self.history.topic(topic).to_vec() {
-                    self.history.partitions[index].judged = Judged::Not;
+            EventKind::TopicDeletionAsked { topic, topic_id } => {
+                let now = self.now_ns;
+                let topic = self.find_topic(topic, *topic_id)?;
+                self.history.topics[topic].deletion_asked_ns.get_or_insert(now);
+                for index in self.history.topics[topic].partitions.clone() {
+                    self.history.partitions[index].judged = Judged::WrittenOnly;
                 }
             }
+            EventKind::TopicGone { topic, topic_id } => {
+                let now = self.now_ns;
+                let topic = self.find_topic(topic, *topic_id)?;
+                self.history.topics[topic].gone_ns.get_or_insert(now);
+                for index in self.history.topics[topic].partitions.clone() {
+                    self.history.partitions[index].judged = Judged::Not;
+                }
+                self.polls.deleted(&self.history.topics[topic].partitions, now);
+            }
+            EventKind::Unknown { at, invoked_ns, .. } => {
+                if let Some(topic) = self.history.topic(&at.topic, at.topic_id) {
+                    return stays_created::unknown(&self.history.topics[topic], at.partition, *invoked_ns);
+                }
+            }
+            EventKind::MetadataSeen { topic, topic_id, partitions, invoked_ns, .. } => {
+                let topic = self.find_topic(topic, *topic_id)?;
+                let (now, state) = (self.now_ns, &mut self.history.topics[topic]);
+                stays_deleted::served(state, *invoked_ns, || "metadata shows it".to_owned())?;
+                partitions_kept::seen(state, *partitions, *invoked_ns)?;
+                state.counts.learn(now, i64::from(*partitions));
+                self.grow(topic, *partitions);
+            }
+            EventKind::PartitionsAsked { topic, topic_id, count } => {
+                let topic = self.find_topic(topic, *topic_id)?;
+                let state = &mut self.history.topics[topic];
+                state.most_asked = state.most_asked.max(*count);
+            }
+            EventKind::PartitionsAdded { topic, topic_id, count } => {
+                let topic = self.find_topic(topic, *topic_id)?;
+                let now = self.now_ns;
+                self.history.topics[topic].counts.learn(now, i64::from(*count));
+                self.grow(topic, *count);
+            }
+            EventKind::ConfigAsked { topic, topic_id, change, configs } => {
+                let topic = self.find_topic(topic, *topic_id)?;
+                self.history.topics[topic].configs.ask(*change, configs);
+            }
+            EventKind::ConfigReturned { topic, topic_id, change, outcome } => {
+                let topic = self.find_topic(topic, *topic_id)?;
+                let now = self.now_ns;
+                self.history.topics[topic].configs.settle(now, *change, *outcome);
+            }
+            EventKind::ConfigSeen { topic, topic_id, configs, invoked_ns, .. } => {
+                let topic = self.find_topic(topic, *topic_id)?;
+                return config_kept::seen(&self.history.topics[topic], configs, *invoked_ns);
+            }
+            EventKind::RecordsDeletionAsked { at, before } => {
+                let index = self.find(at)?;
+                let deletions = &mut self.history.partitions[index].deletions;
+                match before {
+                    -1 => deletions.everything_asked = true,
+                    before => deletions.asked = deletions.asked.max(*before),
+                }
+            }
+            EventKind::RecordsDeleted { at, before, low_watermark } => {
+                let index = self.find(at)?;
+                let now = self.now_ns;
+                let partition = &mut self.history.partitions[index];
+                if partition.judged == Judged::Fully {
+                    log_start_kept::deleted(partition, *before, *low_watermark)?;
+                }
+                partition.deletions.asked = partition.deletions.asked.max(*low_watermark);
+                partition.deletions.everything_asked &= *before != -1;
+                partition.starts.learn(now, *low_watermark);
+            }
+            EventKind::PollBegun { client, positions, max_wait_ns } => {
+                let mut indexes = Vec::with_capacity(positions.len());
+                for (at, from) in positions {
+                    indexes.push((self.find(at)?, *from));
+                }
+                self.polls.begin(*client, self.now_ns, indexes, *max_wait_ns);
+            }
+            EventKind::PollEnded { client } => self.polls.end(*client),
+            EventKind::Follows { consumer, partitions } => {
+                let mut follows = Vec::with_capacity(partitions.len());
+                for at in partitions {
+                    follows.push(self.find(at)?);
+                }
+                let now = self.now_ns;
+                self.history.client(*consumer, ClientKind::Consumer, now).follows = follows;
+            }
+            EventKind::Clock { wall_ms, .. } => self.wall_ms = self.wall_ms.max(*wall_ms),
             EventKind::ClientStarted { client, kind } => {
                 let now = self.now_ns;
                 let client = self.history.client(*client, *kind, now);
@@ -117,12 +232,28 @@ impl Checker {
                     client.alive = false;
                 }
             }
-            EventKind::ProduceInvoked { producer, op, at, records, producer_id, producer_epoch, .. } => {
+            EventKind::ProduceInvoked {
+                producer,
+                op,
+                at,
+                records,
+                bytes,
+                producer_id,
+                producer_epoch,
+                ..
+            } => {
+                let each = bytes.div_ceil(u32::try_from(records.len().max(1)).unwrap_or(u32::MAX));
+                let partition = self.find(at)?;
+                let largest = &mut self.history.partitions[partition].largest_bytes;
+                *largest = each.max(*largest);
                 let op = Op {
                     number: *op,
                     producer: *producer,
-                    partition: self.find(at)?,
+                    partition,
                     records: records.clone(),
+                    bytes: *bytes,
+                    by_name: false,
+                    sent_ns: 0,
                     identity: (*producer_id >= 0).then_some((*producer_id, *producer_epoch)),
                     sent: 0,
                     refused: 0,
@@ -133,9 +264,9 @@ impl Checker {
                 let number = op.number;
                 return well_formed::fresh(self.history.begin(op), number);
             }
-            EventKind::ProduceSent { op, connection, .. } => {
+            EventKind::ProduceSent { op, connection, by_name, .. } => {
                 let op = self.find_op(*op)?;
-                self.history.send(op, *connection);
+                self.history.send(op, *connection, *by_name, self.now_ns);
             }
             EventKind::ProduceReturned { op, outcome, .. } => {
                 let op = self.find_op(*op)?;
@@ -145,23 +276,29 @@ impl Checker {
             EventKind::Seeked { consumer, at, .. } => {
                 self.reading(*consumer, at)?.position = None;
             }
-            EventKind::OutOfRange { consumer, at, from } => {
+            EventKind::OutOfRange { consumer, at, by_name, from } => {
                 let reading = *self.reading(*consumer, at)?;
                 self.reading(*consumer, at)?.position = None;
-                let partition = &self.history.partitions[self.find(at)?];
-                if partition.judged == Judged::Fully {
-                    return valid_offset::refused(partition, *consumer, &reading, *from);
+                let index = self.find(at)?;
+                if self.history.partitions[index].judged == Judged::Fully
+                    && !self.is_doubtful(index, *by_name)
+                {
+                    return self.refused(index, *consumer, &reading, *from);
                 }
             }
             EventKind::ListedOffsets { at, spec, offset, invoked_ns, .. } => {
-                let partition = &self.history.partitions[self.find(at)?];
+                let index = self.find(at)?;
+                let partition = &self.history.partitions[index];
                 if partition.judged == Judged::Fully {
-                    return listed_offsets::answer(partition, *spec, *offset, *invoked_ns);
+                    listed_offsets::answer(partition, *spec, *offset, *invoked_ns)?;
+                    if *spec == OffsetSpec::Earliest {
+                        return self.see_start(index, *offset);
+                    }
                 }
             }
             EventKind::LogStartSeen { at, log_start, .. } => {
                 let index = self.find(at)?;
-                self.history.partitions[index].starts.learn(self.now_ns, *log_start);
+                return self.see_start(index, *log_start);
             }
             EventKind::PowerLost { .. } => {
                 let exposed = |state: &&mut PartitionState| !state.synced && state.judged == Judged::Fully;
@@ -170,10 +307,19 @@ impl Checker {
                 }
             }
             EventKind::RecoveredLog { at, log_start, log_end, records, .. } => {
-                let index = self.find(at)?;
+                // The answer to its creation may not have arrived yet.
+                let Some(index) = self.history.find(at) else { return Ok(()) };
                 self.summary.records_recovered += records.len() as u64;
                 if self.history.partitions[index].kept_by_one_disk() {
-                    return recovered_log::whole(&self.history, index, *log_start, *log_end, records);
+                    log_start_kept::reborn(&self.history.partitions[index], *log_start)?;
+                    self.see_start(index, *log_start)?;
+                    recovered_log::whole(&self.history, index, *log_start, *log_end, records)?;
+                }
+                // Requests to the process before this one are dead.
+                let deletions = &mut self.history.partitions[index].deletions;
+                if deletions.everything_asked {
+                    deletions.everything_asked = false;
+                    deletions.asked = deletions.asked.max(*log_start);
                 }
             }
             EventKind::Healed => {
@@ -185,7 +331,62 @@ impl Checker {
     }
 
     fn find(&self, at: &Partition) -> Result<usize, Broken> {
-        well_formed::known(self.history.find(&at.topic, at.partition), || format!("partition {at}"))
+        well_formed::known(self.history.find(at), || format!("partition {at}"))
+    }
+
+    fn find_topic(&self, name: &str, id: u128) -> Result<usize, Broken> {
+        well_formed::known(self.history.topic(name, id), || format!("topic {name} with id {id:032x}"))
+    }
+
+    /// More partitions of a topic, as its others are.
+    fn grow(&mut self, topic: usize, count: i32) {
+        let state = &self.history.topics[topic];
+        let Some(first) = state.partitions.first().map(|first| &self.history.partitions[*first]) else {
+            return;
+        };
+        let (synced, dense, factor) = (first.synced, first.dense, first.replication_factor);
+        let (name, id) = (state.name.clone(), state.id);
+        self.history.grow(topic, count, |partition| {
+            let name = Partition::of(name.clone(), id, partition);
+            PartitionState::new(name, topic, synced, dense, factor)
+        });
+    }
+
+    /// Whether an answer to a question by name may have come from a namesake.
+    fn is_doubtful(&self, partition: usize, by_name: bool) -> bool {
+        by_name && self.history.topic_of(partition).deletion_asked_ns.is_some()
+    }
+
+    fn circumstances(&self) -> Circumstances<'_> {
+        Circumstances {
+            defaults: &self.config.topic_defaults,
+            wall_ms: self.wall_ms,
+            lag_ns: self.config.effect_within_ns,
+        }
+    }
+
+    /// The log of a partition begins at `start`, somebody says.
+    fn see_start(&mut self, index: usize, start: i64) -> Verdict {
+        let partition = &self.history.partitions[index];
+        deletion_allowed::up_to(partition, self.history.topic_of(index), start, self.circumstances())?;
+        let now = self.now_ns;
+        let partition = &mut self.history.partitions[index];
+        partition.deletions.judged = partition.deletions.judged.max(start);
+        partition.deletions.seen_ns = now;
+        partition.starts.learn(now, start);
+        Ok(())
+    }
+
+    /// A reader at `from` was told OFFSET_OUT_OF_RANGE.
+    fn refused(&mut self, index: usize, consumer: u32, reading: &Reading, from: i64) -> Verdict {
+        let partition = &self.history.partitions[index];
+        let covered = deletion_allowed::could_begin_at(
+            partition,
+            self.history.topic_of(index),
+            from + 1,
+            self.circumstances(),
+        );
+        valid_offset::refused(partition, consumer, reading, from, covered)
     }
 
     fn find_op(&self, number: u64) -> Result<usize, Broken> {
@@ -202,8 +403,17 @@ impl Checker {
         let op = &mut self.history.ops[index];
         match outcome {
             Outcome::Unknown | Outcome::Failed { definite: false, .. } => Ok(()),
-            Outcome::Failed { definite: true, .. } => {
+            Outcome::Failed { definite: true, code } => {
                 op.refused += 1;
+                if code == MESSAGE_TOO_LARGE {
+                    let op = &self.history.ops[index];
+                    config_in_effect::too_large(
+                        self.history.topic_of(op.partition),
+                        op,
+                        self.circumstances(),
+                    )?;
+                }
+                let op = &self.history.ops[index];
                 match op.places.first() {
                     Some(place) => nothing_unwritten::not_refused(
                         op,
@@ -213,18 +423,32 @@ impl Checker {
                     None => Ok(()),
                 }
             }
-            Outcome::Acked { base_offset, log_start, .. } => self.acknowledged(index, base_offset, log_start),
+            Outcome::Acked { base_offset, log_append_time, log_start } => {
+                self.acknowledged(index, base_offset, log_append_time, log_start)
+            }
         }
     }
 
-    fn acknowledged(&mut self, index: usize, base_offset: i64, log_start: i64) -> Verdict {
+    fn acknowledged(
+        &mut self,
+        index: usize,
+        base_offset: i64,
+        log_append_time: i64,
+        log_start: i64,
+    ) -> Verdict {
         let now = self.now_ns;
         let op = &self.history.ops[index];
         self.note_progress(op.producer, ClientKind::Producer);
         let op = &self.history.ops[index];
         let partition = &self.history.partitions[op.partition];
         acknowledged_kept::has_offset(partition, op.number, base_offset)?;
-        if partition.judged == Judged::Fully {
+        let topic = self.history.topic_of(op.partition);
+        if !op.by_name {
+            let number = op.number;
+            stays_deleted::served(topic, op.sent_ns, || format!("operation {number} was acknowledged"))?;
+        }
+        if partition.judged == Judged::Fully && !self.is_doubtful(op.partition, op.by_name) {
+            config_in_effect::taken(topic, op, log_append_time, self.circumstances())?;
             original_offset::repeated(partition, op, base_offset)?;
             self.lanes.acknowledged(partition, op, base_offset)?;
             self.place(index, base_offset)?;
@@ -234,11 +458,18 @@ impl Checker {
             for offset in base_offset..end {
                 if let Some(slot) = partition.slot_mut(offset) {
                     slot.acked = true;
+                    if log_append_time >= 0 {
+                        slot.time = log_append_time;
+                    }
                 }
             }
             partition.acked_end = partition.acked_end.max(end);
             partition.ends.learn(now, end);
-            partition.starts.learn(now, log_start);
+            let index = op.partition;
+            self.polls.acknowledged(index, end, now);
+            if log_start >= 0 {
+                self.see_start(index, log_start)?;
+            }
         }
         let op = &mut self.history.ops[index];
         if !op.acked {
@@ -262,8 +493,9 @@ impl Checker {
         let op = &mut self.history.ops[index];
         op.places.push(base_offset);
         let partition = &mut self.history.partitions[op.partition];
-        for (offset, record) in (base_offset..).zip(&op.records) {
-            partition.set(offset, Slot { value: record.value, hash: record.hash, acked: false, read: false });
+        let bytes = op.bytes.div_ceil(u32::try_from(op.records.len().max(1)).unwrap_or(u32::MAX));
+        for (offset, Written { value, hash, time }) in (base_offset..).zip(op.records.iter().copied()) {
+            partition.set(offset, Slot { value, hash, time, bytes, acked: false, read: false });
         }
         if let Some(identity) = op.identity {
             partition.orders.entry(identity).or_default().insert(op.number, base_offset);
@@ -275,6 +507,8 @@ impl Checker {
         let EventKind::Fetched {
             consumer,
             at,
+            by_name,
+            invoked_ns,
             from,
             records,
             next,
@@ -292,7 +526,16 @@ impl Checker {
             self.note_progress(*consumer, ClientKind::Consumer);
         }
         let before = *self.reading(*consumer, at)?;
+        if self.is_doubtful(index, *by_name) {
+            self.reading(*consumer, at)?.position = None;
+            return namesake::one_topic(&self.history, at, records, *invoked_ns);
+        }
+        if !by_name {
+            let what = || format!("consumer {consumer} was answered");
+            stays_deleted::served(self.history.topic_of(index), *invoked_ns, what)?;
+        }
         let after = Reading {
+            moved_ns: if records.is_empty() { before.moved_ns } else { self.now_ns },
             position: Some(*next),
             high_watermark: *high_watermark,
             last_stable_offset: *last_stable_offset,
@@ -318,9 +561,10 @@ impl Checker {
             }
             if judged == Judged::Fully {
                 let now = self.now_ns;
-                let partition = &mut self.history.partitions[index];
-                partition.ends.learn(now, *high_watermark);
-                partition.starts.learn(now, *log_start);
+                self.history.partitions[index].ends.learn(now, *high_watermark);
+                if *log_start >= 0 {
+                    self.see_start(index, *log_start)?;
+                }
             }
         }
         *self.reading(*consumer, at)? = after;
@@ -332,6 +576,7 @@ impl Checker {
         if judged == Judged::Fully
             && let Some(slot) = self.history.partitions[index].slot_mut(seen.offset)
             && (slot.value, slot.hash) == (seen.value, seen.hash)
+            && slot.time == seen.time
         {
             slot.read = true;
             return Ok(());
@@ -344,13 +589,19 @@ impl Checker {
             acknowledged_kept::replaced(partition, seen.offset, slot, &format!("record {:#x}", seen.value))?;
         }
         let (op, position) = nothing_unwritten::writer(&self.history, index, seen)?;
-        record_unchanged::same(partition, self.history.ops[op].records[position as usize], seen)?;
+        let types = self.circumstances().texts(self.history.topic_of(index), "message.timestamp.type", 0);
+        record_unchanged::same(partition, self.history.ops[op].records[position as usize], seen, &types)?;
+        if self.history.ops[op].partition != index && self.history.ops[op].places.is_empty() {
+            // Sent by name, it went to this one.
+            self.history.ops[op].partition = index;
+        }
         if judged == Judged::Fully {
             let base = seen.offset - i64::from(position);
             acknowledged_kept::has_offset(partition, self.history.ops[op].number, base)?;
             self.place(op, base)?;
             if let Some(slot) = self.history.partitions[index].slot_mut(seen.offset) {
                 slot.read = true;
+                slot.time = seen.time;
             }
         }
         Ok(())
@@ -368,36 +619,43 @@ impl Checker {
         }
         // Whoever was born later is asked about later.
         self.progress_due_ns = self.now_ns.saturating_add(self.config.progress_within_ns / 4);
-        progress::everyone(&self.history, healed, self.config.progress_within_ns, self.now_ns)
+        progress::everyone(&self.history, healed, self.config.progress_within_ns, self.now_ns)?;
+        every_partition::everyone(&self.history, healed, self.config.progress_within_ns, self.now_ns)
+    }
+
+    fn check_sleepers(&self) -> Verdict {
+        let Some(healed) = self.healed_ns else { return Ok(()) };
+        self.polls.check(healed, self.config.wake_within_ns, self.now_ns)
     }
 
     fn see_replica(&mut self, view: &NodeView, replica: &PartitionView) -> Verdict {
         replica_bounds::numbers(view.node, replica)?;
-        if let Some(index) = self.history.find(&replica.topic, replica.partition) {
-            let partition = &self.history.partitions[index];
-            if partition.topic_id == replica.topic_id && partition.judged != Judged::Not {
-                acknowledged_end::covered(view.node, partition, replica)?;
-            }
-        }
+        let at = Partition::of(replica.topic.clone(), replica.topic_id, replica.partition);
+        let index = self.history.find(&at);
         let node = self.nodes.entry(view.node).or_default();
         let partition = usize::try_from(replica.partition).unwrap_or(0);
-        let shown = match node.partitions.get_mut(&replica.topic) {
-            Some(shown) => shown,
-            None => node.partitions.entry(replica.topic.clone()).or_default(),
-        };
+        let shown = node.partitions.entry(replica.topic_id).or_default();
         if shown.len() <= partition {
             shown.resize(partition + 1, None);
         }
-        let last = &mut shown[partition];
-        if let Some((incarnation, before)) = last
-            && before.topic_id == replica.topic_id
-        {
+        let last = shown[partition].replace((view.incarnation, replica.clone()));
+        let reborn = last.as_ref().is_none_or(|(incarnation, _)| *incarnation != view.incarnation);
+        if let Some((_, before)) = &last {
             replica_never_back::epoch(view.node, before, replica)?;
-            if *incarnation == view.incarnation {
+            if !reborn {
                 replica_never_back::forward(view.node, before, replica)?;
             }
         }
-        *last = Some((view.incarnation, replica.clone()));
+        let Some(index) = index else { return Ok(()) };
+        let partition = &mut self.history.partitions[index];
+        if partition.judged == Judged::Fully {
+            acknowledged_end::covered(view.node, partition, replica)?;
+            partition.latest_end = partition.latest_end.max(replica.log_end);
+            if reborn && partition.kept_by_one_disk() {
+                log_start_kept::reborn(partition, replica.log_start)?;
+            }
+            return self.see_start(index, replica.log_start);
+        }
         Ok(())
     }
 }

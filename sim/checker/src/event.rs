@@ -3,21 +3,29 @@
 //! Plain data, no behaviour, no types of the broker: the same history can come from the simulator or from real
 //! processes. Never: a field that only the simulator could fill in a client event.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A partition by name. The checker learns which incarnation of the name is meant from [`EventKind::TopicCreated`].
+/// A partition of a topic. Topics of one name, one after the other, are told apart by their ids.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Partition {
     pub topic: Arc<str>,
+    /// 0: the newest topic of that name.
+    #[serde(default)]
+    pub topic_id: u128,
     pub partition: i32,
 }
 
 impl Partition {
-    /// Partition `partition` of `topic`.
+    /// Partition `partition` of the newest topic called `topic`.
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
+        Self::of(topic, 0, partition)
+    }
+
+    /// Partition `partition` of the topic called `topic` with this id.
+    pub fn of(topic: impl Into<Arc<str>>, topic_id: u128, partition: i32) -> Self {
+        Self { topic: topic.into(), topic_id, partition }
     }
 }
 
@@ -32,8 +40,10 @@ impl std::fmt::Display for Partition {
 pub struct Written {
     /// The workload's name for this record, unique over the whole history and carried inside the record's value.
     pub value: u64,
-    /// Hash of key, value and headers, and of the timestamp if the topic keeps `CreateTime`.
+    /// Hash of key, value and headers.
     pub hash: u64,
+    /// The client's timestamp, milliseconds.
+    pub time: i64,
 }
 
 /// One record as a reader or a recovered log shows it.
@@ -44,6 +54,10 @@ pub struct Seen {
     pub value: u64,
     /// As in [`Written`], computed from the bytes that were read.
     pub hash: u64,
+    /// The record's timestamp, milliseconds.
+    pub time: i64,
+    /// Whether the timestamp is the client's (`CreateTime`), not the broker's.
+    pub created: bool,
 }
 
 /// An event with the time at which the client saw it (the history's own monotonic clock).
@@ -83,12 +97,24 @@ pub enum OffsetSpec {
     Timestamp(i64),
 }
 
+/// How a change of metadata ended, as its client knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Settled {
+    /// Acknowledged.
+    Done,
+    /// An error that says that nothing was changed.
+    Refused,
+    /// No answer, or one that leaves it open.
+    Unknown,
+}
+
 /// What happened. Clients are numbered over the whole history, producers and consumers alike; `op` numbers are
 /// unique over the whole history and grow in send order within a producer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum EventKind {
     /// A topic exists (its creation was answered, or it was first seen in metadata). `synced`: acknowledged
-    /// means on disk (`flush.messages=1`). `dense`: neither compaction nor control records make gaps.
+    /// means on disk (`flush.messages=1`). `dense`: neither compaction nor control records make gaps. `configs`: what
+    /// was set at its creation.
     TopicCreated {
         topic: Arc<str>,
         topic_id: u128,
@@ -96,9 +122,45 @@ pub enum EventKind {
         replication_factor: i16,
         synced: bool,
         dense: bool,
+        configs: BTreeMap<String, String>,
     },
-    /// The deletion was asked for: from here on nothing is judged about this name until it is created again.
-    TopicDeleted { topic: Arc<str> },
+    /// Its deletion is asked for: from here on it may be gone, and its records with it.
+    TopicDeletionAsked { topic: Arc<str>, topic_id: u128 },
+    /// Its deletion was acknowledged, or a namesake has taken its place.
+    TopicGone { topic: Arc<str>, topic_id: u128 },
+    /// A question about a partition was answered "unknown topic" (by name, or by id) or "unknown partition".
+    Unknown { client: u32, at: Partition, invoked_ns: u64 },
+    /// Metadata showed a topic of this id, with so many partitions.
+    MetadataSeen { client: u32, topic: Arc<str>, topic_id: u128, partitions: i32, invoked_ns: u64 },
+    /// So many partitions in all are asked for.
+    PartitionsAsked { topic: Arc<str>, topic_id: u128, count: i32 },
+    /// That was acknowledged.
+    PartitionsAdded { topic: Arc<str>, topic_id: u128, count: i32 },
+    /// A change of a topic's configuration begins: `None` takes a setting away. Numbers of changes grow. One client
+    /// alone changes the configuration of a topic, one change at a time.
+    ConfigAsked { topic: Arc<str>, topic_id: u128, change: u64, configs: Vec<(String, Option<String>)> },
+    /// How the change ended.
+    ConfigReturned { topic: Arc<str>, topic_id: u128, change: u64, outcome: Settled },
+    /// What a topic has set for itself, as DescribeConfigs tells it: all of it.
+    ConfigSeen {
+        client: u32,
+        topic: Arc<str>,
+        topic_id: u128,
+        configs: BTreeMap<String, String>,
+        invoked_ns: u64,
+    },
+    /// The deletion of all records below `before` is asked for; `before` −1: below the high watermark.
+    RecordsDeletionAsked { at: Partition, before: i64 },
+    /// A deletion of records was acknowledged.
+    RecordsDeleted { at: Partition, before: i64, low_watermark: i64 },
+    /// A fetch that may wait: nothing is there yet at these offsets, or so the client thinks.
+    PollBegun { client: u32, positions: Vec<(Partition, i64)>, max_wait_ns: u64 },
+    /// It was answered, or given up.
+    PollEnded { client: u32 },
+    /// A consumer that reads these partitions to their ends, all at the same time, until it stops.
+    Follows { consumer: u32, partitions: Vec<Partition> },
+    /// The wall clock of a node, told before and after it jumps.
+    Clock { node: i32, wall_ms: i64 },
     /// A client begins; it owes progress after the heal until it stops.
     ClientStarted { client: u32, kind: ClientKind },
     /// A client ends of its own will.
@@ -108,25 +170,28 @@ pub enum EventKind {
         producer: u32,
         op: u64,
         at: Partition,
-        /// The topic id that the client knows, 0 for none.
-        topic_id: u128,
         records: Vec<Written>,
+        /// Of the whole batch.
+        bytes: u32,
         /// −1 for a plain producer; else the operation is idempotent and may be sent again unchanged.
         producer_id: i64,
         producer_epoch: i16,
         base_sequence: i32,
         acks: i16,
     },
-    /// One attempt of the operation is handed to a connection. Attempts count from 0.
-    ProduceSent { op: u64, attempt: u32, connection: u64 },
+    /// One attempt of the operation is handed to a connection. Attempts count from 0. `by_name`: the request names the
+    /// topic, so that a namesake may get it.
+    ProduceSent { op: u64, attempt: u32, connection: u64, by_name: bool },
     /// One attempt ended. Each attempt that was sent ends at most once.
     ProduceReturned { op: u64, attempt: u32, outcome: Outcome },
     /// A fetch was answered for one partition without error. `records` are those at or above `from`, in the
     /// order read; `next` is where the consumer goes on (last offset read + 1, or `from` if nothing was).
-    /// `session` and `session_epoch` are 0 and −1 where no fetch session is used.
+    /// `session` and `session_epoch` are 0 and −1 where no fetch session is used. `by_name`: as in `ProduceSent`.
     Fetched {
         consumer: u32,
         at: Partition,
+        by_name: bool,
+        invoked_ns: u64,
         session: i32,
         session_epoch: i32,
         from: i64,
@@ -139,7 +204,7 @@ pub enum EventKind {
     /// A consumer jumps: its next fetch of the partition need not continue the last one.
     Seeked { consumer: u32, at: Partition, to: i64 },
     /// A fetch was answered OFFSET_OUT_OF_RANGE.
-    OutOfRange { consumer: u32, at: Partition, from: i64 },
+    OutOfRange { consumer: u32, at: Partition, by_name: bool, from: i64 },
     /// ListOffsets was answered without error. `offset` −1: no such record. `invoked_ns`: when it was asked.
     ListedOffsets {
         client: u32,
@@ -187,6 +252,8 @@ pub struct NodeView {
     /// Grows with every change of any partition; a view with the version seen last is not looked at again.
     pub version: u64,
     pub time_ns: u64,
+    /// The node's wall clock.
+    pub wall_ms: i64,
     pub partitions: Vec<PartitionView>,
 }
 
@@ -212,11 +279,31 @@ impl std::error::Error for Violation {}
 pub struct CheckerConfig {
     /// After [`EventKind::Healed`] each living client must make progress within this time.
     pub progress_within_ns: u64,
+    /// After it, what a waiting fetch waits for must wake it within this time.
+    pub wake_within_ns: u64,
+    /// A changed setting is in effect so long after its acknowledgement.
+    pub effect_within_ns: u64,
+    /// What the broker sets for topics that do not say otherwise, by the names of topic configurations.
+    pub topic_defaults: BTreeMap<String, String>,
 }
 
 impl Default for CheckerConfig {
     fn default() -> Self {
-        Self { progress_within_ns: 30_000_000_000 }
+        let defaults = [
+            ("retention.ms", "604800000"),
+            ("retention.bytes", "-1"),
+            ("max.message.bytes", "1048588"),
+            ("message.timestamp.type", "CreateTime"),
+        ];
+        Self {
+            progress_within_ns: 30_000_000_000,
+            wake_within_ns: 1_500_000_000,
+            effect_within_ns: 5_000_000_000,
+            topic_defaults: defaults
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+        }
     }
 }
 

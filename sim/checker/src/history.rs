@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use crate::configs::Configs;
 use crate::{ClientKind, Partition, Written};
 
 /// An offset further than this beyond the ledger's end is not a record's place but nonsense.
@@ -17,8 +18,8 @@ const LEAP_MOST: i64 = 10_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Judged {
     Fully,
-    /// Power was lost and the topic leaves flushing to the system: what was there may be gone, and answers from before
-    /// may still arrive. Only that nothing appears from nowhere is judged.
+    /// Power was lost and the topic leaves flushing to the system, or the topic is being deleted: what was there may be
+    /// gone, and answers from before may still arrive. Only that nothing appears from nowhere is judged.
     WrittenOnly,
     /// Deleted.
     Not,
@@ -29,6 +30,10 @@ pub(crate) enum Judged {
 pub(crate) struct Slot {
     pub(crate) value: u64,
     pub(crate) hash: u64,
+    /// The record's timestamp as clients know it.
+    pub(crate) time: i64,
+    /// Its share of its batch's bytes, rounded up.
+    pub(crate) bytes: u32,
     pub(crate) acked: bool,
     /// A reader has seen it.
     pub(crate) read: bool,
@@ -60,11 +65,30 @@ impl Timeline {
     }
 }
 
+/// A topic of one id.
+#[derive(Debug)]
+pub(crate) struct TopicState {
+    pub(crate) name: Arc<str>,
+    pub(crate) id: u128,
+    pub(crate) created_ns: u64,
+    pub(crate) deletion_asked_ns: Option<u64>,
+    /// Since then it is known to be deleted.
+    pub(crate) gone_ns: Option<u64>,
+    /// By number: indexes in [`History::partitions`].
+    pub(crate) partitions: Vec<usize>,
+    /// How many partitions clients know it to have.
+    pub(crate) counts: Timeline,
+    /// The most partitions that were ever asked for.
+    pub(crate) most_asked: i32,
+    pub(crate) configs: Configs,
+}
+
 /// A partition of one topic id.
 #[derive(Debug)]
 pub(crate) struct PartitionState {
     pub(crate) name: Partition,
-    pub(crate) topic_id: u128,
+    /// Index in [`History::topics`].
+    pub(crate) topic: usize,
     pub(crate) synced: bool,
     pub(crate) dense: bool,
     pub(crate) replication_factor: i16,
@@ -74,8 +98,14 @@ pub(crate) struct PartitionState {
     pub(crate) acked_end: i64,
     /// Ends that clients know to be committed: acknowledged, or a high watermark they were told.
     pub(crate) ends: Timeline,
-    /// Log starts that clients were told.
+    /// Log starts that clients were told, or that a replica showed.
     pub(crate) starts: Timeline,
+    /// What may delete its records.
+    pub(crate) deletions: Deletions,
+    /// The largest log end that was shown.
+    pub(crate) latest_end: i64,
+    /// The most bytes of a record that was ever sent here.
+    pub(crate) largest_bytes: u32,
     /// Where the operations of each (producer id, epoch) begin, by operation number.
     pub(crate) orders: BTreeMap<(i64, i16), BTreeMap<u64, i64>>,
 }
@@ -109,10 +139,30 @@ impl PartitionState {
         self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index as i64, slot.as_ref()?)))
     }
 
+    /// The same, from `offset` on.
+    pub(crate) fn known_from(&self, offset: i64) -> impl Iterator<Item = (i64, &Slot)> {
+        let from = usize::try_from(offset).unwrap_or(0).min(self.slots.len());
+        let slots = self.slots[from..].iter().enumerate();
+        slots.filter_map(move |(index, slot)| Some(((from + index) as i64, slot.as_ref()?)))
+    }
+
     /// One replica, whose disk alone keeps what was acknowledged.
     pub(crate) fn kept_by_one_disk(&self) -> bool {
         self.synced && self.replication_factor == 1 && self.judged == Judged::Fully
     }
+}
+
+/// What is known of deletions in a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Deletions {
+    /// DeleteRecords asked to delete all below this.
+    pub(crate) asked: i64,
+    /// The deletion of everything committed was asked for and has no answer yet.
+    pub(crate) everything_asked: bool,
+    /// All below this was judged.
+    pub(crate) judged: i64,
+    /// When the log start was seen last.
+    pub(crate) seen_ns: u64,
 }
 
 /// A produce operation: one batch.
@@ -123,8 +173,14 @@ pub(crate) struct Op {
     /// Index in [`History::partitions`].
     pub(crate) partition: usize,
     pub(crate) records: Vec<Written>,
+    /// Of the whole batch.
+    pub(crate) bytes: u32,
     /// Producer id and epoch of an idempotent producer.
     pub(crate) identity: Option<(i64, i16)>,
+    /// An attempt named the topic: a namesake may have got it.
+    pub(crate) by_name: bool,
+    /// When the last attempt was sent.
+    pub(crate) sent_ns: u64,
     pub(crate) sent: u32,
     /// Attempts that ended with an error which says that they wrote nothing.
     pub(crate) refused: u32,
@@ -152,6 +208,8 @@ pub(crate) struct Client {
     pub(crate) progressed_ns: Option<u64>,
     /// By index in [`History::partitions`].
     pub(crate) reading: BTreeMap<usize, Reading>,
+    /// What it reads to the end all the time.
+    pub(crate) follows: Vec<usize>,
 }
 
 /// A consumer in a partition.
@@ -163,11 +221,13 @@ pub(crate) struct Reading {
     pub(crate) high_watermark: i64,
     pub(crate) last_stable_offset: i64,
     pub(crate) log_start: i64,
+    /// When it last got records.
+    pub(crate) moved_ns: u64,
 }
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { position: None, high_watermark: -1, last_stable_offset: -1, log_start: -1 }
+        Self { position: None, high_watermark: -1, last_stable_offset: -1, log_start: -1, moved_ns: 0 }
     }
 }
 
@@ -198,8 +258,9 @@ pub(crate) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) partitions: Vec<PartitionState>,
-    /// Indexes of a topic's partitions, of the newest topic id of that name.
-    topics: HashMap<Arc<str>, Vec<usize>>,
+    pub(crate) topics: Vec<TopicState>,
+    /// The topics of a name by index, newest last.
+    names: HashMap<Arc<str>, Vec<usize>>,
     pub(crate) ops: Vec<Op>,
     ops_by_number: NumberMap<usize>,
     /// Operation and index in it, by value.
@@ -210,35 +271,63 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// A topic begins, or is told of once more.
-    pub(crate) fn create(
-        &mut self,
-        template: impl Fn(i32) -> PartitionState,
-        topic: &Arc<str>,
-        partitions: i32,
-    ) {
-        let known = self.topics.get(topic).cloned().unwrap_or_default();
-        let fresh = template(0);
-        let same = known.first().is_some_and(|index| {
-            let first = &self.partitions[*index];
-            first.topic_id == fresh.topic_id && first.judged != Judged::Not
+    /// A topic begins, or is told of once more: its index.
+    pub(crate) fn create(&mut self, name: &Arc<str>, id: u128, now_ns: u64, configs: Configs) -> usize {
+        let known = self.names.entry(name.clone()).or_default();
+        let same = known.iter().copied().find(|topic| {
+            let topic = &self.topics[*topic];
+            topic.id == id && topic.deletion_asked_ns.is_none()
         });
-        let mut indexes = if same { known } else { Vec::new() };
-        for partition in indexes.len() as i32..partitions {
-            indexes.push(self.partitions.len());
-            self.partitions.push(template(partition));
+        if let Some(topic) = same {
+            return topic;
         }
-        self.topics.insert(topic.clone(), indexes);
+        // A name has one topic at a time.
+        for earlier in known.iter() {
+            self.topics[*earlier].gone_ns.get_or_insert(now_ns);
+        }
+        let index = self.topics.len();
+        known.push(index);
+        self.topics.push(TopicState {
+            name: name.clone(),
+            id,
+            created_ns: now_ns,
+            deletion_asked_ns: None,
+            gone_ns: None,
+            partitions: Vec::new(),
+            counts: Timeline::default(),
+            most_asked: 0,
+            configs,
+        });
+        index
     }
 
-    /// The partitions of a topic, by index.
-    pub(crate) fn topic(&self, topic: &str) -> &[usize] {
-        self.topics.get(topic).map_or(&[], Vec::as_slice)
+    /// The topic has at least `count` partitions; `template` makes those that are new.
+    pub(crate) fn grow(&mut self, topic: usize, count: i32, template: impl Fn(i32) -> PartitionState) {
+        for partition in self.topics[topic].partitions.len() as i32..count {
+            self.topics[topic].partitions.push(self.partitions.len());
+            self.partitions.push(template(partition));
+        }
+    }
+
+    /// The index of the topic with this id, or for id 0 of the newest one of that name.
+    pub(crate) fn topic(&self, name: &str, id: u128) -> Option<usize> {
+        let known = self.names.get(name)?;
+        match id {
+            0 => known.last().copied(),
+            // Whoever announced the topic may not have known its id.
+            id => known.iter().rev().copied().find(|topic| [id, 0].contains(&self.topics[*topic].id)),
+        }
     }
 
     /// The index of a partition.
-    pub(crate) fn find(&self, topic: &str, partition: i32) -> Option<usize> {
-        self.topic(topic).get(usize::try_from(partition).ok()?).copied()
+    pub(crate) fn find(&self, at: &Partition) -> Option<usize> {
+        let topic = &self.topics[self.topic(&at.topic, at.topic_id)?];
+        topic.partitions.get(usize::try_from(at.partition).ok()?).copied()
+    }
+
+    /// The topic that a partition, by index, belongs to.
+    pub(crate) fn topic_of(&self, partition: usize) -> &TopicState {
+        &self.topics[self.partitions[partition].topic]
     }
 
     /// Takes in a new operation. `false` if its number or one of its values was used before.
@@ -263,7 +352,7 @@ impl History {
     }
 
     /// Notes an attempt on a connection.
-    pub(crate) fn send(&mut self, op: usize, connection: u64) {
+    pub(crate) fn send(&mut self, op: usize, connection: u64, by_name: bool, now_ns: u64) {
         let position = self.sends.entry(connection).or_default();
         *position += 1;
         let op = &mut self.ops[op];
@@ -271,6 +360,8 @@ impl History {
             op.first_send = (connection, *position);
         }
         op.sent += 1;
+        op.by_name |= by_name;
+        op.sent_ns = now_ns;
     }
 
     /// A client, made up if nobody announced it.
@@ -281,6 +372,7 @@ impl History {
             started_ns: time_ns,
             progressed_ns: None,
             reading: BTreeMap::new(),
+            follows: Vec::new(),
         })
     }
 }
@@ -289,14 +381,14 @@ impl PartitionState {
     /// A partition that nothing is known of.
     pub(crate) fn new(
         name: Partition,
-        topic_id: u128,
+        topic: usize,
         synced: bool,
         dense: bool,
         replication_factor: i16,
     ) -> Self {
         Self {
             name,
-            topic_id,
+            topic,
             synced,
             dense,
             replication_factor,
@@ -305,6 +397,9 @@ impl PartitionState {
             acked_end: 0,
             ends: Timeline::default(),
             starts: Timeline::default(),
+            deletions: Deletions::default(),
+            latest_end: 0,
+            largest_bytes: 0,
             orders: BTreeMap::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! a type of the broker, or mercy that a client could not be told of.
 
 mod checker;
+mod configs;
 mod event;
 mod history;
 pub mod laws;
@@ -16,5 +17,5 @@ mod tests;
 pub use checker::Checker;
 pub use event::{
     CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Partition, PartitionView,
-    Seen, Summary, Violation, Written,
+    Seen, Settled, Summary, Violation, Written,
 };

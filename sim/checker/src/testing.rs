@@ -59,6 +59,15 @@ impl Story {
     }
 
     pub(crate) fn any_topic(self, topic: &str, topic_id: u128, synced: bool) -> Self {
+        self.created(topic, topic_id, synced, &[])
+    }
+
+    /// A synced topic with settings of its own.
+    pub(crate) fn configured(self, topic: &str, topic_id: u128, configs: &[(&str, &str)]) -> Self {
+        self.created(topic, topic_id, true, configs)
+    }
+
+    fn created(self, topic: &str, topic_id: u128, synced: bool, configs: &[(&str, &str)]) -> Self {
         let topic = topic.into();
         self.event(EventKind::TopicCreated {
             topic,
@@ -67,6 +76,7 @@ impl Story {
             replication_factor: 1,
             synced,
             dense: true,
+            configs: configs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         })
     }
 
@@ -102,25 +112,25 @@ impl Story {
         values: &[u64],
         producer_id: i64,
     ) -> Self {
-        let written = |value: &u64| Written { value: *value, hash: hash(*value) };
+        let written = |value: &u64| Written { value: *value, hash: hash(*value), time: 0 };
         let invoked = EventKind::ProduceInvoked {
             producer,
             op,
             at: Partition::new(topic, partition),
-            topic_id: 1,
             records: values.iter().map(written).collect(),
+            bytes: 100 * values.len() as u32,
             producer_id,
             producer_epoch: if producer_id < 0 { -1 } else { 0 },
             base_sequence: -1,
             acks: -1,
         };
         let connection = u64::from(producer);
-        self.event(invoked).event(EventKind::ProduceSent { op, attempt: 0, connection })
+        self.event(invoked).event(EventKind::ProduceSent { op, attempt: 0, connection, by_name: false })
     }
 
     /// The operation is sent once more.
     pub(crate) fn again(self, op: u64, attempt: u32, connection: u64) -> Self {
-        self.event(EventKind::ProduceSent { op, attempt, connection })
+        self.event(EventKind::ProduceSent { op, attempt, connection, by_name: false })
     }
 
     fn returned(self, op: u64, attempt: u32, outcome: Outcome) -> Self {
@@ -151,6 +161,8 @@ impl Story {
         EventKind::Fetched {
             consumer,
             at: Partition::new(topic, partition),
+            by_name: false,
+            invoked_ns: 0,
             session: 0,
             session_epoch: -1,
             from,
@@ -199,6 +211,7 @@ impl Story {
             incarnation,
             version,
             time_ns,
+            wall_ms: 0,
             partitions: vec![view],
         }));
         self
@@ -251,6 +264,12 @@ impl Story {
 fn seen(records: &[(i64, u64)]) -> Vec<Seen> {
     records
         .iter()
-        .map(|(offset, value)| Seen { offset: *offset, value: *value, hash: hash(*value) })
+        .map(|(offset, value)| Seen {
+            offset: *offset,
+            value: *value,
+            hash: hash(*value),
+            time: 0,
+            created: true,
+        })
         .collect()
 }

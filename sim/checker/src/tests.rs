@@ -1,6 +1,6 @@
 //! Histories as a whole: what is excused, what is counted, what it costs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::testing::{Story, view};
 use crate::{Checker, CheckerConfig, Event, EventKind, Outcome, Partition, Seen, Written, laws};
@@ -31,7 +31,7 @@ fn what_an_unsynced_topic_loses_with_the_power_is_excused() {
 #[test]
 fn a_deleted_topic_is_forgotten_and_its_namesake_begins_anew() {
     let story = Story::new().topic("t").produce(1, 1, "t", 0, &[1]).acked(1, 0, 0);
-    let story = story.event(EventKind::TopicDeleted { topic: "t".into() });
+    let story = story.event(EventKind::TopicDeletionAsked { topic: "t".into(), topic_id: 1 });
     let story = story.fetched(9, "t", 0, &[], 0).any_topic("t", 2, true);
     story.produce(1, 2, "t", 0, &[2]).acked(2, 0, 0).fetched(8, "t", 0, &[(0, 2)], 1).holds();
 }
@@ -63,23 +63,24 @@ fn of_a_seed() -> Vec<Event> {
         replication_factor: 1,
         synced: true,
         dense: true,
+        configs: BTreeMap::new(),
     }];
     for op in 0..6000u64 {
         let at = Partition::new("t", (op % 4) as i32);
         let values = op * 10..op * 10 + 10;
-        let records = values.clone().map(|value| Written { value, hash: hash(value) }).collect();
+        let records = values.clone().map(|value| Written { value, hash: hash(value), time: 0 }).collect();
         events.push(EventKind::ProduceInvoked {
             producer: 1,
             op,
             at: at.clone(),
-            topic_id: 1,
             records,
+            bytes: 1000,
             producer_id: 1,
             producer_epoch: 0,
             base_sequence: 0,
             acks: -1,
         });
-        events.push(EventKind::ProduceSent { op, attempt: 0, connection: 1 });
+        events.push(EventKind::ProduceSent { op, attempt: 0, connection: 1, by_name: false });
         let base_offset = (op / 4 * 10) as i64;
         let outcome = Outcome::Acked { base_offset, log_append_time: -1, log_start: 0 };
         events.push(EventKind::ProduceReturned { op, attempt: 0, outcome });
@@ -88,10 +89,14 @@ fn of_a_seed() -> Vec<Event> {
                 offset: base_offset + index as i64,
                 value,
                 hash: hash(value),
+                time: 0,
+                created: true,
             };
             events.push(EventKind::Fetched {
                 consumer,
                 at: at.clone(),
+                by_name: false,
+                invoked_ns: 0,
                 session: 0,
                 session_epoch: -1,
                 from: base_offset,

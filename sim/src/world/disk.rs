@@ -177,6 +177,20 @@ impl NodeDisk {
         self.names.walk().into_iter().filter(|(_, entry)| rotten(entry)).map(|(path, _)| path).collect()
     }
 
+    /// The contents of one file.
+    pub(crate) fn file(&self, path: &str) -> Option<Vec<u8>> {
+        match self.names.find(Path::new(path))? {
+            Entry::File(inode) => Some(lock(&inode.content).bytes().to_vec()),
+            Entry::Directory(_) => None,
+        }
+    }
+
+    /// The names in a directory.
+    pub(crate) fn names_in(&self, directory: &str) -> Vec<String> {
+        let entries = self.names.list(Path::new(directory)).unwrap_or_default();
+        entries.into_iter().map(|(name, _)| name).collect()
+    }
+
     /// The files right in `directory`.
     pub(crate) fn files_in(&self, directory: &str) -> Snapshot {
         let Ok(names) = self.names.list(Path::new(directory)) else { return Snapshot::new() };

@@ -360,6 +360,16 @@ impl World {
         lock(&self.node(node).disk).files_in(directory)
     }
 
+    /// The contents of one file.
+    pub fn file(&self, node: NodeId, path: &str) -> Option<Vec<u8>> {
+        lock(&self.node(node).disk).file(path)
+    }
+
+    /// The names in a directory.
+    pub fn names_in(&self, node: NodeId, directory: &str) -> Vec<String> {
+        lock(&self.node(node).disk).names_in(directory)
+    }
+
     /// What happened to the disk of `node` so far.
     pub fn disk_report(&self, node: NodeId) -> DiskReport {
         lock(&self.node(node).disk).report
@@ -379,6 +389,12 @@ impl World {
     /// Resets every connection that the machine has.
     pub fn reset_connections(self: &Arc<Self>, node: NodeId) {
         network::reset_all(self, node);
+    }
+
+    /// What the wall clock of `node` shows, in milliseconds.
+    pub fn wall_ms(&self, node: NodeId) -> i64 {
+        let now = self.now();
+        lock(&self.node(node).clock).wall_ms(now)
     }
 
     /// Sets the wall clock of `node` forward or back.

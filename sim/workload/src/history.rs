@@ -11,7 +11,7 @@ use std::sync::{
 
 use gracchus_checker::{ClientKind, Event, EventKind, Seen, Violation, Written};
 
-use crate::record::{ReadBatch, ReadRecord, ValueId, mix};
+use crate::record::{NewRecord, ReadBatch, ReadRecord, ValueId, mix};
 
 /// Receives the history of a run, in order.
 pub trait History: Send + Sync {
@@ -99,24 +99,25 @@ impl Recorder {
     }
 }
 
-/// Fingerprint of a record: its id and length fix key, value and headers; the timestamp counts where the topic keeps
-/// the client's.
-fn fingerprint(id: ValueId, filler: u32, create_time: Option<i64>) -> u64 {
-    mix(id.0 ^ mix(u64::from(filler) ^ mix(create_time.map_or(0, |time| time as u64))))
+/// Fingerprint of a record: its id and length fix key, value and headers.
+fn fingerprint(id: ValueId, filler: u32) -> u64 {
+    mix(id.0 ^ mix(u64::from(filler)))
 }
 
 /// A record as the checker is told of it when it is written.
-pub fn written(record: &crate::record::NewRecord, log_append_time: bool) -> Written {
-    let create_time = (!log_append_time).then_some(record.timestamp);
-    Written { value: record.id.0, hash: fingerprint(record.id, record.filler, create_time) }
+pub fn written(record: &NewRecord) -> Written {
+    let NewRecord { id, timestamp, filler } = *record;
+    Written { value: id.0, hash: fingerprint(id, filler), time: timestamp }
 }
 
 /// A record as the checker is told of it when it is read.
 pub fn seen(batch: &ReadBatch, record: &ReadRecord) -> Seen {
-    let create_time = (!batch.log_append_time).then_some(record.timestamp);
+    let ReadRecord { offset, id, timestamp, filler } = *record;
     Seen {
-        offset: record.offset,
-        value: record.id.0,
-        hash: fingerprint(record.id, record.filler, create_time),
+        offset,
+        value: id.0,
+        hash: fingerprint(id, filler),
+        time: timestamp,
+        created: !batch.log_append_time,
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The model: every codec has a way to carry bytes as they are. That is enough to send valid compressed batches with
 //! unique values, and needs no compression library in the client.
-//! Never: a decoder for anything but what [`pack`] makes; the broker passes batches through untouched, so whatever
-//! else comes back is damage.
+//! A topic may have the broker pack batches anew (`compression.type`): what is not of our making is unpacked by the
+//! codecs' libraries.
+//! Never: a library for what clients send, nor the broker's use of one.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -36,9 +37,15 @@ pub(crate) fn pack(codec: Codec, body: Bytes) -> Bytes {
 
 /// The bytes that [`pack`] wrapped; `None` for anything else.
 pub(crate) fn unpack(attributes: i16, body: Bytes) -> Option<Bytes> {
+    if attributes & 7 == 0 {
+        return Some(body);
+    }
+    unpack_own(attributes, body.clone()).or_else(|| unpack_any(attributes, &body))
+}
+
+fn unpack_own(attributes: i16, body: Bytes) -> Option<Bytes> {
     let mut out = BytesMut::with_capacity(body.len());
     match attributes & 7 {
-        0 => return Some(body),
         1 => unpack_gzip(body, &mut out)?,
         2 => unpack_snappy(body, &mut out)?,
         3 => unpack_lz4(body, &mut out)?,
@@ -46,6 +53,32 @@ pub(crate) fn unpack(attributes: i16, body: Bytes) -> Option<Bytes> {
         _ => return None,
     }
     Some(out.freeze())
+}
+
+/// What somebody else packed.
+fn unpack_any(attributes: i16, body: &[u8]) -> Option<Bytes> {
+    use std::io::Read;
+
+    let mut out = Vec::new();
+    match attributes & 7 {
+        1 => drop(flate2::read::MultiGzDecoder::new(body).read_to_end(&mut out).ok()?),
+        2 => match body.strip_prefix(&SNAPPY_HEADER[..8]) {
+            Some(chunks) => {
+                // Two versions, then chunks with their lengths.
+                let mut rest = chunks.get(8..)?;
+                while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+                    let length = u32::from_be_bytes(*length) as usize;
+                    out.extend(snap::raw::Decoder::new().decompress_vec(behind.get(..length)?).ok()?);
+                    rest = &behind[length..];
+                }
+            }
+            None => out = snap::raw::Decoder::new().decompress_vec(body).ok()?,
+        },
+        3 => drop(lz4_flex::frame::FrameDecoder::new(body).read_to_end(&mut out).ok()?),
+        4 => out = zstd::decode_all(body).ok()?,
+        _ => return None,
+    }
+    Some(out.into())
 }
 
 fn take(bytes: &mut Bytes, count: usize) -> Option<Bytes> {
@@ -244,9 +277,36 @@ mod tests {
                     "{codec:?} {length}"
                 );
                 if codec != Codec::None {
-                    assert_eq!(unpack(attribute(codec), packed.slice(..packed.len() - 1)), None);
+                    assert_eq!(unpack_own(attribute(codec), packed.slice(..packed.len() - 1)), None);
                 }
             }
+        }
+    }
+    #[test]
+    fn what_a_broker_packed_anew_is_read() {
+        use std::io::Write;
+
+        let body: Bytes = (0..70_000u32).flat_map(|index| (index / 3).to_be_bytes()).collect();
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&body).unwrap();
+        let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        lz4.write_all(&body).unwrap();
+        let raw = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        let mut chunked = SNAPPY_HEADER.to_vec();
+        for chunk in body.chunks(BLOCK) {
+            let packed = snap::raw::Encoder::new().compress_vec(chunk).unwrap();
+            chunked.extend((packed.len() as u32).to_be_bytes());
+            chunked.extend(packed);
+        }
+        let all = [
+            (1, gzip.finish().unwrap()),
+            (2, raw),
+            (2, chunked),
+            (3, lz4.finish().unwrap()),
+            (4, zstd::encode_all(&body[..], 3).unwrap()),
+        ];
+        for (codec, packed) in all {
+            assert_eq!(unpack(codec, packed.into()).as_ref(), Some(&body), "codec {codec}");
         }
     }
 }

@@ -36,6 +36,21 @@ pub struct WorkloadPlan {
     /// Creates topics while everything else goes on.
     #[serde(default)]
     pub churn: Option<ChurnPlan>,
+    /// Names whose topics are deleted and made again.
+    #[serde(default)]
+    pub recreators: Vec<RecreatePlan>,
+    /// Adds partitions.
+    #[serde(default)]
+    pub grow: Option<GrowPlan>,
+    /// Deletes records.
+    #[serde(default)]
+    pub delete_records: Option<DeleteRecordsPlan>,
+    /// Changes the settings that topics allow to be changed.
+    #[serde(default)]
+    pub configure: Option<ConfigurePlan>,
+    /// Long polls and what wakes them.
+    #[serde(default)]
+    pub bells: Vec<BellPlan>,
 }
 
 /// A topic to create.
@@ -52,6 +67,16 @@ pub struct TopicPlan {
     /// Topic configurations by Kafka's names.
     #[serde(default)]
     pub configs: BTreeMap<String, String>,
+    /// Configurations that are changed while the run lasts.
+    #[serde(default)]
+    pub changes: Vec<String>,
+}
+
+impl TopicPlan {
+    /// A topic with the broker's settings.
+    pub fn plain(name: String, partitions: i32) -> Self {
+        Self { name, partitions, replication_factor: -1, configs: BTreeMap::new(), changes: Vec::new() }
+    }
 }
 
 fn broker_default() -> i16 {
@@ -287,6 +312,79 @@ pub struct ChurnPlan {
     pub versions: Versions,
 }
 
+/// A name whose topic is deleted and made again, with clients that use it meanwhile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecreatePlan {
+    /// How long a topic lives, milliseconds.
+    pub life_ms: Span,
+    /// The pause between a deletion and the next creation, where there is one.
+    pub gap_ms: Span,
+    /// Partitions of each.
+    pub partitions: Span,
+    /// Clients that write.
+    pub writers: u32,
+    /// Batches per second of each writer.
+    pub rate: u32,
+    /// Clients that read.
+    pub readers: u32,
+    /// Readers keep fetch sessions.
+    pub session: bool,
+    /// Longest wait of a reader's fetch at the broker, milliseconds.
+    pub max_wait_ms: u64,
+}
+
+/// Adds partitions under load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrowPlan {
+    /// Topics that grow, as indexes into the plan's topics.
+    pub topics: Vec<usize>,
+    /// Pause between two additions, milliseconds.
+    pub every_ms: u64,
+    /// Partitions of a topic at most.
+    pub limit: i32,
+}
+
+/// Deletes records under load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRecordsPlan {
+    /// Topics that lose records, as indexes into the plan's topics.
+    pub topics: Vec<usize>,
+    /// Pause between two deletions, milliseconds.
+    pub every_ms: u64,
+    /// Request versions.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
+/// Changes settings of the topics that name changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigurePlan {
+    /// Pause between two changes, milliseconds.
+    pub every_ms: u64,
+    /// Request versions.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
+/// A long poll and what wakes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BellPlan {
+    /// Pause between two rings, milliseconds.
+    pub pause_ms: Span,
+    /// Longest wait of the fetch at the broker, milliseconds.
+    pub max_wait_ms: u64,
+    /// Keeps a fetch session.
+    pub session: bool,
+    /// Request versions.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
 /// Limits of a draw, so that a scenario or a short test can ask for less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrawLimits {
@@ -298,7 +396,7 @@ pub struct DrawLimits {
 
 impl Default for DrawLimits {
     fn default() -> Self {
-        Self { rate: 280, replication_factor: -1 }
+        Self { rate: 225, replication_factor: -1 }
     }
 }
 
@@ -310,7 +408,26 @@ impl WorkloadPlan {
         let random = &mut SmallRng::seed_from_u64(random.random());
         let topics = draw_topics(random, limits);
         let all: Vec<usize> = (0..topics.len()).collect();
+        let some = |random: &mut SmallRng| -> Vec<usize> {
+            all.iter().copied().filter(|topic| *topic == 0 || random.random_bool(0.4)).collect()
+        };
         WorkloadPlan {
+            recreators: draw_recreators(random),
+            grow: random.random_bool(0.4).then(|| GrowPlan {
+                topics: some(random),
+                every_ms: random.random_range(2_000..12_000),
+                limit: random.random_range(4..=9),
+            }),
+            delete_records: random.random_bool(0.4).then(|| DeleteRecordsPlan {
+                topics: some(random),
+                every_ms: random.random_range(300..4_000),
+                versions: draw_versions(random),
+            }),
+            configure: topics.iter().any(|topic| !topic.changes.is_empty()).then(|| ConfigurePlan {
+                every_ms: random.random_range(500..5_000),
+                versions: draw_versions(random),
+            }),
+            bells: draw_bells(random),
             seed,
             timing: draw_timing(random),
             producers: draw_producers(random, limits, &all),
@@ -349,6 +466,8 @@ impl WorkloadPlan {
         let lists = self.producers.iter().map(|producer| ("producer", &producer.topics));
         let lists = lists.chain(self.consumers.iter().map(|consumer| ("consumer", &consumer.topics)));
         let lists = lists.chain(self.offset_pollers.iter().map(|poller| ("offset poller", &poller.topics)));
+        let lists = lists.chain(self.grow.iter().map(|grow| ("topic grower", &grow.topics)));
+        let lists = lists.chain(self.delete_records.iter().map(|deletes| ("trimmer", &deletes.topics)));
         for (who, topics) in lists {
             if topics.is_empty() || topics.iter().any(|topic| *topic >= self.topics.len()) {
                 return Err(format!("a {who} names topics {topics:?}, but there are {}", self.topics.len()));
@@ -400,12 +519,78 @@ fn draw_topics(random: &mut SmallRng, limits: DrawLimits) -> Vec<TopicPlan> {
             if random.random_bool(0.1) {
                 configs.insert("segment.ms".into(), random.random_range(1_000..=10_000u32).to_string());
             }
+            draw_retention(random, &mut configs);
             TopicPlan {
                 name: format!("topic-{index}"),
                 partitions: random.random_range(1..=6),
                 replication_factor: limits.replication_factor,
                 configs,
+                changes: draw_changes(random),
             }
+        })
+        .collect()
+}
+
+/// Settings that are changed at run time; most topics keep theirs.
+fn draw_changes(random: &mut SmallRng) -> Vec<String> {
+    if !random.random_bool(0.4) {
+        return Vec::new();
+    }
+    let all = [
+        "retention.ms",
+        "retention.bytes",
+        "max.message.bytes",
+        "segment.bytes",
+        "index.interval.bytes",
+        "message.timestamp.type",
+        "compression.type",
+    ];
+    let count = random.random_range(1..=3);
+    let mut changes: Vec<String> = all.choose_multiple(random, count).map(|key| (*key).to_owned()).collect();
+    if random.random_bool(0.15) {
+        changes.push("flush.messages".to_owned());
+    }
+    changes
+}
+
+/// How long records are kept: most topics keep them all.
+fn draw_retention(random: &mut SmallRng, configs: &mut BTreeMap<String, String>) {
+    if random.random_bool(0.25) {
+        configs.insert("retention.ms".into(), random.random_range(2_000..=20_000u32).to_string());
+    }
+    if random.random_bool(0.2) {
+        configs.insert("retention.bytes".into(), random.random_range(20_000..=400_000u32).to_string());
+    }
+    if !configs.is_empty() && random.random_bool(0.5) {
+        configs.insert("segment.bytes".into(), random.random_range(16_384..=65_536u32).to_string());
+    }
+}
+
+fn draw_recreators(random: &mut SmallRng) -> Vec<RecreatePlan> {
+    let count = *[0, 1, 1, 1, 2].choose(random).expect("not empty");
+    let longest = *[1_500, 4_000, 8_000].choose(random).expect("not empty");
+    (0..count)
+        .map(|_| RecreatePlan {
+            life_ms: Span(50, longest),
+            gap_ms: Span(0, *[1, 50, 1_000].choose(random).expect("not empty")),
+            partitions: Span(1, 3),
+            writers: random.random_range(1..=2),
+            rate: random.random_range(8..=20),
+            readers: random.random_range(1..=2),
+            session: random.random_bool(0.7),
+            max_wait_ms: *[100, 1_000, 6_000].choose(random).expect("not empty"),
+        })
+        .collect()
+}
+
+fn draw_bells(random: &mut SmallRng) -> Vec<BellPlan> {
+    let count = *[0, 1, 1].choose(random).expect("not empty");
+    (0..count)
+        .map(|_| BellPlan {
+            pause_ms: Span(0, random.random_range(20..=80)),
+            max_wait_ms: random.random_range(4_000..=10_000),
+            session: random.random_bool(0.6),
+            versions: draw_versions(random),
         })
         .collect()
 }
@@ -504,7 +689,7 @@ mod tests {
         for seed in 0..200 {
             let plan = WorkloadPlan::draw(&mut SmallRng::seed_from_u64(seed), DrawLimits::default());
             plan.check().unwrap();
-            assert!(plan.producers.iter().map(|producer| producer.rate).sum::<u32>() >= 260);
+            assert!(plan.producers.iter().map(|producer| producer.rate).sum::<u32>() >= 200);
             assert!(plan.producers.iter().all(|producer| producer.max_in_flight <= 5));
             let text = toml::to_string(&plan).unwrap();
             assert_eq!(toml::from_str::<WorkloadPlan>(&text).unwrap(), plan, "{text}");

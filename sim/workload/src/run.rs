@@ -15,7 +15,7 @@ use crate::{
     client::{Bootstrap, Link, Topic, create_topic, find_topic},
     history::{Beacon, History, Recorder},
     plan::{TopicPlan, Versions, WorkloadPlan},
-    workloads::{self, Context, Shared},
+    workloads::{self, Context, Part, Shared},
 };
 
 pub use crate::workloads::FinalRead;
@@ -90,6 +90,36 @@ impl Workload {
         for poller in &plan.offset_pollers {
             clients.push((context("offset poller", poller.versions), Role::OffsetPoller(poller.clone())));
         }
+        for recreate in &plan.recreators {
+            let generations = Arc::new(workloads::Generations::default());
+            let mut play = |name: &str, part: Part| {
+                let role = Role::Recreate(recreate.clone(), part, generations.clone());
+                clients.push((context(name, Versions::Newest), role));
+            };
+            play("topic maker", Part::Maker);
+            for _ in 0..recreate.writers {
+                play("topic writer", Part::Writer);
+            }
+            for _ in 0..recreate.readers {
+                play("topic reader", Part::Reader);
+            }
+        }
+        if let Some(grow) = &plan.grow {
+            clients.push((context("topic grower", Versions::Newest), Role::Grow(grow.clone())));
+        }
+        if let Some(deletes) = &plan.delete_records {
+            clients.push((context("trimmer", deletes.versions), Role::DeleteRecords(deletes.clone())));
+        }
+        if let Some(configure) = &plan.configure {
+            let topics = plan.topics.clone();
+            clients.push((
+                context("configurer", configure.versions),
+                Role::Configure(configure.clone(), topics),
+            ));
+        }
+        for bell in &plan.bells {
+            clients.push((context("bell", bell.versions), Role::Bell(bell.clone())));
+        }
         if let Some(churn) = &plan.churn {
             clients.push((context("topic churn", churn.versions), Role::Churn(churn.clone())));
         }
@@ -115,6 +145,11 @@ impl Workload {
     /// Acknowledged batches so far.
     pub fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// What was done to topics, by kind.
+    pub fn actions(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        self.shared.actions.counts()
     }
 
     /// Lets producers finish what they have begun and everyone else stop; ends when all clients have.
@@ -155,6 +190,11 @@ enum Role {
     Consumer(crate::plan::ConsumerPlan),
     OffsetPoller(crate::plan::OffsetPollerPlan),
     Churn(crate::plan::ChurnPlan),
+    Recreate(crate::plan::RecreatePlan, Part, Arc<workloads::Generations>),
+    Grow(crate::plan::GrowPlan),
+    DeleteRecords(crate::plan::DeleteRecordsPlan),
+    Configure(crate::plan::ConfigurePlan, Vec<TopicPlan>),
+    Bell(crate::plan::BellPlan),
 }
 
 async fn conduct(
@@ -188,6 +228,20 @@ async fn conduct(
             Role::Churn(plan) => {
                 spawn(&*env, "topic-churn", until_stopped(phase, workloads::churn(context, plan)))
             }
+            Role::Recreate(plan, part, generations) => {
+                let client = workloads::recreate(context, plan, part, generations);
+                spawn(&*env, "topic-recreate", until_stopped(phase, client))
+            }
+            Role::Grow(plan) => {
+                spawn(&*env, "topic-grow", until_stopped(phase, workloads::grow(context, plan)))
+            }
+            Role::DeleteRecords(plan) => {
+                spawn(&*env, "trim", until_stopped(phase, workloads::delete_records(context, plan)))
+            }
+            Role::Configure(plan, topics) => {
+                spawn(&*env, "configure", until_stopped(phase, workloads::configure(context, plan, topics)))
+            }
+            Role::Bell(plan) => spawn(&*env, "bell", until_stopped(phase, workloads::bell(context, plan))),
         });
     }
     ready.send_replace(true);
@@ -217,7 +271,8 @@ pub(crate) async fn make_topic(context: &mut Context, plan: &TopicPlan) -> Topic
             Err(error) => context.link.failed(&error).await,
         }
     };
-    if topic.partitions != plan.partitions {
+    // Somebody may have added some already.
+    if topic.partitions < plan.partitions {
         let story = format!(
             "{} was created with {} partitions, has {}",
             plan.name, plan.partitions, topic.partitions
@@ -231,6 +286,7 @@ pub(crate) async fn make_topic(context: &mut Context, plan: &TopicPlan) -> Topic
         replication_factor: plan.replication_factor.max(1),
         synced: topic.synced,
         dense: topic.dense,
+        configs: plan.configs.clone(),
     });
     context.shared.created(&topic, plan);
     topic

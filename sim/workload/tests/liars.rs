@@ -359,18 +359,18 @@ fn plan() -> WorkloadPlan {
     };
     WorkloadPlan {
         seed: 5,
-        topics: vec![TopicPlan {
-            name: "t".into(),
-            partitions: 2,
-            replication_factor: 1,
-            configs: BTreeMap::new(),
-        }],
+        topics: vec![TopicPlan { replication_factor: 1, ..TopicPlan::plain("t".into(), 2) }],
         timing: Default::default(),
         producers: vec![producer(Delivery::Idempotent, 5), producer(Delivery::Once, 3)],
         replayers: vec![ReplayerPlan { topic: 0, rate: 50, filler: Span(0, 50), versions: Versions::Newest }],
         consumers: vec![consumer(Reading::Tail), consumer(Reading::Reread)],
         offset_pollers: vec![OffsetPollerPlan { topics: vec![0], rate: 60, versions: Versions::Newest }],
         churn: None,
+        recreators: Vec::new(),
+        grow: None,
+        delete_records: None,
+        configure: None,
+        bells: Vec::new(),
     }
 }
 

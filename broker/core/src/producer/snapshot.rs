@@ -143,7 +143,11 @@ fn decode_window(input: &mut &[u8]) -> Result<Vec<BatchMark>, SnapshotError> {
         offset_delta: input.get_i32(),
         timestamp: input.get_i64(),
     };
-    Ok((0..count).map(|_| mark(input)).collect())
+    let marks: Vec<BatchMark> = (0..count).map(|_| mark(input)).collect();
+    if marks.iter().any(|mark| !(0..=mark.last_offset.0).contains(&i64::from(mark.offset_delta))) {
+        return Err(SnapshotError::Invalid("an impossible offset delta in a window"));
+    }
+    Ok(marks)
 }
 
 #[cfg(test)]

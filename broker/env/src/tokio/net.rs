@@ -2,7 +2,9 @@
 //!
 //! A range of a file leaves in one of three ways. Small ones are copied from the page cache and share a system call
 //! with the bytes around them. Large warm ones go from the page cache to the socket inside the kernel, on the worker
-//! that writes. What is not in the page cache is read on an I/O thread first, since sendfile would block the worker.
+//! that writes. What is not in the page cache is read on an I/O thread first, since sendfile would block the worker;
+//! what of it the socket does not take at once is let go, since it is in the page cache by then. So a peer that reads
+//! slowly holds no memory of ours, however much it asked for.
 //!
 //! Never: wait for the disk on a runtime worker, keep more than [`GATHER_LIMIT`] copied bytes of one response.
 
@@ -220,10 +222,7 @@ impl SystemWriteHalf {
                     if (contents.len() as u64) < wanted {
                         return Err(cut_short(&file));
                     }
-                    gathered.push(contents, wanted as usize);
-                    offset += wanted;
-                    let flags = if offset < end { SendFlags::MORE } else { SendFlags::empty() };
-                    self.send(gathered, flags).await?;
+                    offset += self.send_some(contents).await?;
                 }
             }
         }
@@ -246,6 +245,27 @@ impl SystemWriteHalf {
             }
         }
         Ok(())
+    }
+
+    /// Sends as much of `bytes` as goes without waiting and returns how many; if none went, waits until some may. It waits
+    /// with empty hands: nothing is kept while the peer takes its time.
+    async fn send_some(&self, bytes: Bytes) -> io::Result<u64> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let result = self.stream.try_io(Interest::WRITABLE, || {
+                Ok(rustix::net::send(&*self.stream, &bytes[sent..], SendFlags::NOSIGNAL)?)
+            });
+            match result {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => self.wait(error).await?,
+            }
+        }
+        drop(bytes);
+        if sent == 0 {
+            self.stream.writable().await?;
+        }
+        Ok(sent as u64)
     }
 
     /// Sends all that is gathered and leaves it empty.

@@ -27,7 +27,7 @@ use crate::{
 mod configs;
 
 /// A broker that a test started, and a connection to it.
-struct Live {
+pub(super) struct Live {
     env: Arc<dyn Env>,
     broker: Option<Broker>,
     directory: PathBuf,
@@ -37,11 +37,11 @@ struct Live {
 }
 
 impl Live {
-    async fn start(name: &str) -> Live {
+    pub(super) async fn start(name: &str) -> Live {
         Self::start_with(name, Settings::default()).await
     }
 
-    async fn start_with(name: &str, settings: Settings) -> Live {
+    pub(super) async fn start_with(name: &str, settings: Settings) -> Live {
         let env = TokioEnv::new(tokio::runtime::Handle::current(), IoThreads::default());
         let directory = std::env::temp_dir().join(format!("gracchus-api-{name}-{}", std::process::id()));
         let _ = env.disk().submit(vec![Op::RemoveDir { path: directory.clone() }]).await;
@@ -54,13 +54,30 @@ impl Live {
         Live { env, broker: Some(broker), directory, connection, next_id: 0, received: BytesMut::new() }
     }
 
+    pub(super) async fn pause(&self, ms: u64) {
+        self.env.sleep(Duration::from_millis(ms)).await;
+    }
+
+    pub(super) fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
+    /// Stops the broker and starts it again on what it left.
+    pub(super) async fn restart(&mut self) {
+        let broker = self.broker.take().unwrap();
+        let config = (**broker.config()).clone();
+        broker.stop().await;
+        self.broker = Some(Broker::start(self.env.clone(), config).await.unwrap());
+        self.reconnect().await;
+    }
+
     async fn reconnect(&mut self) {
         let address = self.broker.as_ref().unwrap().addresses()[0].1.to_string();
         self.connection = self.env.connect(&address, self.env.now() + Duration::from_secs(5)).await.unwrap();
         self.received.clear();
     }
 
-    async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.broker.take().unwrap().stop().await;
         self.env.disk().submit(vec![Op::RemoveDir { path: self.directory.clone() }]).await.unwrap();
     }
@@ -107,7 +124,7 @@ impl Live {
         }
     }
 
-    async fn ask<R>(&mut self, key: i16, version: i16, request: &R) -> R::Response
+    pub(super) async fn ask<R>(&mut self, key: i16, version: i16, request: &R) -> R::Response
     where
         R: kafka_protocol::protocol::Request,
     {
@@ -120,7 +137,7 @@ impl Live {
     }
 
     /// Produces one record and gives (error, base offset).
-    async fn produce(
+    pub(super) async fn produce(
         &mut self,
         version: i16,
         topic: &Named,
@@ -132,7 +149,7 @@ impl Live {
         (partition.error_code, partition.base_offset)
     }
 
-    async fn create(&mut self, name: &'static str, partitions: i32) -> Named {
+    pub(super) async fn create(&mut self, name: &'static str, partitions: i32) -> Named {
         let topic = CreatableTopic::default()
             .with_name(TopicName(text(name)))
             .with_num_partitions(partitions)
@@ -144,16 +161,16 @@ impl Live {
 }
 
 /// A topic as clients name it: by name, or by id.
-struct Named {
-    name: &'static str,
-    id: Uuid,
+pub(super) struct Named {
+    pub(super) name: &'static str,
+    pub(super) id: Uuid,
 }
 
 fn produce(version: i16, topic: &Named, partition: i32, value: &'static str, acks: i16) -> ProduceRequest {
     produce_batch(version, topic, partition, BatchBuilder::new().value(now_ms(), value), acks)
 }
 
-fn produce_batch(
+pub(super) fn produce_batch(
     version: i16,
     topic: &Named,
     partition: i32,
@@ -176,7 +193,7 @@ fn now_ms() -> i64 {
     1_700_000_000_000
 }
 
-fn fetch(
+pub(super) fn fetch(
     version: i16,
     topic: &Named,
     offsets: &[i64],
@@ -206,7 +223,7 @@ fn fetch(
 }
 
 /// The values of the records in a fetch response's partition.
-fn values(records: Option<&Bytes>) -> usize {
+pub(super) fn values(records: Option<&Bytes>) -> usize {
     let mut count = 0;
     for batch in gracchus_core::record::batches(records.cloned().unwrap_or_default()) {
         count += batch.expect("whole batches").0.record_count as usize;

@@ -44,12 +44,24 @@ macro_rules! with_request {
                 type $Request = CreateTopicsRequest;
                 $body
             }
+            21 => {
+                type $Request = DeleteRecordsRequest;
+                $body
+            }
             20 => {
                 type $Request = DeleteTopicsRequest;
                 $body
             }
             22 => {
                 type $Request = InitProducerIdRequest;
+                $body
+            }
+            23 => {
+                type $Request = OffsetForLeaderEpochRequest;
+                $body
+            }
+            61 => {
+                type $Request = DescribeProducersRequest;
                 $body
             }
             34 => {
@@ -122,6 +134,7 @@ macro_rules! with_request {
 }
 
 mod live;
+mod log_life;
 
 fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
@@ -147,16 +160,44 @@ fn sample(key: i16, version: i16) -> Bytes {
         }
         18 => encoded(&ApiVersionsRequest::default(), version),
         19 => encoded(&create_topics(), version),
-        20 => encoded(&delete_topics(version), version),
+        21 => encoded(&delete_records(), version),
         22 => encoded(&init_producer_id(version), version),
+        23 => encoded(&offset_for_leader_epoch(), version),
+        61 => encoded(&describe_producers(), version),
+        20 => encoded(&delete_topics(version), version),
         37 => encoded(&create_partitions(), version),
         32 => encoded(&describe_configs(version), version),
         33 => encoded(&alter_configs(), version),
         44 => encoded(&incremental_alter_configs(), version),
         74 => encoded(&list_config_resources(version), version),
-        34..=35 | 43..=46 | 55..=66 | 75 => cluster_sample(key, version),
+        34..=35 | 43..=46 | 55..=60 | 65..=66 | 75 => cluster_sample(key, version),
         key => panic!("no sample for api key {key}"),
     }
+}
+
+fn delete_records() -> DeleteRecordsRequest {
+    use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+    let partition = DeleteRecordsPartition::default().with_partition_index(1).with_offset(7);
+    let topic = DeleteRecordsTopic::default().with_name(TopicName(text("t")));
+    let topics = vec![topic.clone(), topic.with_partitions(vec![partition.clone(), partition])];
+    DeleteRecordsRequest::default().with_topics(topics).with_timeout_ms(9)
+}
+
+fn offset_for_leader_epoch() -> OffsetForLeaderEpochRequest {
+    use kafka_protocol::messages::offset_for_leader_epoch_request::{
+        OffsetForLeaderPartition, OffsetForLeaderTopic,
+    };
+    let partition = OffsetForLeaderPartition::default().with_partition(1).with_leader_epoch(7);
+    let topic = OffsetForLeaderTopic::default().with_topic(TopicName(text("t")));
+    let topics = vec![topic.clone(), topic.with_partitions(vec![partition.clone(), partition])];
+    OffsetForLeaderEpochRequest::default().with_topics(topics)
+}
+
+fn describe_producers() -> DescribeProducersRequest {
+    use kafka_protocol::messages::describe_producers_request::TopicRequest;
+    let topic = TopicRequest::default().with_name(TopicName(text("t")));
+    let topics = vec![topic.clone(), topic.with_partition_indexes(vec![1, 2, 3])];
+    DescribeProducersRequest::default().with_topics(topics)
 }
 
 fn produce(version: i16) -> ProduceRequest {

@@ -168,14 +168,15 @@ impl Header {
         (header.length >= (HEADER + header.table) as u64).then_some(header)
     }
 
-    /// The entries of the whole group `bytes`, `None` if it is torn.
+    /// The entries of the whole group `bytes`, `None` if it is torn or its table and its payload do not fill it.
     pub(super) fn entries(&self, bytes: &[u8]) -> Option<Vec<Entry>> {
         if bytes.len() as u64 != self.length || crc32c::crc32c(&bytes[UNCOVERED..]) != self.crc {
             return None;
         }
         let mut table = &bytes[HEADER..HEADER + self.table];
         let mut payload = (HEADER + self.table) as u64;
-        (0..self.entries).map(|_| Entry::parse(&mut table, &mut payload)).collect()
+        let entries = (0..self.entries).map(|_| Entry::parse(&mut table, &mut payload)).collect();
+        if table.is_empty() && payload == self.length { entries } else { None }
     }
 }
 

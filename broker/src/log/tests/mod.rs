@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod life;
 mod reading;
+mod trim;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -21,19 +21,36 @@
 //! | `replica_never_back` | views | O5 |
 //! | `acknowledged_end` | views | design §5–6; O1 |
 //! | `progress` | time | O7 |
+//! | `log_start_kept` | DeleteRecords, logs, views | semantics §15; O5 |
+//! | `deletion_allowed` | all that shows a log start | semantics §15; KIP-107 |
+//! | `namesake` | fetches by name | KIP-516; S1 |
+//! | `stays_deleted` | whatever is served | KIP-516; S12 |
+//! | `stays_created` | whatever is not served | semantics §16; S12 |
+//! | `partitions_kept` | metadata | KIP-195 |
+//! | `config_kept` | DescribeConfigs | KIP-339 |
+//! | `config_in_effect` | acknowledgements, refusals | semantics §4, §16 |
+//! | `wakes_in_time` | waiting fetches, time | semantics §6; O7 |
+//! | `every_partition` | consumers, time | KIP-227; O7 |
 //!
-//! Oracles O1–O7 and bugs B… are those of the project's catalogue of known bugs; semantics and design its pages.
+//! Oracles O1–O7 and bugs B…, S… are those of the project's catalogue of known bugs; semantics and design its pages.
 
 pub(crate) mod acknowledged_end;
 pub(crate) mod acknowledged_kept;
 pub(crate) mod below_high_watermark;
+pub(crate) mod config_in_effect;
+pub(crate) mod config_kept;
+pub(crate) mod deletion_allowed;
+pub(crate) mod every_partition;
 pub(crate) mod listed_offsets;
+pub(crate) mod log_start_kept;
+pub(crate) mod namesake;
 pub(crate) mod no_duplicate;
 pub(crate) mod no_gap;
 pub(crate) mod no_overtaking;
 pub(crate) mod nothing_unwritten;
 pub(crate) mod one_value_per_offset;
 pub(crate) mod original_offset;
+pub(crate) mod partitions_kept;
 pub(crate) mod producer_order;
 pub(crate) mod progress;
 pub(crate) mod reader_never_back;
@@ -41,7 +58,10 @@ pub(crate) mod record_unchanged;
 pub(crate) mod recovered_log;
 pub(crate) mod replica_bounds;
 pub(crate) mod replica_never_back;
+pub(crate) mod stays_created;
+pub(crate) mod stays_deleted;
 pub(crate) mod valid_offset;
+pub(crate) mod wakes_in_time;
 pub(crate) mod well_formed;
 
 /// A broken law: its name and the story.
@@ -80,4 +100,14 @@ pub const NAMES: &[&str] = &[
     replica_never_back::LAW,
     acknowledged_end::LAW,
     progress::LAW,
+    log_start_kept::LAW,
+    deletion_allowed::LAW,
+    namesake::LAW,
+    stays_deleted::LAW,
+    stays_created::LAW,
+    partitions_kept::LAW,
+    config_kept::LAW,
+    config_in_effect::LAW,
+    wakes_in_time::LAW,
+    every_partition::LAW,
 ];

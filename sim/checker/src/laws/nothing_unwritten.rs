@@ -11,15 +11,21 @@ pub(crate) const LAW: &str = "nothing_unwritten";
 
 /// The operation (and the record's index in it) that wrote what was seen.
 pub(crate) fn writer(history: &History, partition: usize, seen: &Seen) -> Result<(usize, u32), Broken> {
-    let at = &history.partitions[partition].name;
+    let state = &history.partitions[partition];
+    let at = &state.name;
     let Some((op, index)) = history.writer(seen.value) else {
         let story = format!("record {:#x} was read at {at}@{}, but nobody wrote it", seen.value, seen.offset);
         return Err(Broken { law: LAW, story });
     };
     let written = &history.ops[op];
-    demand(written.partition == partition, LAW, || {
-        let sent_to = &history.partitions[written.partition].name;
-        format!("record {:#x} was read at {at}@{}, but was sent to {sent_to}", seen.value, seen.offset)
+    let sent_to = &history.partitions[written.partition].name;
+    // A request that names its topic may reach a namesake.
+    let by_name = written.by_name && (&sent_to.topic, sent_to.partition) == (&at.topic, at.partition);
+    demand(written.partition == partition || by_name, LAW, || {
+        format!(
+            "record {:#x} was read at {at}@{} (topic id {:032x}), but was sent to {sent_to} (topic id {:032x})",
+            seen.value, seen.offset, at.topic_id, sent_to.topic_id
+        )
     })?;
     not_refused(written, at, seen.offset)?;
     Ok((op, index))

@@ -8,9 +8,13 @@ use crate::{Seen, Written};
 
 pub(crate) const LAW: &str = "record_unchanged";
 
-/// A record that was found is the one that was written.
-pub(crate) fn same(partition: &PartitionState, written: Written, seen: &Seen) -> Verdict {
-    demand(written.hash == seen.hash, LAW, || {
+/// A record that was found is the one that was written; `types` are the values of `message.timestamp.type` under which
+/// it may have been taken.
+pub(crate) fn same(partition: &PartitionState, written: Written, seen: &Seen, types: &[&str]) -> Verdict {
+    let kind = if seen.created { "CreateTime" } else { "LogAppendTime" };
+    let timed = if seen.created { written.time == seen.time } else { true };
+    let timed = timed && (types.is_empty() || types.contains(&kind));
+    demand(written.hash == seen.hash && timed, LAW, || {
         format!(
             "record {:#x} was not read at {}@{} as it was written",
             seen.value, partition.name, seen.offset
@@ -30,10 +34,12 @@ mod tests {
             if again {
                 story = story.fetched(8, "t", 0, &[(0, 1)], 1);
             }
-            let changed = Seen { offset: 0, value: 1, hash: 12345 };
+            let changed = Seen { offset: 0, value: 1, hash: 12345, time: 0, created: true };
             let fetched = EventKind::Fetched {
                 consumer: 9,
                 at: Partition::new("t", 0),
+                by_name: false,
+                invoked_ns: 0,
                 session: 0,
                 session_epoch: -1,
                 from: 0,

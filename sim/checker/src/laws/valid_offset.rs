@@ -1,17 +1,23 @@
 //! Law: a reader that stands within the log is never told OFFSET_OUT_OF_RANGE.
 //!
-//! Source: semantics §6; KIP-320. Within: not below any log start that clients were told, not above the high watermark
-//! that the reader itself was told.
+//! Source: semantics §6; KIP-320. Within: not below any log start that clients were told or that a deletion may have
+//! brought about meanwhile, not above the high watermark that the reader itself was told.
 
 use super::{Verdict, demand};
 use crate::history::{PartitionState, Reading};
 
 pub(crate) const LAW: &str = "valid_offset";
 
-/// A fetch from `from` was refused as out of range.
-pub(crate) fn refused(partition: &PartitionState, consumer: u32, reading: &Reading, from: i64) -> Verdict {
+/// A fetch from `from` was refused as out of range; `covered`: a known deletion may have taken what was there.
+pub(crate) fn refused(
+    partition: &PartitionState,
+    consumer: u32,
+    reading: &Reading,
+    from: i64,
+    covered: bool,
+) -> Verdict {
     let (low, high) = (partition.starts.now().max(0), reading.high_watermark);
-    demand(from < low || from > high, LAW, || {
+    demand(from < low || from > high || covered, LAW, || {
         format!(
             "{}: consumer {consumer} asked for {from}, known to lie between log start {low} and high watermark \
              {high}, and was told OFFSET_OUT_OF_RANGE",
@@ -27,7 +33,7 @@ mod tests {
 
     fn refused_at(from: i64) -> Story {
         let story = Story::new().topic("t").produce(1, 1, "t", 0, &[1, 2]).fetched(9, "t", 0, &[(0, 1)], 2);
-        story.event(EventKind::OutOfRange { consumer: 9, at: Partition::new("t", 0), from })
+        story.event(EventKind::OutOfRange { consumer: 9, at: Partition::new("t", 0), by_name: false, from })
     }
 
     #[test]

@@ -333,7 +333,22 @@ fn hand_out(buffer: &mut BytesMut, shared: &Mutex<Shared>) -> Result<(), ClientE
 /// The api keys that the workload may use, with the versions the client knows.
 pub(super) fn known_versions() -> BTreeMap<i16, (i16, i16)> {
     use ApiKey::*;
-    [ApiVersions, Metadata, CreateTopics, InitProducerId, Produce, Fetch, ListOffsets]
+    let known = [
+        ApiVersions,
+        Metadata,
+        CreateTopics,
+        InitProducerId,
+        Produce,
+        Fetch,
+        ListOffsets,
+        DeleteTopics,
+        CreatePartitions,
+        DeleteRecords,
+        DescribeConfigs,
+        IncrementalAlterConfigs,
+        OffsetForLeaderEpoch,
+    ];
+    known
         .into_iter()
         .map(|key| {
             let range = key.valid_versions();

@@ -31,6 +31,12 @@ pub struct Position {
     pub offset: i64,
 }
 
+impl Position {
+    fn told(&self) -> Told {
+        (self.topic.name.clone(), self.topic.id, self.partition)
+    }
+}
+
 /// One partition of an answer.
 #[derive(Debug)]
 pub struct FetchedPartition {
@@ -57,6 +63,8 @@ pub struct Fetched {
     pub session: i32,
     /// Session epoch of the request, −1 for none.
     pub session_epoch: i32,
+    /// Whether the request named topics by name.
+    pub by_name: bool,
     /// Partitions in the answer; a session leaves out those with nothing new.
     pub partitions: Vec<FetchedPartition>,
 }
@@ -81,16 +89,21 @@ pub struct FetchLimits {
 pub struct Fetcher {
     limits: FetchLimits,
     wants_session: bool,
+    /// Only versions that name topics.
+    by_name: bool,
     session: Session,
 }
+
+/// A partition that a session knows: the topic's name and id, and its number.
+type Told = (Arc<str>, Uuid, i32);
 
 #[derive(Debug, Default)]
 struct Session {
     id: i32,
     epoch: i32,
     by_id: bool,
-    /// Offset that the broker was last told, and the topic's id, by topic and partition.
-    told: BTreeMap<(Arc<str>, i32), (i64, Uuid)>,
+    /// Offset that the broker was last told, by topic and partition.
+    told: BTreeMap<Told, i64>,
 }
 
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
@@ -100,14 +113,19 @@ const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
 impl Fetcher {
     /// A fetcher that keeps a session if `wants_session`.
     pub fn new(limits: FetchLimits, wants_session: bool) -> Self {
-        Self { limits, wants_session, session: Session::default() }
+        Self { limits, wants_session, by_name: false, session: Session::default() }
+    }
+
+    /// A fetcher without a session that asks by name even where ids are known.
+    pub fn by_name(limits: FetchLimits) -> Self {
+        Self { limits, wants_session: false, by_name: true, session: Session::default() }
     }
 
     /// Fetches once from `positions`. An empty answer is one without partitions.
     pub async fn fetch(&mut self, link: &mut Link, positions: &[Position]) -> Result<Fetched, ClientError> {
         let connection = link.connection().await;
         let mut version = connection.version::<FetchRequest>()?;
-        if positions.iter().any(|position| position.topic.id.is_nil()) {
+        if self.by_name || positions.iter().any(|position| position.topic.id.is_nil()) {
             version = version.min(12);
         }
         let by_id = version >= 13;
@@ -130,7 +148,8 @@ impl Fetcher {
                 if session_id != 0 =>
             {
                 self.forget_session();
-                return Ok(Fetched { session: 0, session_epoch: -1, partitions: Vec::new() });
+                let (session, session_epoch, partitions) = (0, -1, Vec::new());
+                return Ok(Fetched { session, session_epoch, by_name: !by_id, partitions });
             }
             code => return Err(ClientError::Protocol(format!("Fetch answered error {code} as a whole"))),
         }
@@ -141,7 +160,8 @@ impl Fetcher {
         }
         let partitions = self.decode(link, response, positions, version)?;
         let session = if sessions { self.session.id } else { 0 };
-        Ok(Fetched { session, session_epoch: if session == 0 { -1 } else { session_epoch }, partitions })
+        let session_epoch = if session == 0 { -1 } else { session_epoch };
+        Ok(Fetched { session, session_epoch, by_name: !by_id, partitions })
     }
 
     /// Starts over with a full fetch.
@@ -151,11 +171,10 @@ impl Fetcher {
 
     fn request(&self, sessions: bool, positions: &[Position]) -> FetchRequest {
         let incremental = sessions && self.session.id != 0;
-        let told =
-            |position: &Position| self.session.told.get(&(position.topic.name.clone(), position.partition));
+        let told = |position: &Position| self.session.told.get(&position.told());
         let mut topics: Vec<FetchTopic> = Vec::new();
         for position in positions {
-            if incremental && told(position).is_some_and(|(offset, _)| *offset == position.offset) {
+            if incremental && told(position) == Some(&position.offset) {
                 continue;
             }
             let partition = FetchPartition::default()
@@ -165,7 +184,11 @@ impl Fetcher {
                 .with_log_start_offset(-1)
                 .with_partition_max_bytes(self.limits.partition_max_bytes);
             match topics.last_mut() {
-                Some(topic) if topic.topic.0 == *position.topic.name => topic.partitions.push(partition),
+                Some(topic)
+                    if topic.topic.0 == *position.topic.name && topic.topic_id == position.topic.id =>
+                {
+                    topic.partitions.push(partition);
+                }
                 _ => topics.push(
                     FetchTopic::default()
                         .with_topic(position.topic.wire_name())
@@ -193,14 +216,11 @@ impl Fetcher {
     }
 
     fn forgotten(&self, positions: &[Position]) -> Vec<ForgottenTopic> {
-        let kept = |name: &Arc<str>, partition: i32| {
-            positions.iter().any(|position| position.topic.name == *name && position.partition == partition)
-        };
         self.session
             .told
-            .iter()
-            .filter(|((name, partition), _)| !kept(name, *partition))
-            .map(|((name, partition), (_, id))| {
+            .keys()
+            .filter(|told| !positions.iter().any(|position| position.told() == **told))
+            .map(|(name, id, partition)| {
                 ForgottenTopic::default()
                     .with_topic(super::requests::wire_name(name))
                     .with_topic_id(*id)
@@ -228,12 +248,7 @@ impl Fetcher {
             return Ok(());
         }
         let epoch = if session_epoch == i32::MAX { 1 } else { session_epoch + 1 };
-        let told = positions
-            .iter()
-            .map(|position| {
-                ((position.topic.name.clone(), position.partition), (position.offset, position.topic.id))
-            })
-            .collect();
+        let told = positions.iter().map(|position| (position.told(), position.offset)).collect();
         self.session = Session { id: response.session_id, epoch, by_id, told };
         Ok(())
     }

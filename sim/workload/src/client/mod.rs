@@ -4,14 +4,19 @@
 //! up, with backoff and version negotiation. What a client does with failures is the workload's business.
 //! Never: caching what a workload means to ask, or hiding an answer that breaks the protocol.
 
+mod admin;
 mod connection;
 mod fetch;
 mod link;
 mod requests;
 
+pub use admin::{
+    alter_config, create_partitions, delete_records, delete_topic, describe_configs, epoch_end, serves,
+};
 pub use connection::{ClientError, Connection, Pending};
 pub use fetch::{FetchLimits, Fetched, FetchedPartition, Fetcher, Position};
 pub use link::{Bootstrap, Link};
 pub use requests::{
-    Listed, Topic, create_topic, find_topic, init_producer_id, is_retriable, list_offsets, produce_request,
+    Listed, Topic, create_topic, find_named, find_topic, init_producer_id, is_retriable, list_offsets,
+    produce_request,
 };

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gracchus_checker::Partition;
 use kafka_protocol::{
     error::ResponseError,
     messages::{
@@ -33,12 +34,14 @@ pub struct Topic {
     pub partitions: i32,
     /// Leader epoch of each partition, −1 where unknown.
     pub leader_epochs: Vec<i32>,
-    /// Whether the broker sets timestamps.
+    /// Whether the broker sets timestamps, or may do so later.
     pub log_append_time: bool,
     /// Whether acknowledged means on disk (`flush.messages=1`).
     pub synced: bool,
     /// Whether nothing but produced records takes offsets (no compaction).
     pub dense: bool,
+    /// Whether it is deleted before the run ends.
+    pub passing: bool,
 }
 
 impl Topic {
@@ -47,15 +50,23 @@ impl Topic {
         wire_name(&self.name)
     }
 
+    /// A partition of it, as the history names it.
+    pub fn at(&self, partition: i32) -> Partition {
+        Partition::of(self.name.clone(), self.id.as_u128(), partition)
+    }
+
     fn described(plan: &TopicPlan, id: Uuid, leader_epochs: Vec<i32>) -> Topic {
         let config = |key: &str| plan.configs.get(key).map(String::as_str);
+        let changes = |key: &str| plan.changes.iter().any(|change| change == key);
         Topic {
             name: plan.name.as_str().into(),
             id,
             partitions: leader_epochs.len() as i32,
             leader_epochs,
-            log_append_time: config("message.timestamp.type") == Some("LogAppendTime"),
-            synced: config("flush.messages").is_none_or(|count| count == "1"),
+            log_append_time: config("message.timestamp.type") == Some("LogAppendTime")
+                || changes("message.timestamp.type"),
+            synced: config("flush.messages").is_none_or(|count| count == "1") && !changes("flush.messages"),
+            passing: false,
             dense: !config("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
         }
     }
@@ -98,11 +109,20 @@ pub async fn create_topic(link: &mut Link, plan: &TopicPlan) -> Result<Option<i1
     }
 }
 
-/// Asks for the topic; `None` while the broker does not know it or it has no leaders.
-pub async fn find_topic(link: &mut Link, plan: &TopicPlan) -> Result<Option<Topic>, ClientError> {
+/// A topic as metadata show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its id; nil when the version that was spoken has none.
+    pub id: Uuid,
+    /// Leader epoch of each partition, −1 where unknown.
+    pub leader_epochs: Vec<i32>,
+}
+
+/// Asks for the topic of that name; `None` while the broker does not know it or it has no leaders.
+pub async fn find_named(link: &mut Link, name: &str) -> Result<Option<Found>, ClientError> {
     let connection = link.connection().await;
     let version = connection.version::<MetadataRequest>()?;
-    let topic = MetadataRequestTopic::default().with_name(Some(wire_name(&plan.name)));
+    let topic = MetadataRequestTopic::default().with_name(Some(wire_name(name)));
     let request =
         MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(version < 4);
     let response = connection.call(&request, link.request_timeout()).await?;
@@ -119,14 +139,20 @@ pub async fn find_topic(link: &mut Link, plan: &TopicPlan) -> Result<Option<Topi
         .collect();
     partitions.sort_unstable();
     if partitions.iter().enumerate().any(|(index, (partition, _))| index as i32 != *partition) {
-        return Err(ClientError::Protocol(format!("Metadata of {}: partitions {partitions:?}", plan.name)));
+        return Err(ClientError::Protocol(format!("Metadata of {name}: partitions {partitions:?}")));
     }
     let known_brokers: Vec<BrokerId> = response.brokers.iter().map(|broker| broker.node_id).collect();
     if found.partitions.iter().any(|partition| !known_brokers.contains(&partition.leader_id)) {
-        return Err(ClientError::Protocol(format!("Metadata of {}: a leader that is no broker", plan.name)));
+        return Err(ClientError::Protocol(format!("Metadata of {name}: a leader that is no broker")));
     }
     let leader_epochs = partitions.into_iter().map(|(_, epoch)| epoch).collect();
-    Ok(Some(Topic::described(plan, found.topic_id, leader_epochs)))
+    Ok(Some(Found { id: found.topic_id, leader_epochs }))
+}
+
+/// The same, as the topic that `plan` describes.
+pub async fn find_topic(link: &mut Link, plan: &TopicPlan) -> Result<Option<Topic>, ClientError> {
+    let found = find_named(link, &plan.name).await?;
+    Ok(found.map(|found| Topic::described(plan, found.id, found.leader_epochs)))
 }
 
 /// Asks for a producer id, or with `held` for the next epoch of it (KIP-360).

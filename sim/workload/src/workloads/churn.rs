@@ -2,9 +2,9 @@
 //!
 //! Never: judges a topic by one answer; a broker that just started may still be reading its metadata.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use gracchus_checker::Outcome;
+use gracchus_checker::{EventKind, Outcome};
 use kafka_protocol::messages::ProduceRequest;
 use rand::{Rng, seq::IndexedRandom};
 
@@ -41,12 +41,8 @@ pub(crate) async fn churn(mut context: Context, plan: ChurnPlan) {
 }
 
 async fn make_and_fill(context: &mut Context, plan: &ChurnPlan, index: usize) -> (TopicPlan, Topic) {
-    let described = TopicPlan {
-        name: format!("churn-{:04x}-{index}", context.random.random::<u16>()),
-        partitions: plan.partitions.draw(&mut context.random).max(1) as i32,
-        replication_factor: -1,
-        configs: BTreeMap::new(),
-    };
+    let name = format!("churn-{:04x}-{index}", context.random.random::<u16>());
+    let described = TopicPlan::plain(name, plan.partitions.draw(&mut context.random).max(1) as i32);
     let topic = make_topic(context, &described).await;
     context.recorder.progress();
     let shared = Arc::new(topic.clone());
@@ -72,7 +68,7 @@ async fn append_once(context: &mut Context, topic: &Arc<Topic>, partition: i32) 
     let timeout = context.link.request_timeout();
     let parts = [(Arc::clone(topic), partition, batch.bytes.clone())];
     let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
-    let attempt = context.tell_sent(&mut batch, connection.id);
+    let attempt = context.tell_sent(&mut batch, connection.id, version);
     let answer = match connection.send(&request, version, timeout, true) {
         Ok(mut pending) => pending.wait().await,
         Err(error) => Err(error),
@@ -89,18 +85,29 @@ async fn append_once(context: &mut Context, topic: &Arc<Topic>, partition: i32) 
     }
 }
 
-/// Asks for a topic made earlier until it is there; gone for good, changed id or partitions are complaints.
-pub(super) async fn check_kept(context: &mut Context, plan: &TopicPlan, topic: &Topic) {
+/// Asks for a topic made earlier until it is there, and how many partitions it has; gone for good and a changed id are
+/// complaints.
+pub(super) async fn check_kept(context: &mut Context, plan: &TopicPlan, topic: &Topic) -> i32 {
     let mut unknown = 0;
     while unknown < PATIENCE {
+        let invoked_ns = context.recorder.now_ns();
         match find_topic(&mut context.link, plan).await {
             Ok(Some(found)) => {
+                if !found.id.is_nil() {
+                    context.recorder.tell(EventKind::MetadataSeen {
+                        client: context.number,
+                        topic: found.name.clone(),
+                        topic_id: found.id.as_u128(),
+                        partitions: found.partitions,
+                        invoked_ns,
+                    });
+                }
                 let same_id = found.id == topic.id || found.id.is_nil() || topic.id.is_nil();
-                if !same_id || found.partitions != topic.partitions {
+                if !same_id || found.partitions < topic.partitions {
                     let story = format!("{topic:?} became {found:?}");
                     context.recorder.complain("topic_kept", story);
                 }
-                return;
+                return found.partitions;
             }
             Ok(None) => {
                 unknown += 1;
@@ -111,4 +118,5 @@ pub(super) async fn check_kept(context: &mut Context, plan: &TopicPlan, topic: &
         }
     }
     context.recorder.complain("topic_kept", format!("{} was created and is gone", topic.name));
+    topic.partitions
 }

@@ -4,7 +4,10 @@
 //! answer that its offset is out of range. Every answer goes to the history as it came.
 //! Never: skips what it was given; reads faster than its plan's bytes per second.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use gracchus_checker::{ClientKind, EventKind, Partition};
 use rand::{Rng, seq::IndexedRandom};
@@ -33,6 +36,9 @@ pub(crate) async fn consume(mut context: Context, plan: ConsumerPlan) {
     recorder.stopped();
 }
 
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const UNKNOWN_TOPIC_ID: i16 = 100;
+
 async fn run(context: &mut Context, plan: &ConsumerPlan) {
     let limits = FetchLimits {
         max_wait: Duration::from_millis(plan.max_wait_ms.into()),
@@ -43,6 +49,7 @@ async fn run(context: &mut Context, plan: &ConsumerPlan) {
     };
     let mut consumer = Consumer {
         fetcher: Fetcher::new(limits, plan.session),
+        growth: 0,
         positions: plan
             .topics
             .iter()
@@ -67,6 +74,8 @@ async fn run(context: &mut Context, plan: &ConsumerPlan) {
 struct Consumer {
     fetcher: Fetcher,
     positions: Vec<Standing>,
+    /// The growth of topics that is taken in.
+    growth: u64,
 }
 
 /// A partition as this consumer sees it.
@@ -89,11 +98,42 @@ impl Consumer {
                 self.jump_to_listed(context, index, LATEST).await;
             }
         }
-        let everything: Vec<usize> = (0..self.positions.len()).collect();
-        loop {
+        self.tell_follows(context);
+        for turn in 0.. {
+            self.take_new_partitions(context, plan);
+            let mut everything: Vec<usize> = (0..self.positions.len()).collect();
+            // Each comes first in turn, as real clients have it: an answer may have room for one.
+            everything.rotate_left(turn % self.positions.len().max(1));
             let bytes = self.poll(context, &everything).await;
             pause(context, plan, bytes).await;
         }
+    }
+
+    fn tell_follows(&self, context: &Context) {
+        let partitions = self.positions.iter().map(|standing| at(&standing.position)).collect();
+        context.recorder.tell(EventKind::Follows { consumer: context.number, partitions });
+    }
+
+    /// Partitions that were added meanwhile are followed from their beginning.
+    fn take_new_partitions(&mut self, context: &Context, plan: &ConsumerPlan) {
+        let growth = context.shared.growth.load(Ordering::Relaxed);
+        if growth == self.growth {
+            return;
+        }
+        self.growth = growth;
+        for topic in &plan.topics {
+            let topic = &context.topics[*topic];
+            for partition in topic.partitions..context.shared.partitions(topic) {
+                let known = |standing: &Standing| {
+                    standing.position.partition == partition && standing.position.topic.name == topic.name
+                };
+                if !self.positions.iter().any(known) {
+                    let position = Position { topic: Arc::clone(topic), partition, offset: 0 };
+                    self.positions.push(Standing::new(position));
+                }
+            }
+        }
+        self.tell_follows(context);
     }
 
     async fn seek(&mut self, context: &mut Context, plan: &ConsumerPlan) {
@@ -156,6 +196,7 @@ impl Consumer {
     async fn poll(&mut self, context: &mut Context, chosen: &[usize]) -> usize {
         let positions: Vec<Position> =
             chosen.iter().map(|index| self.positions[*index].position.clone()).collect();
+        let invoked_ns = context.recorder.now_ns();
         let fetched = match self.fetcher.fetch(&mut context.link, &positions).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -165,22 +206,30 @@ impl Consumer {
         };
         let mut bytes = 0;
         let mut failed = false;
-        let Fetched { session, session_epoch, partitions } = fetched;
+        let Fetched { session, session_epoch, by_name, partitions } = fetched;
+        let asked = Asked { session, session_epoch, by_name, invoked_ns };
         for answer in partitions {
             bytes += answer.bytes;
             let index = chosen[answer.position];
             match answer.code {
-                0 => self.read(context, index, &answer, session, session_epoch),
+                0 => self.read(context, index, &answer, asked),
                 OFFSET_OUT_OF_RANGE => {
                     let position = &self.positions[index].position;
                     let (at, from) = (at(position), position.offset);
-                    context.recorder.tell(EventKind::OutOfRange { consumer: context.number, at, from });
+                    context.recorder.tell(EventKind::OutOfRange {
+                        consumer: context.number,
+                        at,
+                        by_name,
+                        from,
+                    });
                     self.jump_to_listed(context, index, EARLIEST).await;
                 }
                 code => {
                     failed = true;
-                    if !is_retriable(code) {
-                        let at = at(&self.positions[index].position);
+                    let at = at(&self.positions[index].position);
+                    if matches!(code, UNKNOWN_TOPIC_OR_PARTITION | UNKNOWN_TOPIC_ID) {
+                        context.recorder.tell(EventKind::Unknown { client: context.number, at, invoked_ns });
+                    } else if !is_retriable(code) {
                         context.recorder.complain("fetch_refused", format!("{at}: error {code}"));
                     }
                 }
@@ -193,19 +242,21 @@ impl Consumer {
         bytes
     }
 
-    fn read(
-        &mut self,
-        context: &Context,
-        index: usize,
-        answer: &FetchedPartition,
-        session: i32,
-        session_epoch: i32,
-    ) {
+    fn read(&mut self, context: &Context, index: usize, answer: &FetchedPartition, asked: Asked) {
         let standing = &mut self.positions[index];
-        standing.position.offset = tell_fetched(context, &standing.position, answer, session, session_epoch);
+        standing.position.offset = tell_fetched(context, &standing.position, answer, asked);
         standing.high_watermark = answer.high_watermark;
         standing.log_start = standing.log_start.max(answer.log_start);
     }
+}
+
+/// How and when a fetch was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) session: i32,
+    pub(super) session_epoch: i32,
+    pub(super) by_name: bool,
+    pub(super) invoked_ns: u64,
 }
 
 /// Tells the history of one answered partition; returns where the reader goes on.
@@ -213,9 +264,13 @@ pub(super) fn tell_fetched(
     context: &Context,
     position: &Position,
     answer: &FetchedPartition,
-    session: i32,
-    session_epoch: i32,
+    asked: Asked,
 ) -> i64 {
+    let Asked { session, session_epoch, by_name, invoked_ns } = asked;
+    if let Some(last) = answer.batches.last() {
+        let (topic, epoch) = (&position.topic, last.leader_epoch);
+        context.shared.read_epoch(topic, position.partition, epoch, last.last_offset);
+    }
     let from = position.offset;
     let next = answer.batches.last().map_or(from, |batch| (batch.last_offset + 1).max(from));
     let records =
@@ -223,6 +278,8 @@ pub(super) fn tell_fetched(
     context.recorder.tell(EventKind::Fetched {
         consumer: context.number,
         at: at(position),
+        by_name,
+        invoked_ns,
         session,
         session_epoch,
         from,
@@ -236,7 +293,7 @@ pub(super) fn tell_fetched(
 }
 
 pub(super) fn at(position: &Position) -> Partition {
-    Partition::new(position.topic.name.clone(), position.partition)
+    position.topic.at(position.partition)
 }
 
 async fn pause(context: &Context, plan: &ConsumerPlan, bytes: usize) {

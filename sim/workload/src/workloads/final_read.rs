@@ -5,10 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gracchus_checker::{EventKind, OffsetSpec, Partition};
+use gracchus_checker::{EventKind, OffsetSpec};
 use rand::Rng;
 
-use super::{Context, churn::check_kept, consumer::tell_fetched};
+use super::{
+    Context,
+    churn::check_kept,
+    consumer::{Asked, tell_fetched},
+};
 use crate::client::{FetchLimits, Fetcher, Position, Topic, list_offsets};
 
 /// What the final read saw.
@@ -37,9 +41,9 @@ pub(crate) async fn final_read(mut context: Context) -> FinalRead {
     let single = FetchLimits { partition_max_bytes: 1, ..limits };
     let mut read = FinalRead::default();
     for (topic, plan) in context.shared.all_topics() {
-        check_kept(&mut context, &plan, &topic).await;
+        let partitions = check_kept(&mut context, &plan, &topic).await;
         read.topics += 1;
-        for partition in 0..topic.partitions {
+        for partition in 0..partitions {
             let mut fetcher = Fetcher::new(limits, false);
             read.records += read_partition(&mut context, &mut fetcher, &topic, partition).await;
             probe(&mut context, &mut Fetcher::new(single, false), &topic, partition).await;
@@ -58,10 +62,11 @@ async fn read_partition(
     let earliest = ask(context, topic, partition, OffsetSpec::Earliest, -2).await;
     let end = ask(context, topic, partition, OffsetSpec::Latest, -1).await;
     let mut position = Position { topic: Arc::clone(topic), partition, offset: earliest };
-    let at = Partition::new(topic.name.clone(), partition);
+    let at = topic.at(partition);
     context.recorder.tell(EventKind::Seeked { consumer: context.number, at: at.clone(), to: earliest });
     let mut records = 0;
     while position.offset < end {
+        let invoked_ns = context.recorder.now_ns();
         let fetched = match fetcher.fetch(&mut context.link, std::slice::from_ref(&position)).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -72,7 +77,8 @@ async fn read_partition(
         match fetched.partitions.first() {
             Some(answer) if answer.code == 0 => {
                 let from = position.offset;
-                position.offset = tell_fetched(context, &position, answer, 0, -1);
+                let asked = Asked { session: 0, session_epoch: -1, by_name: fetched.by_name, invoked_ns };
+                position.offset = tell_fetched(context, &position, answer, asked);
                 let read = answer.batches.iter().flat_map(|batch| &batch.records);
                 records += read.filter(|record| record.offset >= from).count() as u64;
                 if position.offset == from {
@@ -80,12 +86,8 @@ async fn read_partition(
                 }
             }
             Some(answer) if answer.code == 1 => {
-                let story = format!(
-                    "{at}: offset {} lies within {earliest}..{end}, and is out of range",
-                    position.offset
-                );
-                context.recorder.complain("fetch_refused", story);
-                return records;
+                // Retention may have taken it meanwhile: that is for the laws to say.
+                position.offset = out_of_range(context, topic, &position, fetched.by_name).await;
             }
             _ => context.link.back_off().await,
         }
@@ -93,20 +95,47 @@ async fn read_partition(
     records
 }
 
+/// Tells of a refusal; where to go on.
+async fn out_of_range(context: &mut Context, topic: &Arc<Topic>, position: &Position, by_name: bool) -> i64 {
+    let (at, from) = (topic.at(position.partition), position.offset);
+    context.recorder.tell(EventKind::OutOfRange { consumer: context.number, at: at.clone(), by_name, from });
+    let to = ask(context, topic, position.partition, OffsetSpec::Earliest, -2).await;
+    context.recorder.tell(EventKind::Seeked { consumer: context.number, at, to });
+    if to <= from {
+        let story = format!(
+            "{}-{}: offset {from} is out of range, the log begins at {to}",
+            topic.name, position.partition
+        );
+        context.recorder.complain("fetch_refused", story);
+        context.link.back_off().await;
+    }
+    to
+}
+
 /// Asks for single batches, here and there.
 async fn probe(context: &mut Context, fetcher: &mut Fetcher, topic: &Arc<Topic>, partition: i32) {
-    let earliest = ask(context, topic, partition, OffsetSpec::Earliest, -2).await;
+    let mut earliest = ask(context, topic, partition, OffsetSpec::Earliest, -2).await;
     let end = ask(context, topic, partition, OffsetSpec::Latest, -1).await;
     for _ in 0..PROBES.min(u32::try_from(end - earliest).unwrap_or(PROBES)) {
+        if earliest >= end {
+            return;
+        }
         let offset = context.random.random_range(earliest..end);
         let position = Position { topic: Arc::clone(topic), partition, offset };
-        let at = Partition::new(topic.name.clone(), partition);
+        let at = topic.at(partition);
         context.recorder.tell(EventKind::Seeked { consumer: context.number, at, to: offset });
         loop {
+            let invoked_ns = context.recorder.now_ns();
             match fetcher.fetch(&mut context.link, std::slice::from_ref(&position)).await {
                 Ok(fetched) => match fetched.partitions.first() {
                     Some(answer) if answer.code == 0 => {
-                        tell_fetched(context, &position, answer, 0, -1);
+                        let by_name = fetched.by_name;
+                        let asked = Asked { session: 0, session_epoch: -1, by_name, invoked_ns };
+                        tell_fetched(context, &position, answer, asked);
+                        break;
+                    }
+                    Some(answer) if answer.code == 1 => {
+                        earliest = out_of_range(context, topic, &position, fetched.by_name).await;
                         break;
                     }
                     _ => context.link.back_off().await,
@@ -124,7 +153,7 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32, spec: OffsetS
             Ok(listed) if listed.code == 0 => {
                 context.recorder.tell(EventKind::ListedOffsets {
                     client: context.number,
-                    at: Partition::new(topic.name.clone(), partition),
+                    at: topic.at(partition),
                     spec,
                     offset: listed.offset,
                     timestamp: listed.timestamp,

@@ -3,11 +3,17 @@
 //! Every client is one task with a [`Context`]: its link, its random stream, its counters. They share only what
 //! [`Shared`] holds, which judges answers and never steers anyone.
 
+mod actions;
+mod bell;
 mod churn;
+mod configure;
 mod consumer;
+mod delete_records;
 mod final_read;
+mod grow;
 mod offsets;
 mod producer;
+mod recreate;
 mod replayer;
 
 use std::{
@@ -18,7 +24,7 @@ use std::{
     },
 };
 
-use gracchus_checker::{EventKind, Outcome, Partition};
+use gracchus_checker::{EventKind, Outcome};
 use rand::{Rng, rngs::SmallRng};
 use tokio::sync::watch;
 
@@ -30,13 +36,28 @@ use crate::{
     run::Phase,
 };
 
+pub(crate) use actions::Actions;
+pub(crate) use bell::bell;
 pub(crate) use churn::churn;
+pub(crate) use configure::configure;
 pub(crate) use consumer::consume;
+pub(crate) use delete_records::delete_records;
 pub use final_read::FinalRead;
 pub(crate) use final_read::final_read;
+pub(crate) use grow::grow;
 pub(crate) use offsets::poll_offsets;
 pub(crate) use producer::produce;
+pub(crate) use recreate::{Generations, Part, recreate};
 pub(crate) use replayer::replay;
+
+/// Does `what` until the drain begins.
+pub(crate) async fn until_drain(mut phase: watch::Receiver<Phase>, what: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        _ = phase.wait_for(|phase| *phase >= Phase::Drain) => {}
+        () = what => {}
+    }
+}
 
 /// One client.
 pub(crate) struct Context {
@@ -100,52 +121,44 @@ impl Context {
     ) -> Batch {
         self.ops += 1;
         let op = ValueId::new(self.number, self.ops).0;
+        let bytes = encode_batch(&topic.name, partition, &records, codec, sequenced);
         self.recorder.tell(EventKind::ProduceInvoked {
             producer: self.number,
             op,
-            at: Partition::new(topic.name.clone(), partition),
-            topic_id: topic.id.as_u128(),
-            records: records.iter().map(|record| written(record, topic.log_append_time)).collect(),
+            at: topic.at(partition),
+            records: records.iter().map(written).collect(),
+            bytes: bytes.len() as u32,
             producer_id: sequenced.producer_id,
             producer_epoch: sequenced.epoch,
             base_sequence: sequenced.sequence,
             acks,
         });
-        let bytes = encode_batch(&topic.name, partition, &records, codec, sequenced);
         Batch { op, attempts: 0, topic: Arc::clone(topic), partition, records, codec, sequenced, bytes }
     }
 
     /// Tells that the next attempt of `batch` is on its way; returns the attempt's number.
-    pub(crate) fn tell_sent(&self, batch: &mut Batch, connection: u64) -> u32 {
+    pub(crate) fn tell_sent(&self, batch: &mut Batch, connection: u64, version: i16) -> u32 {
+        let by_name = version < BY_ID;
         let attempt = batch.attempts;
         batch.attempts += 1;
-        self.recorder.tell(EventKind::ProduceSent { op: batch.op, attempt, connection });
+        self.recorder.tell(EventKind::ProduceSent { op: batch.op, attempt, connection, by_name });
         attempt
     }
 
     /// Tells how an attempt ended, and checks what can be checked at once.
     pub(crate) fn tell_returned(&self, batch: &Batch, attempt: u32, outcome: Outcome) {
         self.recorder.tell(EventKind::ProduceReturned { op: batch.op, attempt, outcome });
-        let Outcome::Acked { base_offset, log_append_time, .. } = outcome else {
+        let Outcome::Acked { base_offset, .. } = outcome else {
             return;
         };
         self.recorder.progress();
         self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-        let at = format!("{}-{}", batch.topic.name, batch.partition);
-        // Kafka answers duplicates with the stored batch's timestamp, whatever its type.
-        let may_be_duplicate = batch.attempts > 1 && log_append_time >= 0;
-        if batch.topic.log_append_time == (log_append_time < 0) && !may_be_duplicate {
-            let kind = if batch.topic.log_append_time { "LogAppendTime" } else { "CreateTime" };
-            let story = format!("{at}, a {kind} topic, acknowledged with log append time {log_append_time}");
-            self.recorder.complain("produce_answer", story);
-        }
         self.shared.remember(batch, base_offset);
     }
 
     /// Error codes that mean "this attempt wrote nothing".
     pub(crate) fn is_definite(code: i16) -> bool {
         const CORRUPT_MESSAGE: i16 = 2;
-        const MESSAGE_TOO_LARGE: i16 = 10;
         const NOT_ENOUGH_REPLICAS: i16 = 19;
         const INVALID_REQUIRED_ACKS: i16 = 21;
         const UNSUPPORTED_VERSION: i16 = 35;
@@ -170,6 +183,9 @@ impl Context {
     }
 }
 
+/// The first version of Produce and of Fetch that names topics by id.
+pub(crate) const BY_ID: i16 = 13;
+pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
 /// The client's wall clock is ahead of the broker's by more than the topic allows: a fault of clocks.
 pub(crate) const INVALID_TIMESTAMP: i16 = 32;
 pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
@@ -178,6 +194,8 @@ pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
 
 /// Offset and timestamp of an acknowledged record.
 type OffsetAndTime = (i64, i64);
+/// The last offset that was read of each leader epoch, by topic and partition.
+type Epochs = BTreeMap<(Arc<str>, i32), BTreeMap<i32, i64>>;
 /// By topic and partition, in the order of the acknowledgements.
 type Times = BTreeMap<(Arc<str>, i32), Vec<OffsetAndTime>>;
 
@@ -185,6 +203,11 @@ type Times = BTreeMap<(Arc<str>, i32), Vec<OffsetAndTime>>;
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) acknowledged: AtomicU64,
+    pub(crate) actions: Actions,
+    /// Grows whenever a topic gets more partitions.
+    pub(crate) growth: AtomicU64,
+    counts: Mutex<BTreeMap<Arc<str>, i32>>,
+    epochs: Mutex<Epochs>,
     acked_times: Mutex<Times>,
     topics: Mutex<Vec<(Arc<Topic>, TopicPlan)>>,
 }
@@ -196,7 +219,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     /// Remembers offset and timestamp of acknowledged records, for questions by timestamp.
     fn remember(&self, batch: &Batch, base_offset: i64) {
-        if !batch.topic.synced || batch.topic.log_append_time {
+        if !batch.topic.synced || batch.topic.log_append_time || batch.topic.passing {
             return;
         }
         let mut times = lock(&self.acked_times);
@@ -222,6 +245,36 @@ impl Shared {
     /// How many records are known to be acknowledged in a partition.
     pub(crate) fn acked_count(&self, topic: &Topic, partition: i32) -> usize {
         lock(&self.acked_times).get(&(topic.name.clone(), partition)).map_or(0, Vec::len)
+    }
+
+    /// A topic has so many partitions now.
+    pub(crate) fn grown(&self, topic: &Topic, partitions: i32) {
+        let mut counts = lock(&self.counts);
+        let count = counts.entry(topic.name.clone()).or_insert(topic.partitions);
+        if partitions > *count {
+            *count = partitions;
+            self.growth.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many partitions a topic is known to have.
+    pub(crate) fn partitions(&self, topic: &Topic) -> i32 {
+        lock(&self.counts).get(&topic.name).copied().unwrap_or(topic.partitions).max(topic.partitions)
+    }
+
+    /// A batch of this leader epoch that ends at `last` was read.
+    pub(crate) fn read_epoch(&self, topic: &Topic, partition: i32, epoch: i32, last: i64) {
+        if !topic.synced || topic.passing {
+            return;
+        }
+        let mut epochs = lock(&self.epochs);
+        let known = epochs.entry((topic.name.clone(), partition)).or_default().entry(epoch).or_insert(last);
+        *known = last.max(*known);
+    }
+
+    /// The leader epochs of a partition with the last offset that was read of each.
+    pub(crate) fn known_epochs(&self, topic: &Topic, partition: i32) -> BTreeMap<i32, i64> {
+        lock(&self.epochs).get(&(topic.name.clone(), partition)).cloned().unwrap_or_default()
     }
 
     /// A topic exists for good.

@@ -7,15 +7,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gracchus_checker::{EventKind, OffsetSpec, Partition};
-use kafka_protocol::messages::ListOffsetsRequest;
+use gracchus_checker::{EventKind, OffsetSpec};
+use kafka_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
 use rand::{Rng, seq::IndexedRandom};
 
-use super::Context;
+use super::{Context, configure::see_configs, grow::see_metadata};
 use crate::{
-    client::{Listed, Topic, is_retriable, list_offsets},
+    client::{Listed, Topic, epoch_end, is_retriable, list_offsets, serves},
     plan::OffsetPollerPlan,
 };
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
 /// Asks until the drain begins.
 pub(crate) async fn poll_offsets(mut context: Context, plan: OffsetPollerPlan) {
@@ -28,8 +30,13 @@ pub(crate) async fn poll_offsets(mut context: Context, plan: OffsetPollerPlan) {
             loop {
                 let topic = *plan.topics.choose(&mut context.random).expect("checked with the plan");
                 let topic = Arc::clone(&context.topics[topic]);
-                let partition = context.random.random_range(0..topic.partitions);
-                ask(&mut context, &topic, partition).await;
+                let partition = context.random.random_range(0..context.shared.partitions(&topic));
+                match context.random.random_range(0..20) {
+                    0..=1 => see_metadata(&mut context, &topic).await,
+                    2..=3 => see_configs(&mut context, &topic).await,
+                    4..=7 => ask_epoch(&mut context, &topic, partition).await,
+                    _ => ask(&mut context, &topic, partition).await,
+                }
                 context.link.env.sleep(pause).await;
             }
         } => {}
@@ -56,7 +63,7 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
     match list_offsets(&mut context.link, topic, partition, wire, false).await {
         Ok(Listed { code: 0, offset, timestamp, leader_epoch }) => {
             context.recorder.progress();
-            let at = Partition::new(topic.name.clone(), partition);
+            let at = topic.at(partition);
             let client = context.number;
             context.recorder.tell(EventKind::ListedOffsets {
                 client,
@@ -67,7 +74,11 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
                 leader_epoch,
                 invoked_ns,
             });
-            judge(context, topic, partition, spec, (offset, timestamp), known);
+            judge(context, topic, partition, spec, (offset, timestamp), known).await;
+        }
+        Ok(Listed { code: UNKNOWN_TOPIC_OR_PARTITION, .. }) => {
+            let (client, at) = (context.number, topic.at(partition));
+            context.recorder.tell(EventKind::Unknown { client, at, invoked_ns });
         }
         Ok(Listed { code, .. }) if is_retriable(code) => context.link.back_off().await,
         Ok(Listed { code, .. }) => {
@@ -78,23 +89,64 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
     }
 }
 
+/// Where a leader epoch ends: behind everything that was read of it.
+async fn ask_epoch(context: &mut Context, topic: &Topic, partition: i32) {
+    let known: Vec<(i32, i64)> = context.shared.known_epochs(topic, partition).into_iter().collect();
+    let Some((epoch, last)) = known.choose(&mut context.random).copied() else { return };
+    if !serves::<OffsetForLeaderEpochRequest>(&mut context.link).await {
+        return;
+    }
+    match epoch_end(&mut context.link, topic, partition, epoch).await {
+        Ok(Ok((found, end))) => {
+            context.recorder.progress();
+            // Of an epoch whose records are all deleted nothing is remembered.
+            if found > epoch || (found != epoch && found >= 0) || (found == epoch && end <= last) {
+                let start = earliest(context, topic, partition).await;
+                if start.is_none_or(|start| start <= last) {
+                    let story = format!(
+                        "{}-{partition}: epoch {epoch} was read up to offset {last}, and is said to end at {end} of \
+                         epoch {found}",
+                        topic.name
+                    );
+                    context.recorder.complain("epoch_end", story);
+                }
+            }
+        }
+        Ok(Err(_)) => context.link.back_off().await,
+        Err(error) => context.link.failed(&error).await,
+    }
+}
+
+/// Where the log begins by now, if somebody answers.
+async fn earliest(context: &mut Context, topic: &Topic, partition: i32) -> Option<i64> {
+    for _ in 0..20 {
+        match list_offsets(&mut context.link, topic, partition, -2, false).await {
+            Ok(Listed { code: 0, offset, .. }) => return Some(offset),
+            Ok(_) => context.link.back_off().await,
+            Err(error) => context.link.failed(&error).await,
+        }
+    }
+    None
+}
+
 /// `known` records were known to be acknowledged when the question was asked.
-fn judge(
-    context: &Context,
+async fn judge(
+    context: &mut Context,
     topic: &Topic,
     partition: i32,
     spec: OffsetSpec,
     (offset, timestamp): (i64, i64),
     known: usize,
 ) {
+    let recorder = context.recorder.clone();
     let complain = |story: String| {
         let story = format!(
             "{}-{partition}, {spec:?} answered offset {offset} timestamp {timestamp}: {story}",
             topic.name
         );
-        context.recorder.complain("offset_by_timestamp", story);
+        recorder.complain("offset_by_timestamp", story);
     };
-    let fits: Box<dyn Fn(i64, i64) -> bool> = match spec {
+    let fits: Box<dyn Fn(i64, i64) -> bool + Send> = match spec {
         OffsetSpec::Earliest | OffsetSpec::Latest => return,
         // The first one at or after the time: none acknowledged may lie before the answer.
         OffsetSpec::Timestamp(asked) => {
@@ -105,7 +157,13 @@ fn judge(
         }
         OffsetSpec::MaxTimestamp => Box::new(move |_, time| time > timestamp),
     };
-    if let Some((better, time)) = context.shared.find_acked(topic, partition, known, fits) {
+    let better = context.shared.find_acked(topic, partition, known, &fits);
+    drop(fits);
+    // A deletion may have taken it.
+    if let Some((better, time)) = better
+        && let Some(start) = earliest(context, topic, partition).await
+        && start <= better
+    {
         complain(format!("the acknowledged record at offset {better} with timestamp {time} fits better"));
     }
     let recorded = context.shared.find_acked(topic, partition, usize::MAX, |other, _| other == offset);

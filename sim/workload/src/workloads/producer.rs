@@ -7,7 +7,11 @@
 //! open, and starts over with a new epoch or producer id.
 //! Never: the same value under another sequence, or under another operation.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use gracchus_checker::{ClientKind, Outcome};
 use gracchus_env::Instant;
@@ -15,7 +19,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use rand::{Rng, seq::IndexedRandom};
 
 use super::{
-    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TIMESTAMP,
+    Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
     OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
@@ -52,6 +56,8 @@ struct Producer {
     next_due: Instant,
     /// The sequence is broken: nothing is sent until it is started anew.
     broken: bool,
+    /// The growth of topics that is taken in.
+    growth: u64,
 }
 
 struct Lane {
@@ -61,6 +67,13 @@ struct Lane {
     retries: VecDeque<Unfinished>,
     in_flight: usize,
     not_before: Instant,
+}
+
+impl Lane {
+    fn new(topic: &Arc<Topic>, partition: i32, now: Instant) -> Self {
+        let topic = Arc::clone(topic);
+        Self { topic, partition, next_sequence: 0, retries: VecDeque::new(), in_flight: 0, not_before: now }
+    }
 }
 
 struct Unfinished {
@@ -82,14 +95,7 @@ impl Producer {
             .iter()
             .flat_map(|topic| {
                 let topic = &context.topics[*topic];
-                (0..topic.partitions).map(|partition| Lane {
-                    topic: Arc::clone(topic),
-                    partition,
-                    next_sequence: 0,
-                    retries: VecDeque::new(),
-                    in_flight: 0,
-                    not_before: now,
-                })
+                (0..topic.partitions).map(|partition| Lane::new(topic, partition, now))
             })
             .collect();
         Self {
@@ -100,6 +106,27 @@ impl Producer {
             identity: None,
             next_due: now,
             broken: false,
+            growth: 0,
+        }
+    }
+
+    /// Partitions that were added meanwhile are written to like the others.
+    fn take_new_partitions(&mut self) {
+        let shared = &self.context.shared;
+        let growth = shared.growth.load(Ordering::Relaxed);
+        if growth == self.growth {
+            return;
+        }
+        self.growth = growth;
+        let now = self.context.link.env.now();
+        for topic in &self.plan.topics {
+            let topic = &self.context.topics[*topic];
+            for partition in topic.partitions..shared.partitions(topic) {
+                let known = |lane: &Lane| lane.partition == partition && lane.topic.name == topic.name;
+                if !self.lanes.iter().any(known) {
+                    self.lanes.push(Lane::new(topic, partition, now));
+                }
+            }
         }
     }
 
@@ -221,6 +248,7 @@ impl Producer {
 
     /// New batches for drawn lanes that have room.
     fn make_batches(&mut self) -> Vec<(usize, Unfinished)> {
+        self.take_new_partitions();
         let window = if self.plan.delivery == Delivery::Idempotent { WINDOW } else { usize::MAX };
         let free: Vec<usize> = (0..self.lanes.len())
             .filter(|index| self.lanes[*index].retries.is_empty() && self.lanes[*index].in_flight < window)
@@ -228,7 +256,10 @@ impl Producer {
         let count = self.plan.partitions_per_request.draw(&mut self.context.random) as usize;
         let mut chosen: Vec<usize> = free.choose_multiple(&mut self.context.random, count).copied().collect();
         // Partitions of one topic stand together in a request.
-        chosen.sort_unstable();
+        chosen.sort_unstable_by(|left, right| {
+            let name = |lane: &usize| &self.lanes[*lane].topic.name;
+            name(left).cmp(name(right)).then(left.cmp(right))
+        });
         chosen.into_iter().map(|lane| (lane, self.make_batch(lane))).collect()
     }
 
@@ -296,7 +327,7 @@ impl Producer {
         // Told before it is handed over: the broker may act on it at once.
         let attempts: Vec<u32> = batches
             .iter_mut()
-            .map(|(_, unfinished)| self.context.tell_sent(&mut unfinished.batch, connection.id))
+            .map(|(_, unfinished)| self.context.tell_sent(&mut unfinished.batch, connection.id, version))
             .collect();
         let answered = self.plan.acks != 0;
         match connection.send(&request, version, timeout, answered) {
@@ -377,7 +408,8 @@ impl Producer {
         if is_retriable(code) {
             return self.try_again(lane, unfinished);
         }
-        if code != INVALID_TIMESTAMP {
+        // Whether it is too large is judged where the limits are known.
+        if !matches!(code, INVALID_TIMESTAMP | MESSAGE_TOO_LARGE) {
             let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
             let story = format!("a sound batch for {at} was refused: error {code}");
             self.context.recorder.complain("produce_refused", story);

@@ -352,7 +352,7 @@ impl Replayer<'_> {
         }
         let parts = [(Arc::clone(&self.topic), batch.partition, batch.bytes.clone())];
         let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
-        let attempt = self.context.tell_sent(batch, connection.id);
+        let attempt = self.context.tell_sent(batch, connection.id, version);
         match connection.send(&request, version, timeout, true) {
             Ok(pending) => Some((pending, attempt)),
             Err(_) => {

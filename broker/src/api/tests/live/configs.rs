@@ -81,17 +81,6 @@ impl Live {
         let config = described.configs.iter().find(|config| config.name.as_str() == key).expect(key);
         (config.value.as_ref().map(ToString::to_string).unwrap_or_default(), config.config_source)
     }
-
-    /// Stops the broker and starts it again on the same data.
-    async fn restart(&mut self) {
-        self.broker.take().unwrap().stop().await;
-        let settings = Settings::default()
-            .with("listeners", "PLAINTEXT://127.0.0.1:0")
-            .with("log.dirs", self.directory.display());
-        let (config, _) = BrokerConfig::load(&settings, "localhost").unwrap();
-        self.broker = Some(Broker::start(self.env.clone(), config).await.unwrap());
-        self.reconnect().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

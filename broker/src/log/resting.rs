@@ -1,0 +1,100 @@
+//! A log that nobody has opened, as far as retention must know it: sizes, and how old its oldest segment may be.
+//!
+//! One look at its directory and at the ends of one index file, no handle kept. It may take a log for older than it is
+//! (then the log is opened and decides for itself), never for younger.
+//!
+//! Never: a change of a file; a look at a log while somebody opens it counts for more than a guess.
+
+use std::{io, path::Path};
+
+use gracchus_core::{
+    Offset,
+    record::{BatchHeader, HEADER_LENGTH},
+    topic::TopicConfig,
+};
+use gracchus_env::Open;
+
+use super::{
+    LogId,
+    directory::LogDirectory,
+    error::StorageError,
+    names,
+    recovery::Found,
+    retention::{Facts, Retention, Verdict},
+    time_index,
+};
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resting {
+    size: u64,
+    first_size: u64,
+    /// There is one segment only.
+    sole: bool,
+    /// The newest record of the first segment is at least as young. Without timestamps: when this was found out.
+    young_ms: i64,
+    /// Files wait for their removal.
+    leftovers: bool,
+}
+
+impl Resting {
+    /// Looks at the log in `directory`; `None` if it is not there.
+    pub async fn look(directory: &LogDirectory, id: &LogId) -> Result<Option<Self>, StorageError> {
+        let path = directory.path().join(id.tp.to_string());
+        match look(directory, id, &path).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(directory.fail(&error, &format!("looking at {}", id.tp))),
+        }
+    }
+
+    /// Whether the log must be opened because retention may have something to do.
+    pub fn is_due(&self, config: &TopicConfig, now_ms: i64) -> bool {
+        let everything = Offset(i64::MAX);
+        let retention = Retention::new(config, everything, Offset(0), self.size, now_ms);
+        let facts = Facts { next_offset: everything, size: self.first_size, last: self.sole };
+        let trim = match retention.judge(&facts) {
+            Verdict::Goes(_) => true,
+            Verdict::Stays => false,
+            Verdict::ByAge => retention.is_expired(self.young_ms),
+        };
+        trim || self.leftovers
+    }
+}
+
+async fn look(directory: &LogDirectory, id: &LogId, path: &Path) -> io::Result<Resting> {
+    let env = directory.env();
+    let found = Found::from(&env.disk().list(path).await?, directory.log_start(id));
+    let size = found.segments.iter().map(|(_, size)| size).sum();
+    let first_size = found.segments.first().map_or(0, |(_, size)| *size);
+    let young_ms = match found.segments.first() {
+        Some((base, 1..)) => newest_known(directory, path, *base).await?,
+        _ => None,
+    };
+    Ok(Resting {
+        size,
+        first_size,
+        sole: found.segments.len() <= 1,
+        young_ms: young_ms.unwrap_or_else(|| env.wall_clock_ms()),
+        leftovers: !found.leftovers.is_empty(),
+    })
+}
+
+/// The greater of the last entry of the time index and the first batch's newest timestamp; `None` without timestamps.
+async fn newest_known(directory: &LogDirectory, path: &Path, base: Offset) -> io::Result<Option<i64>> {
+    let disk = directory.env().disk();
+    let log = disk.open(&names::file(path, base, names::LOG), Open::Existing).await?;
+    let header = BatchHeader::parse(&log.read_at(0, HEADER_LENGTH).await?);
+    let first = header.map_or(-1, |header| header.max_timestamp);
+    let indexed = match disk.open(&names::file(path, base, names::TIME_INDEX), Open::Existing).await {
+        Ok(index) => {
+            let entry = time_index::ENTRY as u64;
+            let at = (index.length()? / entry).saturating_sub(1) * entry;
+            let bytes = index.read_at(at, 8).await?;
+            bytes.first_chunk::<8>().map_or(-1, |bytes| i64::from_be_bytes(*bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => -1,
+        Err(error) => return Err(error),
+    };
+    Ok(Some(first.max(indexed)).filter(|newest| *newest >= 0))
+}

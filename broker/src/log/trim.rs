@@ -1,0 +1,208 @@
+//! What leaves a log at its front: records below the log start at once, the files of whole segments later.
+//!
+//! The log start is durable before anybody can see it, in the directory's checkpoint, and everything written is: a log
+//! never ends below its start. Files go after that, under another name first; those that hold a view or a range of one keep
+//! it. Never: a log start that goes back; a file removed while its segment is in the log; a segment that a crash brings
+//! back (recovery passes over what lies below the log start).
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use gracchus_core::Offset;
+use gracchus_env::Op;
+
+use super::{
+    error::StorageError,
+    handles::patiently,
+    log::Log,
+    names,
+    retention::{Facts, Reason, Retention, Verdict},
+    segment_view::SegmentView,
+    view::LogView,
+};
+
+/// Segments that have left the log. Their files are where they were until [`Log::bury`].
+#[derive(Debug)]
+#[must_use]
+pub struct Trimmed {
+    segments: Vec<SegmentView>,
+}
+
+impl Trimmed {
+    /// Whether nothing has left.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+}
+
+impl SegmentView {
+    /// Newest timestamp, where that is known without a look at the disk; without timestamps, when it was written.
+    fn known_largest_ms(&self) -> Option<i64> {
+        if self.size == 0 {
+            return Some(self.written_ms);
+        }
+        let max = self.max.map(Some).or_else(|| self.segment.known_max())?;
+        Some(max.map_or(self.written_ms, |max| max.timestamp))
+    }
+
+    async fn largest_ms(&self) -> Result<i64, StorageError> {
+        let max = self.max_timestamp().await?;
+        Ok(max.map_or(self.written_ms, |max| max.timestamp))
+    }
+
+    fn facts(&self, last: bool) -> Facts {
+        Facts { next_offset: self.next_offset, size: self.size, last }
+    }
+}
+
+impl LogView {
+    /// Whether retention may have something to do, by what is known without a look at the disk. Cheap.
+    pub fn may_trim(
+        &self,
+        config: &gracchus_core::topic::TopicConfig,
+        high_watermark: Offset,
+        now_ms: i64,
+    ) -> bool {
+        let retention = Retention::new(config, high_watermark, self.log_start, self.size(), now_ms);
+        let (first, last) = match self.sealed.first() {
+            Some(first) => (first, false),
+            None => (&self.active, true),
+        };
+        match retention.judge(&first.facts(last)) {
+            Verdict::Goes(_) => true,
+            Verdict::Stays => false,
+            Verdict::ByAge => first.known_largest_ms().is_none_or(|largest| retention.is_expired(largest)),
+        }
+    }
+}
+
+impl Log {
+    /// Records below `to` can no longer be read. Durable when this returns. Does nothing if the log begins there or
+    /// behind it already.
+    ///
+    /// # Panics
+    /// If `to` is behind the log end, or batches are staged.
+    pub async fn advance_log_start(&mut self, to: Offset) -> Result<Arc<LogView>, StorageError> {
+        assert!(to <= self.view.log_end, "{to} is behind the end of {}", self.id);
+        if to <= self.view.log_start {
+            return Ok(self.view());
+        }
+        if self.is_unflushed() {
+            self.flush().await?;
+        }
+        self.begin_cut()?;
+        self.directory.set_log_start(&self.id, to);
+        self.directory.flusher().checkpoint().await?;
+        self.epochs_changed |= Arc::make_mut(&mut self.epochs).truncate_from_start(to);
+        self.changed = true;
+        self.publish_from(to);
+        self.end_cut();
+        Ok(self.view())
+    }
+
+    /// Takes the segments out of the log that retention lets go.
+    pub async fn trim(&mut self, high_watermark: Offset) -> Result<Trimmed, StorageError> {
+        let now_ms = self.directory.env().wall_clock_ms();
+        let view = self.view();
+        let mut retention = Retention::new(&self.config, high_watermark, view.log_start, view.size(), now_ms);
+        let mut below = None;
+        for segment in view.segments() {
+            let last = segment.base() == view.active.base();
+            let facts = segment.facts(last);
+            let reason = match retention.judge(&facts) {
+                Verdict::Goes(reason) => reason,
+                Verdict::ByAge if retention.is_expired(segment.largest_ms().await?) => Reason::Time,
+                Verdict::ByAge | Verdict::Stays => break,
+            };
+            tracing::info!(
+                log = %self.id.tp, segment = %segment.base(), end = %segment.next_offset, bytes = segment.size,
+                why = reason.text(), "a segment leaves the log"
+            );
+            retention.gone(&facts);
+            below = Some(segment.next_offset);
+            if last {
+                self.stage_roll("retention", now_ms);
+                self.commit().await?;
+            }
+        }
+        match below {
+            Some(below) => self.drop_segments(below).await,
+            None => Ok(Trimmed { segments: Vec::new() }),
+        }
+    }
+
+    /// Takes the sealed segments that lie wholly below `offset` out of the log.
+    async fn drop_segments(&mut self, offset: Offset) -> Result<Trimmed, StorageError> {
+        let count = self.sealed.partition_point(|segment| segment.next_offset <= offset);
+        let Some(last) = count.checked_sub(1) else { return Ok(Trimmed { segments: Vec::new() }) };
+        self.advance_log_start(self.sealed[last].next_offset).await?;
+        self.changed = true;
+        let segments = Arc::make_mut(&mut self.sealed).drain(..count).collect();
+        self.publish();
+        Ok(Trimmed { segments })
+    }
+
+    /// Gives the files of `trimmed` other names, and returns these: the log forgets them. Older views answer
+    /// [`StorageError::Superseded`] from now on where they would have to open one, so the newer one is to be published
+    /// before.
+    pub async fn bury(&mut self, trimmed: Trimmed) -> Result<Vec<PathBuf>, StorageError> {
+        let Some(last) = trimmed.segments.last() else { return Ok(Vec::new()) };
+        let first_kept = last.next_offset;
+        self.begin_cut()?;
+        let there = self.file_names().await?;
+        let (mut ops, mut files) = (Vec::new(), Vec::new());
+        for segment in trimmed.segments.iter().map(|view| &view.segment) {
+            segment.retire();
+            self.directory.files().forget(&segment.file_path(names::LOG));
+            for kind in [names::LOG, names::INDEX, names::TIME_INDEX] {
+                let from = segment.file_path(kind);
+                if there.contains(&from) {
+                    let to = names::deleted_file(&from);
+                    files.push(to.clone());
+                    ops.push(Op::Rename { from, to });
+                }
+            }
+        }
+        ops.extend(self.drop_snapshots(first_kept));
+        self.submit(ops, "taking segments out").await?;
+        self.end_cut();
+        Ok(files)
+    }
+
+    /// Of the producer snapshots up to where the log now begins on disk, the newest is kept: it knows the producers
+    /// whose records are gone.
+    fn drop_snapshots(&mut self, first: Offset) -> Vec<Op> {
+        let Some(kept) = self.snapshots.range(..=first).next_back().copied() else { return Vec::new() };
+        let later = self.snapshots.split_off(&kept);
+        let useless = std::mem::replace(&mut self.snapshots, later);
+        let path = |offset: Offset| names::file(&self.path, offset, names::SNAPSHOT);
+        useless.into_iter().map(|offset| Op::RemoveFile { path: path(offset) }).collect()
+    }
+
+    /// Files that left the log before it was opened. Gives them away.
+    pub fn take_leftovers(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.leftovers)
+    }
+
+    /// Removes files of [`Log::trim`] or [`Log::take_leftovers`], as far as they are still there.
+    pub async fn remove_files(&self, files: Vec<PathBuf>) -> Result<(), StorageError> {
+        let there = self.file_names().await?;
+        let files = files.into_iter().filter(|file| there.contains(file));
+        self.submit(files.map(|path| Op::RemoveFile { path }).collect(), "removing deleted segments").await
+    }
+
+    async fn file_names(&self) -> Result<BTreeSet<PathBuf>, StorageError> {
+        let env = self.directory.env();
+        let list = || env.disk().list(&self.path);
+        let entries = patiently(&**env, "retention", list).await;
+        let entries = entries.map_err(|error| self.fail(&error, "listing the directory"))?;
+        Ok(entries.into_iter().map(|entry| self.path.join(entry.name)).collect())
+    }
+
+    async fn submit(&self, ops: Vec<Op>, what: &str) -> Result<(), StorageError> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let done = self.directory.env().disk().submit(ops).await;
+        done.map_err(|error| self.fail(&error, what))
+    }
+}

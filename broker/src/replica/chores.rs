@@ -1,0 +1,91 @@
+//! What an owner does later, between two messages: sync what `flush.ms` is up for, remove files that left the log.
+//!
+//! A timer exists only while there is something to wait for: partitions at rest cost nothing. Never: a chore before its
+//! time, a message that waits behind a chore that is not due.
+
+use std::{collections::VecDeque, path::PathBuf, time::Duration};
+
+use gracchus_core::topic::TopicConfig;
+use gracchus_env::{Env, Instant};
+
+use super::{inbox::Inbox, replica::Message};
+use crate::log::{Log, StorageError};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Chores {
+    /// When what is written must be on disk.
+    flush_due: Option<Instant>,
+    /// Files under the names that they wait under, with the time of their removal.
+    doomed: VecDeque<(Instant, Vec<PathBuf>)>,
+}
+
+/// What is to be done now.
+#[derive(Debug)]
+pub(crate) enum Chore {
+    Flush,
+    Remove(Vec<PathBuf>),
+}
+
+/// What comes next for an owner.
+pub(crate) enum Next {
+    /// `None`: nobody is left who could send one.
+    Message(Option<Message>),
+    Chore(Chore),
+}
+
+impl Chores {
+    /// Something was written, or synced, or another configuration holds.
+    pub(crate) fn written(&mut self, env: &dyn Env, log: &Log, config: &TopicConfig) {
+        self.flush_due = match u64::try_from(config.flush_ms) {
+            Ok(ms) if config.flush_ms < i64::MAX && log.is_unflushed() => {
+                let due = env.now() + Duration::from_millis(ms);
+                Some(self.flush_due.map_or(due, |before| before.min(due)))
+            }
+            _ => None,
+        };
+    }
+
+    /// `files` are to be removed in `delay_ms`.
+    pub(crate) fn bury(&mut self, env: &dyn Env, files: Vec<PathBuf>, delay_ms: i64) {
+        if files.is_empty() {
+            return;
+        }
+        let due = env.now() + Duration::from_millis(u64::try_from(delay_ms).unwrap_or(0));
+        let at = self.doomed.partition_point(|(other, _)| *other <= due);
+        self.doomed.insert(at, (due, files));
+    }
+
+    /// The next message, or a chore when one is due first.
+    pub(crate) async fn next(&mut self, env: &dyn Env, queue: &mut Inbox) -> Next {
+        let Some(due) = self.due() else { return Next::Message(queue.recv().await) };
+        tokio::select! {
+            biased;
+            () = env.sleep_until(due) => Next::Chore(self.take(due)),
+            message = queue.recv() => Next::Message(message),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let doomed = self.doomed.front().map(|(due, _)| *due);
+        self.flush_due.into_iter().chain(doomed).min()
+    }
+
+    fn take(&mut self, due: Instant) -> Chore {
+        if self.flush_due == Some(due) {
+            self.flush_due = None;
+            return Chore::Flush;
+        }
+        let (_, files) = self.doomed.pop_front().expect("its time was up");
+        Chore::Remove(files)
+    }
+}
+
+impl Chore {
+    pub(crate) async fn run(self, log: &mut Log) -> Result<(), StorageError> {
+        match self {
+            Chore::Flush => log.flush().await,
+            Chore::Remove(files) => log.remove_files(files).await,
+        }
+    }
+}

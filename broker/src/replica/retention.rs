@@ -1,0 +1,132 @@
+//! Retention over all partitions of a broker: one timer, and work only where there is something to do.
+//!
+//! Of an open log the published view tells, without a look at the disk, whether its owner has to be asked. A log that
+//! nobody has opened is looked at once (sizes, one timestamp); it does not change, so from then on its time is known, and
+//! it is opened when that has come. Idle partitions cost a comparison per check.
+//!
+//! Never: a deletion decided here. The owner decides, by the log as it is then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use gracchus_core::{
+    PartitionIndex, TopicId, TopicPartition,
+    controller::{Image, Topic},
+};
+
+use super::{ReplicaManager, configuration, replica::Message};
+use crate::log::{LogId, Resting};
+
+/// Until the first check, as in Kafka: a start has better things to do.
+const FIRST: Duration = Duration::from_secs(30);
+/// Logs that nobody has opened are looked at in portions, …
+const PORTION: usize = 32;
+/// … with a pause after each: 10,000 of them are not worth a busy disk.
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Key = (TopicId, PartitionIndex);
+
+/// What a sweep knows from those before.
+#[derive(Default)]
+struct Known {
+    /// Logs that nobody has opened.
+    resting: BTreeMap<Key, Resting>,
+    /// Topics whose owner has been told that nothing is compacted yet.
+    warned: BTreeSet<TopicId>,
+}
+
+/// Checks every `every`, until the manager is gone.
+pub(super) async fn sweep(manager: Weak<ReplicaManager>, env: Arc<dyn gracchus_env::Env>, every: Duration) {
+    let mut known = Known::default();
+    env.sleep(every.min(FIRST)).await;
+    loop {
+        let Some(manager) = manager.upgrade() else { return };
+        manager.trim_open();
+        manager.trim_resting(&mut known).await;
+        drop(manager);
+        env.sleep(every).await;
+    }
+}
+
+impl ReplicaManager {
+    fn trim_open(&self) {
+        let now_ms = self.env.wall_clock_ms();
+        for replica in self.snapshot() {
+            let Some(view) = replica.published() else { continue };
+            let config = replica.configuration.load();
+            if view.log.may_trim(&config, view.high_watermark, now_ms) {
+                replica.send(Message::Trim);
+            }
+        }
+    }
+
+    async fn trim_resting(self: &Arc<Self>, known: &mut Known) {
+        let image = self.image();
+        let mut before = std::mem::take(&mut known.resting);
+        let mut looks = 0;
+        for topic in image.topics_by_id.values() {
+            self.warn_compacted(topic, known);
+            for index in self.unopened(topic) {
+                let key = (topic.id, index);
+                let tp = TopicPartition { topic: topic.name.clone(), partition: index };
+                let resting = match before.remove(&key) {
+                    Some(resting) => Some(resting),
+                    None => {
+                        looks += 1;
+                        if looks % PORTION == 0 {
+                            self.env.sleep(PAUSE).await;
+                        }
+                        self.look_at(LogId { tp: tp.clone(), topic_id: topic.id }).await
+                    }
+                };
+                let Some(resting) = resting else { continue };
+                let config =
+                    configuration::resolve(&topic.name, &topic.configs, &self.live.load().topic_defaults);
+                if resting.is_due(&config, self.env.wall_clock_ms()) {
+                    self.open_and_trim(&image, &tp, topic.id);
+                } else {
+                    known.resting.insert(key, resting);
+                }
+            }
+        }
+    }
+
+    /// The partitions of `topic` that this broker leads and nobody has asked for.
+    fn unopened(&self, topic: &Topic) -> Vec<PartitionIndex> {
+        let led = (0..).zip(&topic.partitions).filter(|(_, partition)| partition.leader == self.node);
+        led.map(|(index, _)| PartitionIndex(index)).filter(|index| !self.hosts(topic.id, *index)).collect()
+    }
+
+    async fn look_at(&self, id: LogId) -> Option<Resting> {
+        for directory in self.directories.iter().filter(|directory| directory.offline().is_none()) {
+            match Resting::look(directory, &id).await {
+                Ok(None) => {}
+                Ok(found) => return found,
+                // The directory is offline now, or there is no file handle; a later check will see.
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn open_and_trim(self: &Arc<Self>, image: &Image, tp: &TopicPartition, topic_id: TopicId) {
+        if let Ok(led) = self.led(image, tp, topic_id) {
+            led.replica.send(Message::Trim);
+        }
+    }
+
+    fn warn_compacted(&self, topic: &Topic, known: &mut Known) {
+        let config = configuration::resolve(&topic.name, &topic.configs, &self.live.load().topic_defaults);
+        if config.cleanup_policy.compact && known.warned.insert(topic.id) {
+            let kept = if config.cleanup_policy.delete { "until retention lets it go" } else { "for good" };
+            tracing::warn!(
+                topic = %topic.name,
+                "cleanup.policy has `compact`, but Gracchus does not compact logs yet: every record is kept {kept}. Watch \
+                 the disk, or set cleanup.policy=delete with a retention"
+            );
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Law: a record that was acknowledged or read is missing only if a known deletion covers it. Below the log start lies
+//! nothing but what DeleteRecords was asked to delete, what is older than `retention.ms` by the broker's clock, and what
+//! the log could spare: what is left holds at least `retention.bytes`.
+//!
+//! Source: semantics §15; KIP-107. A setting counts for as long as it may be in effect; of the clock, the latest time that
+//! the broker can have read.
+
+use std::collections::BTreeMap;
+
+use super::{Verdict, demand};
+use crate::history::{PartitionState, TopicState};
+
+pub(crate) const LAW: &str = "deletion_allowed";
+
+/// What a judgement depends on besides the partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) defaults: &'a BTreeMap<String, String>,
+    /// The latest wall-clock time that a broker can have read.
+    pub(crate) wall_ms: i64,
+    /// How long a change of settings may take to come into effect.
+    pub(crate) lag_ns: u64,
+}
+
+impl<'a> Circumstances<'a> {
+    /// The numbers that `key` may mean from `from_ns` on.
+    pub(crate) fn numbers(self, topic: &'a TopicState, key: &str, from_ns: u64) -> Vec<i64> {
+        self.texts(topic, key, from_ns).into_iter().filter_map(|value| value.parse().ok()).collect()
+    }
+
+    /// The texts that `key` may be set to from `from_ns` on.
+    pub(crate) fn texts(self, topic: &'a TopicState, key: &str, from_ns: u64) -> Vec<&'a str> {
+        let default = self.defaults.get(key).map(String::as_str);
+        topic
+            .configs
+            .possible(key, from_ns, self.lag_ns)
+            .into_iter()
+            .filter_map(|value| value.or(default))
+            .collect()
+    }
+}
+
+/// The log begins at `start`, or later.
+pub(crate) fn up_to(
+    partition: &PartitionState,
+    topic: &TopicState,
+    start: i64,
+    around: Circumstances<'_>,
+) -> Verdict {
+    let deletions = &partition.deletions;
+    if start <= deletions.judged.max(deletions.asked) || deletions.everything_asked {
+        return Ok(());
+    }
+    let policies = around.texts(topic, "cleanup.policy", deletions.seen_ns);
+    let retained = policies.is_empty() || policies.iter().any(|policy| policy.contains("delete"));
+    let least = |key| {
+        around
+            .numbers(topic, key, deletions.seen_ns)
+            .into_iter()
+            .filter(|limit| *limit >= 0 && retained)
+            .min()
+    };
+    let (age, size) = (least("retention.ms"), least("retention.bytes"));
+    let spared = size.is_some_and(|size| left(partition, start) >= size);
+    if spared {
+        return Ok(());
+    }
+    for offset in deletions.judged.max(deletions.asked)..start {
+        let Some(slot) = partition.slot(offset).filter(|slot| slot.acked || slot.read) else { continue };
+        let expired = age.is_some_and(|age| slot.time.saturating_add(age) < around.wall_ms);
+        demand(expired, LAW, || {
+            let how = if slot.acked { "acknowledged" } else { "read" };
+            format!(
+                "{}: record {:#x} at offset {offset} with timestamp {} was {how}; now the log begins at {start}. \
+                 DeleteRecords went up to {}, retention.ms is at least {age:?} and the broker's clock at most {}, \
+                 retention.bytes is at least {size:?} and {} bytes are left",
+                partition.name,
+                slot.value,
+                slot.time,
+                deletions.asked,
+                around.wall_ms,
+                left(partition, start)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether the log may begin at `start`, or later, as nobody has told yet.
+pub(crate) fn could_begin_at(
+    partition: &PartitionState,
+    topic: &TopicState,
+    start: i64,
+    around: Circumstances<'_>,
+) -> bool {
+    let known = partition.slot(start - 1).is_some_and(|slot| slot.acked || slot.read);
+    let asked = partition.deletions.asked >= start || partition.deletions.everything_asked;
+    let there = start <= partition.ends.now().max(partition.latest_end);
+    (known || asked || partition.deletions.judged >= start)
+        && there
+        && up_to(partition, topic, start, around).is_ok()
+}
+
+/// The most bytes that the log can hold from `start` on.
+fn left(partition: &PartitionState, start: i64) -> i64 {
+    let (mut bytes, mut known) = (0, 0);
+    for (_, slot) in partition.known_from(start) {
+        bytes += i64::from(slot.bytes);
+        known += 1;
+    }
+    let unknown = (partition.latest_end.max(partition.ends.now()) - start - known).max(0);
+    bytes + unknown * i64::from(partition.largest_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Story;
+    use crate::{EventKind, Partition, Settled};
+
+    /// Four records with timestamps of 0, and of 100 bytes each.
+    fn four(configs: &[(&str, &str)]) -> Story {
+        let story =
+            Story::new().configured("t", 1, configs).event(EventKind::Clock { node: 1, wall_ms: 5_000 });
+        let story = story.produce(1, 1, "t", 0, &[1, 2]).acked(1, 0, 0);
+        story.produce(1, 2, "t", 0, &[3, 4]).acked(2, 0, 2)
+    }
+
+    fn begins(story: Story, start: i64) -> Story {
+        story.event(EventKind::LogStartSeen { client: 9, at: Partition::new("t", 0), log_start: start })
+    }
+
+    #[test]
+    fn a_record_that_nothing_deleted_is_missed() {
+        begins(four(&[]), 0).holds();
+        begins(four(&[]), 1).broken("deletion_allowed");
+        begins(four(&[("retention.ms", "5000")]), 2).broken("deletion_allowed");
+        begins(four(&[("retention.ms", "4999")]), 4).holds();
+        begins(four(&[("retention.ms", "-1")]), 2).broken("deletion_allowed");
+        let compacted = [("retention.ms", "1"), ("cleanup.policy", "compact")];
+        begins(four(&compacted), 2).broken("deletion_allowed");
+    }
+
+    #[test]
+    fn no_more_is_deleted_than_the_size_allows() {
+        begins(four(&[("retention.bytes", "200")]), 2).holds();
+        begins(four(&[("retention.bytes", "201")]), 2).broken("deletion_allowed");
+        begins(four(&[("retention.bytes", "101")]), 3).broken("deletion_allowed");
+        begins(four(&[("retention.bytes", "0")]), 4).holds();
+    }
+
+    #[test]
+    fn what_was_asked_to_be_deleted_may_go_and_no_more() {
+        let asked =
+            |before| four(&[]).event(EventKind::RecordsDeletionAsked { at: Partition::new("t", 0), before });
+        begins(asked(2), 2).holds();
+        begins(asked(2), 3).broken("deletion_allowed");
+        begins(asked(-1), 4).holds();
+    }
+
+    #[test]
+    fn a_refused_change_of_retention_deletes_nothing() {
+        let changed = |outcome| {
+            let (topic, topic_id, change) = ("t".into(), 1, 1);
+            let configs = vec![("retention.ms".to_owned(), Some("1".to_owned()))];
+            let story = four(&[]).event(EventKind::ConfigAsked { topic, topic_id, change, configs });
+            story.event(EventKind::ConfigReturned { topic: "t".into(), topic_id, change, outcome })
+        };
+        begins(changed(Settled::Refused), 2).broken("deletion_allowed");
+        begins(changed(Settled::Unknown), 2).holds();
+    }
+
+    #[test]
+    fn a_reader_that_is_refused_below_a_start_that_nothing_moved_is_heard() {
+        let refused = |configs: &[(&str, &str)]| {
+            let story = four(configs).fetched(9, "t", 0, &[(0, 1)], 4);
+            let at = Partition::new("t", 0);
+            story.event(EventKind::OutOfRange { consumer: 9, at, by_name: false, from: 1 })
+        };
+        refused(&[]).broken("valid_offset");
+        refused(&[("retention.ms", "1")]).holds();
+    }
+}

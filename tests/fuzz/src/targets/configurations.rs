@@ -1,0 +1,96 @@
+//! Configuration texts: server.properties, what the broker makes of it, topic configurations, topic names.
+//!
+//! Holds: what was read and is written with escapes reads the same; a topic configuration resolved from its own texts is
+//! itself. Input: a byte that chooses, then the text.
+
+use std::collections::BTreeMap;
+
+use gracchus::config::{BrokerConfig, Settings, parse_properties};
+use gracchus_core::topic::{KEYS, TopicConfig, validate_name};
+
+use super::seed;
+use crate::{Seed, input::Input};
+
+pub(super) fn run(input: &[u8]) -> bool {
+    let mut input = Input(input);
+    let kind = input.byte();
+    let text = String::from_utf8_lossy(input.rest());
+    match kind % 3 {
+        0 => properties(&text),
+        1 => topic(&text),
+        _ => {
+            let legal = validate_name(&text).is_ok();
+            assert!(
+                !legal || !text.contains('/') && text.len() < 250,
+                "a name that is no name of a directory"
+            );
+            legal
+        }
+    }
+}
+
+fn properties(text: &str) -> bool {
+    let Ok(properties) = parse_properties(text) else { return false };
+    let written: String = properties
+        .iter()
+        .map(|property| format!("{} = {}\n", escaped(&property.key), escaped(&property.value)))
+        .collect();
+    let again = parse_properties(&written).expect("what was written is in the syntax");
+    let pairs = |properties: &[gracchus::config::Property]| -> Vec<(String, String)> {
+        properties.iter().map(|property| (property.key.clone(), property.value.clone())).collect()
+    };
+    assert_eq!(pairs(&again), pairs(&properties));
+    let mut settings = Settings::default();
+    settings.add_file("fuzz.properties", text).expect("it was read above");
+    match BrokerConfig::load(&settings, "host") {
+        Ok((config, _warnings)) => {
+            assert!(!config.log_dirs.is_empty() && !config.listeners.is_empty());
+            true
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty(), "an error that says nothing");
+            false
+        }
+    }
+}
+
+/// In Java's escapes, all that need not be a letter or a digit.
+fn escaped(text: &str) -> String {
+    let unit = |unit: u16| match u8::try_from(unit) {
+        Ok(byte) if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("\\u{unit:04x}"),
+    };
+    text.encode_utf16().map(unit).collect()
+}
+
+fn topic(text: &str) -> bool {
+    let pairs = text.lines().filter_map(|line| line.split_once('='));
+    let overrides: BTreeMap<String, String> =
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let Ok(config) = TopicConfig::resolve(&TopicConfig::default(), &overrides) else { return false };
+    let texts = KEYS.iter().map(|key| (key.name.to_owned(), config.text(key).to_owned())).collect();
+    let again = TopicConfig::resolve(&TopicConfig::default(), &texts).expect("its own texts are legal");
+    for key in KEYS {
+        assert_eq!(again.text(key), config.text(key), "{}", key.name);
+    }
+    assert_eq!(again.segment_bytes, config.segment_bytes);
+    assert_eq!(again.cleanup_policy, config.cleanup_policy);
+    true
+}
+
+pub(super) fn seeds() -> Vec<Seed> {
+    let input = |kind: u8, text: &str| [&[kind], text.as_bytes()].concat();
+    let server = "# a broker\nprocess.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@localhost:9093\n\
+                  listeners=PLAINTEXT://:9092,CONTROLLER://:9093\nadvertised.listeners=PLAINTEXT://host:9092\n\
+                  controller.listener.names=CONTROLLER\n\
+                  listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs=/tmp/a,\\\n    /tmp/b\nnum.partitions=3\n\
+                  log.retention.hours=168\nlog.segment.bytes=1073741824\n";
+    let topic: String = KEYS.iter().map(|key| format!("{}={}\n", key.name, key.default)).collect();
+    vec![
+        seed("server", input(0, server)),
+        seed("escapes", input(0, "a\\ b\\=c\\:d=\\t\\n\\u0041\\ud83d\\ude00\n! x\nk v\nl:m\\")),
+        seed("topic", input(1, &topic)),
+        seed("topic-few", input(1, "cleanup.policy=compact,delete\nretention.ms=-1\n")),
+        seed("name", input(2, "a.topic_name-1")),
+    ]
+}
