@@ -31,7 +31,7 @@ use crate::{
         Sources,
         endpoint::{self, Phase},
     },
-    replica::{PartitionProbe, ProducerExpiry, ReplicaManager},
+    replica::{PartitionProbe, ReplicaManager},
     server::{Bound, ConnectionLimits, ListenerOptions, Server, ServerOptions, ServerView},
 };
 
@@ -151,10 +151,6 @@ impl Broker {
             base.missing.clone(),
             controller.clone(),
             live.clone(),
-            ProducerExpiry {
-                after: config.producer_id_expiration,
-                check_every: config.producer_id_expiration_check_interval,
-            },
         );
         let log_levels = host.log_levels.clone();
         replicas.tidy().await;

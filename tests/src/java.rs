@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests work with real processes")]
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     io::Write,
     path::PathBuf,
@@ -10,7 +11,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::{places::workspace, toolchain};
+use super::{languages::Words, places::workspace, toolchain};
 
 /// The installed jars.
 #[derive(Debug, Clone)]
@@ -49,11 +50,53 @@ impl Java {
 
     /// Runs a single-file Java program against Kafka's client.
     pub fn program<A: AsRef<OsStr>>(&self, source: &str, arguments: &[A]) -> Output {
-        let mut command = Command::new("java");
-        command.args(["-Xmx512m", "-XX:+UseSerialGC", "-cp"]).arg(format!("{}/libs/*", self.home.display()));
-        command.arg(format!("-Dlog4j2.configurationFile={}/log4j2.xml", self.home.display()));
-        command.arg(workspace().join("tests/java").join(source)).args(arguments);
+        let words = self.command(source);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(arguments);
         run(command, b"")
+    }
+
+    /// The start of the command line for that.
+    pub fn command(&self, source: &str) -> Words {
+        let log = format!("-Dlog4j2.configurationFile={}/log4j2.xml", self.home.display());
+        let words = [
+            "java",
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            &log,
+            "-cp",
+            &self.class_path(),
+        ];
+        words.into_iter().map(Into::into).chain([self.source(source).into()]).collect()
+    }
+
+    /// All jars, as Java's `-cp` takes them.
+    pub fn class_path(&self) -> String {
+        format!("{}/libs/*", self.home.display())
+    }
+
+    /// A Java program of this project.
+    pub fn source(&self, name: &str) -> PathBuf {
+        workspace().join("tests/java").join(name)
+    }
+
+    /// The class behind each tool.
+    pub fn classes(&self) -> BTreeMap<String, String> {
+        let pairs =
+            |line: &str| line.split_once(' ').map(|(name, class)| (name.to_owned(), class.to_owned()));
+        self.peer(&["classes"]).lines().filter_map(pairs).collect()
+    }
+
+    /// Runs the script that owns the jars and the real Apache Kafka.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn peer<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
+        let mut command = Command::new("bash");
+        command.arg(script()).args(arguments).env("KAFKA_PEER_HOME", &self.home);
+        let output = command.stdin(Stdio::null()).output().expect("bash is there");
+        expect_success("kafka-peer", &output)
     }
 }
 

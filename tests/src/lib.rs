@@ -6,10 +6,13 @@
 pub mod broker;
 pub mod client;
 pub mod java;
+pub mod languages;
+pub mod peer;
 pub mod places;
 pub mod program;
 pub mod tmpfs;
 pub mod toolchain;
+pub mod tools;
 
 pub use broker::{Broker, Options};
 pub use client::Client;

@@ -147,3 +147,20 @@ impl fmt::Display for TopicPartition {
         write!(f, "{}-{}", self.topic, self.partition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_topic_id_reads_back(bits: u128) {
+            let id = TopicId(uuid::Uuid::from_u128(bits));
+            let text = id.to_string();
+            prop_assert_eq!(text.len(), 22);
+            prop_assert_eq!(text.parse(), Ok(id));
+        }
+    }
+}

@@ -200,7 +200,7 @@ pub(super) async fn commit(services: &Services, alteration: Alteration) -> Resul
     if changes.is_empty() {
         return Ok(());
     }
-    let summary = format!("{changes:?}");
+    let summary = summary(&changes);
     match services.controller.submit(Command::AlterConfigs { resource, changes }).await {
         Ok(Response::Configs(_)) => {
             tracing::info!("configuration of {name} changed: {summary}");
@@ -222,6 +222,19 @@ pub(super) async fn commit(services: &Services, alteration: Alteration) -> Resul
             Err((ResponseError::RequestTimedOut, message))
         }
     }
+}
+
+/// For the log, where a value has little room.
+fn summary(changes: &[ConfigChange]) -> String {
+    let short = |text: &str| text.chars().take(100).collect::<String>();
+    let one = |change: &ConfigChange| match change {
+        ConfigChange::Set { key, value } => format!("{key}={}", short(value)),
+        ConfigChange::Delete { key } => format!("{key} deleted"),
+        ConfigChange::Append { key, words, .. } => format!("{key}+={}", short(&words.join(","))),
+        ConfigChange::Subtract { key, words, .. } => format!("{key}-={}", short(&words.join(","))),
+        ConfigChange::Clear => "all replaced".to_owned(),
+    };
+    changes.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns when everything committed so far is in force on this broker.

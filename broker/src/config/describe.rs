@@ -67,30 +67,41 @@ impl Described {
     }
 }
 
-/// All configurations of a topic with these `overrides`; `resolved` is what they mean.
-pub(crate) fn of_topic(
-    fixed: &BrokerConfig,
-    dynamic: &Dynamic,
-    overrides: &BTreeMap<String, String>,
-    resolved: &TopicConfig,
-) -> Vec<Described> {
-    let one = |key: &topic::ConfigKey| {
-        let mut synonyms = broker_synonyms(fixed, dynamic, key.broker_key);
-        if overrides.contains_key(key.name) {
+/// What topics have in common: for each topic key, the values that the broker gives it.
+#[derive(Debug)]
+pub(crate) struct Topics(Vec<Vec<Synonym>>);
+
+impl Topics {
+    /// As long as nothing else is configured.
+    pub(crate) fn new(fixed: &BrokerConfig, dynamic: &Dynamic) -> Self {
+        Self(topic::KEYS.iter().map(|key| broker_synonyms(fixed, dynamic, key.broker_key)).collect())
+    }
+
+    /// All configurations of a topic with these `overrides`; `resolved` is what they mean.
+    pub(crate) fn describe(
+        &self,
+        overrides: &BTreeMap<String, String>,
+        resolved: &TopicConfig,
+    ) -> Vec<Described> {
+        let one = |(key, of_broker): (&topic::ConfigKey, &Vec<Synonym>)| {
             let value = shown(&key.kind, &resolved.text(key));
-            synonyms.insert(0, Synonym { name: key.name, value, source: Source::Topic });
-        }
-        Described {
-            name: key.name.into(),
-            value: shown(&key.kind, &resolved.text(key)),
-            source: synonyms.first().map_or(Source::Default, |first| first.source),
-            synonyms,
-            kind: Some(key.kind.clone()),
-            read_only: false,
-            doc: key.doc.into(),
-        }
-    };
-    topic::KEYS.iter().map(one).collect()
+            let mut synonyms = Vec::with_capacity(1 + of_broker.len());
+            if overrides.contains_key(key.name) {
+                synonyms.push(Synonym { name: key.name, value: value.clone(), source: Source::Topic });
+            }
+            synonyms.extend_from_slice(of_broker);
+            Described {
+                name: key.name.into(),
+                value,
+                source: synonyms.first().map_or(Source::Default, |first| first.source),
+                synonyms,
+                kind: Some(key.kind.clone()),
+                read_only: false,
+                doc: key.doc.into(),
+            }
+        };
+        topic::KEYS.iter().zip(&self.0).map(one).collect()
+    }
 }
 
 /// All configurations of this broker.
@@ -194,7 +205,7 @@ mod tests {
         };
         let topic = overrides(&[("segment.bytes", "8000")]);
         let resolved = TopicConfig::resolve(&TopicConfig::default(), &topic).unwrap();
-        let all = of_topic(&fixed, &dynamic, &topic, &resolved);
+        let all = Topics::new(&fixed, &dynamic).describe(&topic, &resolved);
         let expected = [
             ("segment.bytes", "8000", Source::Topic),
             ("log.segment.bytes", "6000", Source::ThisBroker),
@@ -214,7 +225,8 @@ mod tests {
     #[test]
     fn coarser_units_are_left_to_their_own_names() {
         let fixed = broker(Settings::default().with("log.retention.hours", 1));
-        let topic = of_topic(&fixed, &Dynamic::default(), &BTreeMap::new(), &fixed.topic_defaults);
+        let topics = Topics::new(&fixed, &Dynamic::default());
+        let topic = topics.describe(&BTreeMap::new(), &fixed.topic_defaults);
         let retention = find(&topic, "retention.ms");
         assert_eq!((retention.value.as_deref(), retention.synonyms.len()), (Some("3600000"), 0));
         let all = of_broker(&fixed, &Dynamic::default());

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     BrokerConfig, ConfigError, Origin, Settings,
-    describe::{self, Described},
+    describe::{self, Described, Topics},
     is_of_kafka, keys,
 };
 use crate::controller::Controller;
@@ -56,6 +56,7 @@ struct Current {
     dynamic: Dynamic,
     /// What of it is in force.
     understood: Dynamic,
+    topics: Arc<Topics>,
     config: Arc<BrokerConfig>,
 }
 
@@ -70,7 +71,8 @@ impl LiveConfig {
     pub fn start(env: &Arc<dyn Env>, fixed: Arc<BrokerConfig>, controller: Arc<Controller>) -> Arc<Self> {
         let mut version = controller.watch();
         let (dynamic, understood) = Default::default();
-        let nothing = Current { dynamic, understood, config: fixed.clone() };
+        let topics = Arc::new(Topics::new(&fixed, &understood));
+        let nothing = Current { dynamic, understood, topics, config: fixed.clone() };
         let live = Arc::new(Self { fixed, controller, current: watch::Sender::new(nothing) });
         live.refresh();
         let followed: Weak<Self> = Arc::downgrade(&live);
@@ -135,8 +137,8 @@ impl LiveConfig {
 
     /// What is shown of the configuration, all of it of one moment.
     pub fn describe(&self) -> Configuration {
-        let Current { understood, config, .. } = self.current.borrow().clone();
-        Configuration { fixed: self.fixed.clone(), dynamic: understood, now: config }
+        let Current { understood, topics, config, .. } = self.current.borrow().clone();
+        Configuration { fixed: self.fixed.clone(), dynamic: understood, topics, now: config }
     }
 
     /// Tells of every change of the configuration, and holds the number of changes so far.
@@ -156,7 +158,8 @@ impl LiveConfig {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            *current = Current { dynamic, understood, config: Arc::new(config) };
+            let topics = Arc::new(Topics::new(&self.fixed, &understood));
+            *current = Current { dynamic, understood, topics, config: Arc::new(config) };
             true
         });
     }
@@ -167,6 +170,7 @@ impl LiveConfig {
 pub struct Configuration {
     fixed: Arc<BrokerConfig>,
     dynamic: Dynamic,
+    topics: Arc<Topics>,
     /// What holds.
     pub now: Arc<BrokerConfig>,
 }
@@ -174,8 +178,11 @@ pub struct Configuration {
 impl Configuration {
     /// All configurations of a topic with these overrides.
     pub fn of_topic(&self, overrides: &BTreeMap<String, String>) -> Vec<Described> {
+        if overrides.is_empty() {
+            return self.topics.describe(overrides, &self.now.topic_defaults);
+        }
         let (resolved, _) = TopicConfig::resolve_known(&self.now.topic_defaults, overrides);
-        describe::of_topic(&self.fixed, &self.dynamic, overrides, &resolved)
+        self.topics.describe(overrides, &resolved)
     }
 
     /// All configurations of this broker.

@@ -45,9 +45,9 @@ impl Published {
 /// What is kept of the applied entries.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct State {
-    last_applied: Option<LogId>,
-    membership: StoredMembership,
-    image: Image,
+    pub(super) last_applied: Option<LogId>,
+    pub(super) membership: StoredMembership,
+    pub(super) image: Image,
 }
 
 /// Applies entries. Only openraft's state machine task has it.

@@ -26,7 +26,7 @@ use super::{
     configuration::Configuration,
     deletion::{self, Deletions},
     inbox::Inbox,
-    owner::{Assignment, Owner, ProducerExpiry},
+    owner::{Assignment, Owner},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
     retention,
@@ -51,7 +51,6 @@ pub struct ReplicaManager {
     pub(super) controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
     pub(super) live: Arc<LiveConfig>,
-    expiry: ProducerExpiry,
     /// Handles only; the state of a replica belongs to its owner task.
     replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
     pub(super) deletions: Deletions,
@@ -98,7 +97,6 @@ impl ReplicaManager {
         missing: Vec<PathBuf>,
         controller: Arc<Controller>,
         live: Arc<LiveConfig>,
-        expiry: ProducerExpiry,
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
         let deletions = Deletions::new(Remover::start(&env));
@@ -111,7 +109,6 @@ impl ReplicaManager {
             missing,
             controller,
             live,
-            expiry,
             replicas: Mutex::default(),
             metrics: ReplicaMetrics::default(),
             deletions,
@@ -141,7 +138,11 @@ impl ReplicaManager {
                     .detach(),
             );
         }
-        let sweep = sweep_producers(self.env.clone(), Arc::downgrade(self), self.expiry.check_every);
+        let sweep = sweep_producers(
+            self.env.clone(),
+            Arc::downgrade(self),
+            self.live.fixed().producer_id_expiration_check_interval,
+        );
         tasks.push(spawn(&*self.env, "replicas-producers", sweep).detach());
         let every = self.live.load().log_retention_check_interval;
         let sweep = retention::sweep(Arc::downgrade(self), self.env.clone(), every);
@@ -241,7 +242,6 @@ impl ReplicaManager {
             replicas: partition.replicas.clone(),
             in_sync: partition.isr.clone(),
         };
-        let expire_after = self.expiry.after;
         let (manager, topic_id) = (self.clone(), topic.id);
         let assigned = partition.directory_of(self.node);
         spawn(&*self.env, "replica", async move {
@@ -253,7 +253,6 @@ impl ReplicaManager {
                 directory,
                 config,
                 assignment,
-                expire_after,
                 queue: Inbox::new(incoming),
                 deletion: None,
                 status,
@@ -461,8 +460,9 @@ async fn sweep_producers(env: Arc<dyn Env>, manager: std::sync::Weak<ReplicaMana
     loop {
         env.sleep(every).await;
         let Some(manager) = manager.upgrade() else { return };
+        let after = manager.live.load().producer_id_expiration;
         for replica in manager.snapshot() {
-            replica.send(Message::ExpireProducers);
+            replica.send(Message::ExpireProducers(after));
         }
     }
 }

@@ -23,7 +23,6 @@ mod tests;
 mod view;
 
 pub use manager::ReplicaManager;
-pub use owner::ProducerExpiry;
 pub use records::{EpochEnd, EpochPartition, Producers};
 pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,

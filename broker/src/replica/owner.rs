@@ -45,15 +45,6 @@ pub(crate) struct Assignment {
     pub(crate) in_sync: Vec<BrokerId>,
 }
 
-/// When producer state is forgotten.
-#[derive(Debug, Clone, Copy)]
-pub struct ProducerExpiry {
-    /// `producer.id.expiration.ms`.
-    pub after: Duration,
-    /// `producer.id.expiration.check.interval.ms`.
-    pub check_every: Duration,
-}
-
 /// Everything an owner begins with.
 pub(crate) struct Owner {
     pub(crate) env: Arc<dyn Env>,
@@ -62,8 +53,6 @@ pub(crate) struct Owner {
     pub(crate) directory: Arc<LogDirectory>,
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) assignment: Assignment,
-    /// See [`ProducerExpiry::after`].
-    pub(crate) expire_after: Duration,
     pub(crate) queue: Inbox,
     /// Heard of while the log was being opened.
     pub(crate) deletion: Option<DeleteReply>,
@@ -133,7 +122,7 @@ impl Owner {
                 // The next attempt finds out.
                 Some(
                     Message::DirectoryFailed
-                    | Message::ExpireProducers
+                    | Message::ExpireProducers(_)
                     | Message::Trim
                     | Message::DescribeProducers(_),
                 ) => {}
@@ -249,8 +238,8 @@ impl Owner {
                     let _ = reply.send(producers.collect());
                     continue;
                 }
-                Some(Message::ExpireProducers) => {
-                    self.expire_producers(&mut log);
+                Some(Message::ExpireProducers(after)) => {
+                    self.expire_producers(&mut log, after);
                     continue;
                 }
                 // Told to all; it may be another one's directory.
@@ -317,8 +306,8 @@ impl Owner {
     }
 
     /// Between rounds.
-    fn expire_producers(&self, log: &mut Log) {
-        let after_ms = i64::try_from(self.expire_after.as_millis()).unwrap_or(i64::MAX);
+    fn expire_producers(&self, log: &mut Log, after: Duration) {
+        let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
         let expired = log.expire_producers(self.env.wall_clock_ms(), after_ms);
         if expired > 0 {
             tracing::debug!(partition = %self.tp, expired, "producers expired");
@@ -484,7 +473,7 @@ impl Owner {
                 | Message::Config(_)
                 | Message::Trim
                 | Message::DescribeProducers(_)
-                | Message::ExpireProducers
+                | Message::ExpireProducers(_)
                 | Message::DirectoryFailed => {}
             }
         }

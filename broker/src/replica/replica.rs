@@ -2,7 +2,7 @@
 //!
 //! Everyone but the owner task ([`super::owner`]) only sends messages and loads the published view.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use gracchus_core::{
     LeaderEpoch, Offset, ProducerId, TopicId, TopicPartition, error::ResponseError, producer::ProducerEntry,
@@ -47,8 +47,8 @@ pub(crate) enum Message {
     Trim,
     /// What the producers have written, for who asks.
     DescribeProducers(oneshot::Sender<Vec<(ProducerId, ProducerEntry)>>),
-    /// Forget producers that have been silent for too long.
-    ExpireProducers,
+    /// Forget producers that have been silent for longer than this.
+    ExpireProducers(Duration),
     /// The log directory went offline.
     DirectoryFailed,
     /// The topic was deleted: take the log away.

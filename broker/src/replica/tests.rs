@@ -12,7 +12,7 @@ use gracchus_core::{
 use gracchus_env::Env;
 use uuid::Uuid;
 
-use super::{FetchPartition, FetchRequest, ProducePartition, ProduceRequest, ProducerExpiry, ReplicaManager};
+use super::{FetchPartition, FetchRequest, ProducePartition, ProduceRequest, ReplicaManager};
 use crate::{
     config::{BrokerConfig, LiveConfig, Settings},
     controller::{Controller, ControllerOptions},
@@ -50,17 +50,8 @@ impl Node {
         };
         controller.submit(register).await.ok()?;
         let live = LiveConfig::start(&env, config, controller.clone());
-        let expiry =
-            ProducerExpiry { after: Duration::from_secs(60), check_every: Duration::from_secs(3600) };
-        let replicas = ReplicaManager::start(
-            env.clone(),
-            NODE,
-            directories.clone(),
-            vec![],
-            controller.clone(),
-            live,
-            expiry,
-        );
+        let replicas =
+            ReplicaManager::start(env.clone(), NODE, directories.clone(), vec![], controller.clone(), live);
         replicas.tidy().await;
         Some(Node { env, controller, directories, replicas })
     }

@@ -124,6 +124,8 @@ impl EpochCache {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn cache(entries: &[(i32, i64)]) -> EpochCache {
@@ -163,6 +165,14 @@ mod tests {
         assert_eq!(cache.latest(), Some((LeaderEpoch(2), Offset(8))));
         assert!(cache.truncate_from_start(Offset(10)));
         assert_eq!(cache.entries(), [(LeaderEpoch(2), Offset(10))]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_reads_back(steps in proptest::collection::vec((0..50i32, 0..500i64), 0..30)) {
+            let cache = cache(&steps);
+            prop_assert_eq!(EpochCache::decode(&cache.encode()), Ok(cache));
+        }
     }
 
     #[test]

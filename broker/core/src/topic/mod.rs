@@ -4,6 +4,8 @@ mod config;
 mod keys;
 mod kind;
 mod name;
+#[cfg(test)]
+mod pairs;
 
 pub use config::{CleanupPolicy, CompressionType, TopicConfig};
 pub use keys::{ConfigKey, KEYS, key};

@@ -12,6 +12,8 @@ mod health;
 mod marker;
 mod meta;
 mod options;
+#[cfg(test)]
+mod pairs;
 
 use std::{
     collections::BTreeMap,

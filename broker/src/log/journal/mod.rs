@@ -17,6 +17,8 @@
 mod entry;
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+mod pairs;
 mod parts;
 mod replay;
 

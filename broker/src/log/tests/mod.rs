@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod life;
+mod pairs;
 mod reading;
 mod trim;
 

@@ -398,3 +398,48 @@ async fn resources_with_a_configuration_are_listed() {
     assert_eq!(names(&live.ask(74, 0, &ListConfigResourcesRequest::default()).await), []);
     live.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_log_rolls_by_the_size_of_now() {
+    let mut live = Live::start("configs-roll").await;
+    let topic = live.create("t", 1).await;
+    let segments = async |live: &Live| {
+        let names = live.env.disk().list(&live.directory.join("t-0")).await.unwrap();
+        names.iter().filter(|name| name.name.ends_with(".log")).count()
+    };
+    for _ in 0..3 {
+        assert_eq!(live.produce(9, &topic, 0, "a value").await.0, 0);
+    }
+    assert_eq!(segments(&live).await, 1);
+    assert_eq!(live.alter_one(BROKER, "", &[set("log.segment.bytes", "100")]).await, ok());
+    assert_eq!(live.produce(9, &topic, 0, "a value").await.0, 0);
+    assert_eq!(live.produce(9, &topic, 0, "a value").await.0, 0);
+    assert_eq!(segments(&live).await, 3);
+    assert_eq!(live.alter_one(TOPIC, "t", &[set("segment.bytes", "1000000")]).await, ok());
+    assert_eq!(live.produce(9, &topic, 0, "a value").await.0, 0);
+    assert_eq!(segments(&live).await, 3);
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn producers_are_forgotten_by_the_time_of_now() {
+    let settings = Settings::default().with("producer.id.expiration.check.interval.ms", 50);
+    let mut live = Live::start_with("configs-expiry", settings).await;
+    let topic = live.create("silent", 1).await;
+    // Silence is measured from the time that the records carry.
+    let now = live.env.wall_clock_ms();
+    let sequence = |sequence| {
+        let id = (gracchus_core::ProducerId(9), gracchus_core::ProducerEpoch(0));
+        let batch = BatchBuilder::new().value(now, "one").producer(id.0, id.1, sequence);
+        produce_batch(9, &topic, 0, batch, -1)
+    };
+    let code = |response: ProduceResponse| response.responses[0].partition_responses[0].error_code;
+    assert_eq!(code(live.ask(0, 9, &sequence(0)).await), 0);
+    live.env.sleep(Duration::from_millis(300)).await;
+    let out_of_order = ResponseError::OutOfOrderSequenceNumber.code();
+    assert_eq!(code(live.ask(0, 9, &sequence(7)).await), out_of_order);
+    assert_eq!(live.alter_one(BROKER, "1", &[set("producer.id.expiration.ms", "1")]).await, ok());
+    live.env.sleep(Duration::from_millis(500)).await;
+    assert_eq!(code(live.ask(0, 9, &sequence(7)).await), 0);
+    live.stop().await;
+}
