@@ -13,11 +13,13 @@ pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod describe_user_scram_credentials;
 pub mod elect_leaders;
 mod exchange;
 pub mod fetch;
@@ -270,6 +272,26 @@ pub static APIS: &[Api] = &[
         needs: (Operation::Describe, Resource::Cluster),
         shape: &reassignments::LIST_SHAPE,
         start: reassignments::list,
+    },
+    Api {
+        key: describe_client_quotas::KEY,
+        name: "DescribeClientQuotas",
+        versions: 0..=1,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::DescribeConfigs, Resource::Cluster),
+        shape: &describe_client_quotas::SHAPE,
+        start: describe_client_quotas::start,
+    },
+    Api {
+        key: describe_user_scram_credentials::KEY,
+        name: "DescribeUserScramCredentials",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Cluster),
+        shape: &describe_user_scram_credentials::SHAPE,
+        start: describe_user_scram_credentials::start,
     },
     Api {
         key: describe_quorum::KEY,

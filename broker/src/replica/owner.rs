@@ -143,6 +143,8 @@ impl Owner {
 
     /// Who waits meanwhile for a topic that is deleted is told at once, however long the log takes to open.
     async fn open(&mut self) -> Result<Log, StorageError> {
+        let directory = self.directory.clone();
+        let _turn = directory.turn_to_open().await;
         let opening = Log::open(self.directory.clone(), self.id(), self.config.clone());
         tokio::pin!(opening);
         let (mut log, _) = loop {

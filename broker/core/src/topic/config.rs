@@ -29,6 +29,10 @@ pub enum CompressionType {
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     pub compression_type: CompressionType,
+    /// −1: the codec's own default.
+    pub compression_gzip_level: i32,
+    pub compression_lz4_level: i32,
+    pub compression_zstd_level: i32,
     pub delete_retention_ms: i64,
     pub file_delete_delay_ms: i64,
     /// 1: acknowledged means synced.
@@ -132,6 +136,7 @@ fn read(configured: BTreeMap<String, String>) -> Result<TopicConfig, String> {
     // Every value was checked against its key's type above.
     let number = |name: &str| -> i64 { text(name).parse().expect("a checked number") };
     let count = |name: &str| -> usize { usize::try_from(number(name)).expect("a checked count") };
+    let int = |name: &str| -> i32 { i32::try_from(number(name)).expect("a checked int") };
     let boolean = |name: &str| text(name).eq_ignore_ascii_case("true");
     let policies: Vec<&str> = text("cleanup.policy").split(',').map(str::trim).collect();
     Ok(TopicConfig {
@@ -147,6 +152,9 @@ fn read(configured: BTreeMap<String, String>) -> Result<TopicConfig, String> {
             "zstd" => CompressionType::Zstd,
             _ => CompressionType::Producer,
         },
+        compression_gzip_level: int("compression.gzip.level"),
+        compression_lz4_level: int("compression.lz4.level"),
+        compression_zstd_level: int("compression.zstd.level"),
         delete_retention_ms: number("delete.retention.ms"),
         file_delete_delay_ms: number("file.delete.delay.ms"),
         flush_messages: number("flush.messages"),
@@ -159,7 +167,7 @@ fn read(configured: BTreeMap<String, String>) -> Result<TopicConfig, String> {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         },
-        min_insync_replicas: i32::try_from(number("min.insync.replicas")).expect("a checked int"),
+        min_insync_replicas: int("min.insync.replicas"),
         retention_bytes: number("retention.bytes"),
         retention_ms: number("retention.ms"),
         segment_bytes: count("segment.bytes") as u64,
