@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::{ConfigKey, KEYS, key};
-use crate::record::TimestampType;
+use crate::record::{Codec, Compression, TimestampType};
 
 /// `cleanup.policy`; both may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +115,22 @@ impl TopicConfig {
     /// The value of `key` in Kafka's text form.
     pub fn text(&self, key: &ConfigKey) -> String {
         key.kind.normalized(self.configured.get(key.name).map_or(key.default, String::as_str))
+    }
+
+    /// How batches are to be stored, `None`: as they were sent.
+    pub fn compression(&self) -> Option<Compression> {
+        let level = |name: &str| self.value(name).parse().ok();
+        let (codec, level) = match self.compression_type {
+            CompressionType::Producer => return None,
+            CompressionType::Uncompressed => (Codec::None, None),
+            CompressionType::Gzip => {
+                (Codec::Gzip, level("compression.gzip.level").filter(|level| *level > 0))
+            }
+            CompressionType::Snappy => (Codec::Snappy, None),
+            CompressionType::Lz4 => (Codec::Lz4, level("compression.lz4.level")),
+            CompressionType::Zstd => (Codec::Zstd, level("compression.zstd.level")),
+        };
+        Some(Compression { codec, level })
     }
 
     fn value(&self, name: &str) -> &str {

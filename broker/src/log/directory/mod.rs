@@ -19,7 +19,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition};
@@ -96,8 +96,9 @@ impl OpenError {
 pub struct LogDirectory {
     env: Arc<dyn Env>,
     path: PathBuf,
+    options: DirectoryOptions,
     directory_id: Uuid,
-    cluster_id: Option<String>,
+    cluster_id: OnceLock<String>,
     was_clean: bool,
     health: Arc<Health>,
     checkpoints: Arc<Checkpoints>,
@@ -138,7 +139,8 @@ impl LogDirectory {
             files: FileCache::new(env.clone(), options.open_files),
             env,
             directory_id: meta.directory_id,
-            cluster_id: meta.cluster_id,
+            cluster_id: meta.cluster_id.map(OnceLock::from).unwrap_or_default(),
+            options: options.clone(),
             was_clean: clean.is_some(),
             health,
             checkpoints,
@@ -174,7 +176,18 @@ impl LogDirectory {
 
     /// `cluster.id`, where it is known.
     pub fn cluster_id(&self) -> Option<&str> {
-        self.cluster_id.as_deref()
+        self.cluster_id.get().map(String::as_str)
+    }
+
+    /// It belongs to cluster `id` from now on.
+    ///
+    /// # Errors
+    /// [`OpenError::WrongCluster`] if it belongs to another one.
+    pub async fn adopt(&self, id: &str) -> Result<(), OpenError> {
+        let options = DirectoryOptions { cluster_id: Some(id.to_owned()), ..self.options.clone() };
+        claim(&*self.env, &self.path, &options).await?;
+        let _ = self.cluster_id.set(id.to_owned());
+        Ok(())
     }
 
     /// Whether the last stop was clean: nothing that was acknowledged or even written can be missing.
