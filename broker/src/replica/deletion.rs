@@ -175,7 +175,11 @@ async fn retire_unopened(manager: &ReplicaManager, id: LogId, delay: Duration) -
             // What cannot be understood is nobody's: it does not keep the topic from being forgotten.
             Err(StorageError::Corrupt(_)) => {}
             Err(error) => {
-                tracing::warn!(log = %id, %error, "cannot look for the log of a deleted topic");
+                tracing::warn!(
+                    log = %id,
+                    %error,
+                    "cannot look for the log of a deleted topic; the next start removes it"
+                );
                 reached = false;
             }
         }

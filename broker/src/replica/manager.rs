@@ -276,7 +276,12 @@ impl ReplicaManager {
         };
         if let Err(error) = deletion::clear_place(self, &directory, &id).await {
             // Opening the log finds out the same and answers for it.
-            tracing::warn!(log = %id, %error, "the place of a log cannot be cleared");
+            tracing::warn!(
+                log = %id,
+                %error,
+                "the place of a log cannot be cleared; the partition is served when it can: check the \
+                 rights and the disk"
+            );
         }
         directory
     }
@@ -347,7 +352,9 @@ impl ReplicaManager {
                         self.deletions.remove(self, Duration::ZERO, path);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "cannot look for deleted logs"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for deleted logs; the next start removes them")
+                }
             }
         }
     }
@@ -484,6 +491,10 @@ async fn follow_directory(
 
 /// The error a client sees when storage fails under a read.
 pub(crate) fn storage_error(partition: &TopicPartition, error: &StorageError) -> ResponseError {
-    tracing::warn!(%partition, %error, "read failed");
+    tracing::warn!(
+        %partition,
+        %error,
+        "read failed; the client asks again. If it comes again, check the disk"
+    );
     ResponseError::KafkaStorageError
 }
