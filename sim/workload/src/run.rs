@@ -152,6 +152,11 @@ impl Workload {
         self.shared.actions.counts()
     }
 
+    /// Ids of the topics that were deleted.
+    pub fn gone(&self) -> std::collections::BTreeSet<u128> {
+        self.shared.gone()
+    }
+
     /// Lets producers finish what they have begun and everyone else stop; ends when all clients have.
     pub async fn drain(&mut self) {
         self.phase.send_replace(Phase::Drain);

@@ -196,6 +196,7 @@ async fn delete(context: &mut Context, topic: &Arc<Topic>) {
         attempts += 1;
     }
     context.recorder.progress();
+    context.shared.deleted(topic_id);
     context.recorder.tell(EventKind::TopicGone { topic: name, topic_id });
 }
 
