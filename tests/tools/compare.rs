@@ -18,12 +18,15 @@ pub(crate) struct Verdict {
     pub(crate) reasons: Vec<&'static str>,
 }
 
-pub(crate) fn compare(steps: &[Step], theirs: &[Ran], ours: &[Ran]) -> Vec<Verdict> {
-    let runs = theirs.iter().zip(ours);
-    steps.iter().zip(runs).map(|(step, (theirs, ours))| judge(step, theirs, ours)).collect()
+/// What a call printed on both sides, and what to think of it.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) theirs: Ran,
+    pub(crate) ours: Ran,
+    pub(crate) verdict: Verdict,
 }
 
-fn judge(step: &Step, theirs: &Ran, ours: &Ran) -> Verdict {
+pub(crate) fn judge(step: &Step, theirs: &Ran, ours: &Ran) -> Verdict {
     let mut verdict = Verdict::default();
     for difference in &step.differences {
         // Alone it must make a difference, or it has been overtaken.
@@ -114,7 +117,7 @@ fn difference(theirs: &[String], ours: &[String]) -> String {
 }
 
 /// Every call with everything that came of it.
-pub(crate) fn transcript(steps: &[Step], runs: &[Ran]) -> String {
+pub(crate) fn transcript<'a>(steps: &[Step], runs: impl Iterator<Item = &'a Ran>) -> String {
     let mut text = String::new();
     for (step, ran) in steps.iter().zip(runs) {
         let _ = writeln!(text, "=== {}\nexit code {}", step.shown(), ran.code);
@@ -128,9 +131,9 @@ pub(crate) fn transcript(steps: &[Step], runs: &[Ran]) -> String {
 }
 
 /// The README's table: a row for each tool and verb.
-pub(crate) fn table(steps: &[Step], verdicts: &[Verdict]) -> String {
+pub(crate) fn table(steps: &[Step], results: &[Compared]) -> String {
     let mut rows: Vec<(String, &str, usize, Vec<&str>, usize)> = Vec::new();
-    for (step, verdict) in steps.iter().zip(verdicts) {
+    for (step, Compared { verdict, .. }) in steps.iter().zip(results) {
         let tool = format!("kafka-{}", step.tool);
         let at = rows.iter().position(|row| row.0 == tool && row.1 == step.verb).unwrap_or_else(|| {
             rows.push((tool, step.verb, 0, Vec::new(), 0));

@@ -89,8 +89,11 @@ impl Step {
         words
     }
 
-    /// Whether it changes metadata, which a broker learns a moment later.
-    pub(crate) fn changes(&self) -> bool {
-        ["--create", "--delete", "--alter"].iter().any(|word| self.line.contains(word))
+    /// Whether it changes nothing, so that it may be asked again.
+    pub(crate) fn only_asks(&self) -> bool {
+        let writes = ["console-producer", "producer-perf-test", "verifiable-producer", "e2e-latency"];
+        let changes =
+            ["--create", "--delete", "--alter", "--execute", "--cancel", "upgrade", "downgrade", "disable"];
+        !writes.contains(&self.tool) && !changes.iter().any(|word| self.line.contains(word))
     }
 }

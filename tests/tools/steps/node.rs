@@ -31,7 +31,7 @@ pub(crate) fn before() -> Vec<Step> {
         groups("client-metrics", "--list"),
         groups("acls", "--list")
             .differs("Error while executing ACL command", "authorization is not built yet")
-            .differs("SecurityDisabledException", "authorization is not built yet"),
+            .differs("Exception", "authorization is not built yet"),
         step("transactions", "list", "list"),
     ]
 }
