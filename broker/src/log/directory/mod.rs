@@ -35,8 +35,8 @@ pub use self::{
 use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints, journal::Replayed};
 
 const LOCK: &str = ".lock";
-/// Logs that are opened at the same time: enough to keep disk and cores busy.
-const OPENINGS: usize = 64;
+/// Logs that are opened or closed at the same time: enough to keep disk and cores busy.
+const TURNS: usize = 64;
 
 /// Why a log directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -109,8 +109,8 @@ pub struct LogDirectory {
     /// Of logs that nobody has opened since.
     replayed: Mutex<Replayed>,
     lock: Mutex<Option<FileLock>>,
-    /// See [`LogDirectory::turn_to_open`].
-    openings: Semaphore,
+    /// See [`LogDirectory::turn`].
+    turns: Semaphore,
 }
 
 impl LogDirectory {
@@ -148,15 +148,15 @@ impl LogDirectory {
             replayed: Mutex::new(replayed),
             clean: Mutex::new(clean.unwrap_or_default()),
             lock: Mutex::new(Some(lock)),
-            openings: Semaphore::new(OPENINGS),
+            turns: Semaphore::new(TURNS),
             path,
         }))
     }
 
-    /// Waits until a log may be opened, and keeps the turn. An opening needs file handles and memory for a moment: when a
-    /// request names ten thousand partitions, they are not opened all at once.
-    pub(crate) async fn turn_to_open(&self) -> SemaphorePermit<'_> {
-        self.openings.acquire().await.expect("never closed")
+    /// Waits until a log may be opened or closed, and keeps the turn. Both need more file handles and memory for a moment:
+    /// when a request names ten thousand partitions, or the broker stops, it is not done all at once.
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("never closed")
     }
 
     /// The world that the directory lives in.
