@@ -25,7 +25,7 @@ pub(crate) fn topics() -> Vec<Step> {
         create("--create --topic dotted_name"),
         create("--create --topic too-many-copies --replication-factor 3"),
         create("--create --topic no-partitions --partitions 0"),
-        create("--create --topic many --partitions 200"),
+        create("--create --topic many --partitions 40"),
         create("--create --topic bad!name"),
         create("--create --topic .."),
         create("--create --topic bad-config --config retention.ms=soon"),
@@ -63,6 +63,7 @@ pub(crate) fn topics() -> Vec<Step> {
         alter("--alter --topic defaults --partitions 6 --replica-assignment 1,1,1,1,7,7"),
         describe("--describe --topic orders"),
         describe("--describe"),
+        step("log-dirs", "--describe", "--describe"),
     ]
 }
 
