@@ -51,6 +51,12 @@ pub trait Env: Send + Sync + 'static {
     /// Connects to `host:port`, failing with `TimedOut` once `deadline` has passed.
     fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>>;
 
+    /// Runs `work`, which keeps a processor busy for long, where no task waits behind it. It may begin at once, and runs
+    /// to its end if the future is dropped after it was polled. Without threads of its own an Env runs it right here.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { work() })
+    }
+
     /// The file systems of this machine.
     fn disk(&self) -> &dyn Disk;
 }

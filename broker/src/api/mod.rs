@@ -13,8 +13,10 @@ pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_client_quotas;
 pub mod describe_configs;
 pub mod describe_producers;
+pub mod describe_user_scram_credentials;
 mod exchange;
 pub mod fetch;
 pub mod fetch_response;
@@ -212,6 +214,26 @@ pub static APIS: &[Api] = &[
         needs: (Operation::AlterConfigs, Resource::Topic),
         shape: &incremental_alter_configs::SHAPE,
         start: incremental_alter_configs::start,
+    },
+    Api {
+        key: describe_client_quotas::KEY,
+        name: "DescribeClientQuotas",
+        versions: 0..=1,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::DescribeConfigs, Resource::Cluster),
+        shape: &describe_client_quotas::SHAPE,
+        start: describe_client_quotas::start,
+    },
+    Api {
+        key: describe_user_scram_credentials::KEY,
+        name: "DescribeUserScramCredentials",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Cluster),
+        shape: &describe_user_scram_credentials::SHAPE,
+        start: describe_user_scram_credentials::start,
     },
     Api {
         key: describe_producers::KEY,

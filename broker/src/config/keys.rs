@@ -125,7 +125,7 @@ const OWN: &[Own] = keys! {
         "What clients are told to connect to, as NAME://host:port; without it the listeners, where one on every interface is advertised by host name.";
     "auto.create.topics.enable", ConfigType::Boolean, Some("true"), FIXED,
         "Whether a topic that a client asks for comes into being.";
-    "broker.id", ConfigType::Int(-1..=INT), None, FIXED,
+    "broker.id", ConfigType::Int(-1..=INT), Some("-1"), FIXED,
         "Old name of node.id; negative counts as absent.";
     "broker.rack", ANY, None, FIXED,
         "Where this broker stands; replicas are spread over racks.";

@@ -374,16 +374,18 @@ async fn follow_metadata(
     mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 ) {
     loop {
-        let mut done = None;
+        let mut askers = Vec::new();
         let goes_on = tokio::select! {
             biased;
             changed = version.changed() => changed.is_ok(),
             changed = live.changed() => changed.is_some(),
             asker = asked.recv() => {
-                done = asker;
-                done.is_some()
+                askers.extend(asker);
+                !askers.is_empty()
             }
         };
+        // Any look that begins now serves all who have asked, however often the metadata change.
+        askers.extend(std::iter::from_fn(|| asked.try_recv().ok()));
         let Some(manager) = manager.upgrade().filter(|_| goes_on) else { return };
         let image = manager.image();
         let defaults = manager.live.load().topic_defaults.clone();
@@ -398,9 +400,9 @@ async fn follow_metadata(
                 replica.send(Message::Lead(partition.leader_epoch));
             }
         }
-        if let Some(done) = done {
+        for asker in askers {
             // Who asked may have gone.
-            let _ = done.send(());
+            let _ = asker.send(());
         }
     }
 }

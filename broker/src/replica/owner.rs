@@ -13,7 +13,7 @@ use gracchus_core::{
     BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition,
     error::ResponseError,
     producer::Verdict,
-    record::{Batch, TimestampType},
+    record::{Batch, TimestampType, recompress_produced},
     replication::high_watermark,
     topic::TopicConfig,
 };
@@ -143,6 +143,8 @@ impl Owner {
 
     /// Who waits meanwhile for a topic that is deleted is told at once, however long the log takes to open.
     async fn open(&mut self) -> Result<Log, StorageError> {
+        let directory = self.directory.clone();
+        let _turn = directory.turn_to_open().await;
         let opening = Log::open(self.directory.clone(), self.id(), self.config.clone());
         tokio::pin!(opening);
         let (mut log, _) = loop {
@@ -275,10 +277,15 @@ impl Owner {
         let mut charges = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
-        while let Some(append) = next.take() {
-            bytes += append.batch.bytes.len();
+        while let Some(mut append) = next.take() {
             charges.extend(append.charge.clone());
-            pending.push(self.decide(log, append));
+            match self.recompress(log, &mut append.batch).await {
+                Ok(()) => {
+                    bytes += append.batch.bytes.len();
+                    pending.push(self.decide(log, append));
+                }
+                Err(outcome) => pending.push(Pending { reply: append.reply, outcome }),
+            }
             if pending.len() < ROUND_BATCHES && bytes < ROUND_BYTES {
                 match self.queue.try_recv() {
                     Some(Message::Append(append)) => next = Some(append),
@@ -303,6 +310,33 @@ impl Owner {
             let _ = reply.send(outcome);
         }
         Ok(view)
+    }
+
+    /// Gives a batch that is to be appended the codec that the topic asks for. Here, so that all batches keep their order
+    /// and no more than a round of results is in memory; the work itself is done where nobody waits for a worker.
+    async fn recompress(&self, log: &Log, batch: &mut Batch) -> Result<(), ProduceOutcome> {
+        let Some(to) = self.config.compression() else { return Ok(()) };
+        if batch.header.codec() == Ok(to.codec)
+            || !matches!(log.producers().check(&batch.header), Ok(Verdict::Append))
+        {
+            return Ok(());
+        }
+        let (sender, result) = oneshot::channel();
+        let (sent, limit) = (batch.clone(), self.config.max_message_bytes);
+        let work = move || _ = sender.send(recompress_produced(&sent, to, limit));
+        self.env.compute(Box::new(work)).await;
+        match result.await {
+            Ok(Ok(recompressed)) => {
+                *batch = recompressed;
+                Ok(())
+            }
+            Ok(Err(rejected)) => Err(ProduceOutcome {
+                message: Some(rejected.message),
+                record_errors: rejected.records,
+                ..ProduceOutcome::failed(rejected.error)
+            }),
+            Err(_) => Err(ProduceOutcome::failed(ResponseError::UnknownServerError)),
+        }
     }
 
     /// Between rounds.

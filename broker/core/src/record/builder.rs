@@ -176,6 +176,11 @@ fn put_varint(out: &mut BytesMut, value: i64) {
     out.put_u8(bits as u8);
 }
 
+/// Begins a Java snappy stream: magic and two version numbers.
+pub(crate) fn put_xerial_header(out: &mut impl Write) -> std::io::Result<()> {
+    out.write_all(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01")
+}
+
 /// Compresses in the framing that the Java client uses.
 pub(crate) fn compress(codec: Codec, data: &[u8]) -> Vec<u8> {
     const MEMORY: &str = "compression into memory does not fail";
@@ -189,7 +194,8 @@ pub(crate) fn compress(codec: Codec, data: &[u8]) -> Vec<u8> {
             encoder.finish().expect(MEMORY)
         }
         Codec::Snappy => {
-            let mut out = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+            let mut out = Vec::new();
+            put_xerial_header(&mut out).expect(MEMORY);
             for block in data.chunks(SNAPPY_BLOCK) {
                 let packed = snap::raw::Encoder::new().compress_vec(block).expect(MEMORY);
                 out.extend_from_slice(&(packed.len() as u32).to_be_bytes());

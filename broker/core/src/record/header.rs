@@ -9,7 +9,7 @@ use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 /// Where the bytes that the CRC covers begin: at `attributes`.
 pub(crate) const CRC_START: usize = 21;
 /// Attribute bits 0–2: codec.
-const CODEC_MASK: i16 = 0x07;
+pub(crate) const CODEC_MASK: i16 = 0x07;
 /// Attribute bit 3: timestamps are the broker's.
 pub(crate) const LOG_APPEND_TIME: i16 = 0x08;
 /// Attribute bit 4: part of a transaction.

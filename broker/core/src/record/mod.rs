@@ -7,6 +7,7 @@ mod builder;
 mod decompress;
 mod header;
 mod reader;
+mod recompress;
 mod validate;
 
 use bytes::Bytes;
@@ -16,7 +17,8 @@ pub use decompress::decompress;
 pub use header::BatchHeader;
 pub(crate) use header::advance_sequence;
 pub use reader::{RecordMeta, RecordView, records, scan_records};
-pub use validate::{ProduceRules, Rejected, validate_produce, with_log_append_time};
+pub use recompress::{Compression, recompress};
+pub use validate::{ProduceRules, Rejected, recompress_produced, validate_produce, with_log_append_time};
 
 /// Bytes of a batch header, up to and including the record count.
 pub const HEADER_LENGTH: usize = 61;

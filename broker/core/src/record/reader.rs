@@ -40,10 +40,20 @@ pub struct RecordView {
 pub fn scan_records(
     batch: &Batch,
     limit: usize,
+    visit: impl FnMut(RecordMeta) -> ControlFlow<()>,
+) -> Result<(), BatchError> {
+    let source = reader(batch.header.codec()?, batch.payload(), limit)?;
+    scan(source, batch, limit, visit)
+}
+
+/// The same of records that come out of `source`, decompressed.
+pub(crate) fn scan(
+    source: impl Read,
+    batch: &Batch,
+    limit: usize,
     mut visit: impl FnMut(RecordMeta) -> ControlFlow<()>,
 ) -> Result<(), BatchError> {
     let codec = batch.header.codec()?;
-    let source = reader(codec, batch.payload(), limit)?;
     let mut input = Counted { source: std::io::BufReader::new(source), left: limit, limit, codec };
     for index in 0..batch.header.record_count {
         let length = input.varint()?;

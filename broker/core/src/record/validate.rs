@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::{
-    Batch, BatchError, BatchHeader, Codec, HEADER_LENGTH, NO_TIMESTAMP, RecordMeta, TimestampType, header,
-    scan_records,
+    Batch, BatchError, BatchHeader, Codec, Compression, HEADER_LENGTH, NO_TIMESTAMP, RecordMeta,
+    TimestampType, header, recompress, scan_records,
 };
 use crate::error::ResponseError;
 
@@ -181,6 +181,24 @@ fn check_each(
         return Ok(());
     }
     Err(Rejected { error, message: message.to_owned(), records: at_fault })
+}
+
+/// The batch as a topic with this `compression.type` stores it; for batches that [`validate_produce`] has let pass.
+pub fn recompress_produced(
+    batch: &Batch,
+    to: Compression,
+    max_message_bytes: usize,
+) -> Result<Batch, Rejected> {
+    recompress(batch, to, max_message_bytes, LOOK_INSIDE_LIMIT).or_else(|error| match error {
+        BatchError::TooLarge(limit) if limit == max_message_bytes => refuse(
+            ResponseError::MessageTooLarge,
+            format!(
+                "compressed as {}, the batch has more than {limit} bytes (max.message.bytes)",
+                to.codec.name()
+            ),
+        ),
+        error => refuse(ResponseError::InvalidRecord, error.to_string()),
+    })
 }
 
 /// The batch as a topic with `message.timestamp.type=LogAppendTime` stores it: type bit and newest timestamp set,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::keys::{ConfigKey, KEYS, key};
-use crate::record::TimestampType;
+use crate::record::{Codec, Compression, TimestampType};
 
 /// `cleanup.policy`; both may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub enum CompressionType {
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     pub compression_type: CompressionType,
+    /// −1: the codec's own default.
+    pub compression_gzip_level: i32,
+    pub compression_lz4_level: i32,
+    pub compression_zstd_level: i32,
     pub delete_retention_ms: i64,
     pub file_delete_delay_ms: i64,
     /// 1: acknowledged means synced.
@@ -113,6 +117,22 @@ impl TopicConfig {
         key.kind.normalized(self.configured.get(key.name).map_or(key.default, String::as_str))
     }
 
+    /// How batches are to be stored, `None`: as they were sent.
+    pub fn compression(&self) -> Option<Compression> {
+        let level = |name: &str| self.value(name).parse().ok();
+        let (codec, level) = match self.compression_type {
+            CompressionType::Producer => return None,
+            CompressionType::Uncompressed => (Codec::None, None),
+            CompressionType::Gzip => {
+                (Codec::Gzip, level("compression.gzip.level").filter(|level| *level > 0))
+            }
+            CompressionType::Snappy => (Codec::Snappy, None),
+            CompressionType::Lz4 => (Codec::Lz4, level("compression.lz4.level")),
+            CompressionType::Zstd => (Codec::Zstd, level("compression.zstd.level")),
+        };
+        Some(Compression { codec, level })
+    }
+
     fn value(&self, name: &str) -> &str {
         let default = || key(name).map_or("", |key| key.default);
         self.configured.get(name).map_or_else(default, |value| value.trim())
@@ -132,6 +152,7 @@ fn read(configured: BTreeMap<String, String>) -> Result<TopicConfig, String> {
     // Every value was checked against its key's type above.
     let number = |name: &str| -> i64 { text(name).parse().expect("a checked number") };
     let count = |name: &str| -> usize { usize::try_from(number(name)).expect("a checked count") };
+    let int = |name: &str| -> i32 { i32::try_from(number(name)).expect("a checked int") };
     let boolean = |name: &str| text(name).eq_ignore_ascii_case("true");
     let policies: Vec<&str> = text("cleanup.policy").split(',').map(str::trim).collect();
     Ok(TopicConfig {
@@ -147,6 +168,9 @@ fn read(configured: BTreeMap<String, String>) -> Result<TopicConfig, String> {
             "zstd" => CompressionType::Zstd,
             _ => CompressionType::Producer,
         },
+        compression_gzip_level: int("compression.gzip.level"),
+        compression_lz4_level: int("compression.lz4.level"),
+        compression_zstd_level: int("compression.zstd.level"),
         delete_retention_ms: number("delete.retention.ms"),
         file_delete_delay_ms: number("file.delete.delay.ms"),
         flush_messages: number("flush.messages"),
@@ -159,7 +183,7 @@ fn read(configured: BTreeMap<String, String>) -> Result<TopicConfig, String> {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         },
-        min_insync_replicas: i32::try_from(number("min.insync.replicas")).expect("a checked int"),
+        min_insync_replicas: int("min.insync.replicas"),
         retention_bytes: number("retention.bytes"),
         retention_ms: number("retention.ms"),
         segment_bytes: count("segment.bytes") as u64,

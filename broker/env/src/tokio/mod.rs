@@ -14,11 +14,13 @@ mod syncs;
 
 use std::{
     io,
+    panic::AssertUnwindSafe,
     sync::{Arc, Weak},
     time::{Duration, Instant as SystemInstant, SystemTime},
 };
 
 use disk::SystemDisk;
+use io_threads::Pool;
 pub use net::SocketBuffers;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
@@ -42,6 +44,11 @@ impl Default for IoThreads {
     }
 }
 
+/// Threads for [`Env::compute`]: one core is left to everything else.
+fn compute_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1)).clamp(1, 8)
+}
+
 /// How many files and sockets this process may have open at once, `None` for any number. Asks for as many as it is
 /// allowed to ask for: the usual first offer suits programs that open a handful.
 pub fn open_file_limit() -> Option<u64> {
@@ -60,6 +67,7 @@ pub struct TokioEnv {
     handle: Handle,
     origin: SystemInstant,
     disk: SystemDisk,
+    compute: Pool,
     buffers: SocketBuffers,
     this: Weak<TokioEnv>,
 }
@@ -83,6 +91,7 @@ impl TokioEnv {
             handle,
             origin: SystemInstant::now(),
             disk: SystemDisk::new(threads),
+            compute: Pool::new("compute", compute_threads()),
             buffers,
             this: this.clone(),
         })
@@ -153,6 +162,15 @@ impl Env for TokioEnv {
                 Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {address}"))),
             }
         })
+    }
+
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        // Work that panics must not take the thread along; whoever waits for its result finds out.
+        let done = self.compute.run(|| {
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
+            Ok(())
+        });
+        Box::pin(async move { drop(done.await) })
     }
 
     fn disk(&self) -> &dyn Disk {

@@ -185,3 +185,70 @@ async fn epochs_end_where_the_next_begins_and_producers_are_described() {
     );
     live.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_are_stored_in_the_codec_that_the_topic_asks_for() {
+    let mut live = Live::start("compression").await;
+    let asked = [
+        ("uncompressed", Codec::None),
+        ("gzip", Codec::Gzip),
+        ("snappy", Codec::Snappy),
+        ("lz4", Codec::Lz4),
+        ("zstd", Codec::Zstd),
+    ];
+    for (name, codec) in asked {
+        let topic =
+            live.create_with(name, &[("compression.type", name), ("max.message.bytes", "2000")]).await;
+        let long = "some text that is easily compressed ".repeat(40);
+        for (sequence, sent) in (0..).zip(Codec::ALL) {
+            let batch = BatchBuilder::new().value(1_700_000_000_000, long.clone()).codec(sent);
+            let batch = batch.producer(ProducerId(7), ProducerEpoch(0), sequence);
+            for _ in 0..2 {
+                // The second time it is a duplicate.
+                let response = live.ask(0, 9, &produce_batch(9, &topic, 0, batch.clone(), -1)).await;
+                let partition = &response.responses[0].partition_responses[0];
+                let offset = i64::from(sequence);
+                assert_eq!((partition.error_code, partition.base_offset), (0, offset), "{sent:?} to {name}");
+            }
+        }
+        let response = live.ask(1, 12, &fetch(12, &topic, &[0], (0, -1), 0)).await;
+        let fetched = response.responses[0].partitions[0].records.clone().unwrap();
+        let mut stored = 0;
+        for batch in gracchus_core::record::batches(fetched) {
+            let (header, bytes) = batch.unwrap();
+            let batch = gracchus_core::record::Batch::check(bytes).unwrap();
+            assert_eq!(header.codec().unwrap(), codec, "{name}");
+            let record = &gracchus_core::record::records(&batch, 1 << 20).unwrap()[0];
+            assert_eq!(record.value.as_deref(), Some(long.as_bytes()));
+            assert_eq!((record.offset.0, header.base_sequence), (stored, stored as i32));
+            stored += 1;
+        }
+        assert_eq!(stored, 5);
+        // What is small as sent may be too large as stored.
+        let zeros = BatchBuilder::new().value(1_700_000_000_000, vec![0; 10_000]).codec(Codec::Gzip);
+        let response = live.ask(0, 9, &produce_batch(9, &topic, 0, zeros, -1)).await;
+        let error = response.responses[0].partition_responses[0].error_code;
+        let expected = if codec == Codec::None { ResponseError::MessageTooLarge.code() } else { 0 };
+        assert_eq!(error, expected, "{name}");
+    }
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_out_of_their_time_are_named() {
+    let mut live = Live::start("out-of-time").await;
+    let bounds =
+        [("message.timestamp.before.max.ms", "1000000000000"), ("message.timestamp.after.max.ms", "1000")];
+    let topic = live.create_with("bounded", &bounds).await;
+    for (timestamps, at_fault) in
+        [(vec![1_700_000_000_000, 5, 1_700_000_000_000], vec![1]), (vec![5_000_000_000_000], vec![0])]
+    {
+        let batch = timestamps.iter().fold(BatchBuilder::new(), |batch, time| batch.value(*time, "v"));
+        let response = live.ask(0, 9, &produce_batch(9, &topic, 0, batch, -1)).await;
+        let partition = &response.responses[0].partition_responses[0];
+        assert_eq!(partition.error_code, ResponseError::InvalidTimestamp.code());
+        let named: Vec<i32> = partition.record_errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(named, at_fault);
+    }
+    live.stop().await;
+}

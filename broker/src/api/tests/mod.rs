@@ -80,6 +80,14 @@ macro_rules! with_request {
                 type $Request = IncrementalAlterConfigsRequest;
                 $body
             }
+            48 => {
+                type $Request = DescribeClientQuotasRequest;
+                $body
+            }
+            50 => {
+                type $Request = DescribeUserScramCredentialsRequest;
+                $body
+            }
             74 => {
                 type $Request = ListConfigResourcesRequest;
                 $body
@@ -125,6 +133,8 @@ fn sample(key: i16, version: i16) -> Bytes {
         32 => encoded(&describe_configs(version), version),
         33 => encoded(&alter_configs(), version),
         44 => encoded(&incremental_alter_configs(), version),
+        48 => encoded(&describe_client_quotas(), version),
+        50 => encoded(&describe_user_scram_credentials(), version),
         74 => encoded(&list_config_resources(version), version),
         key => panic!("no sample for api key {key}"),
     }
@@ -350,6 +360,22 @@ fn incremental_alter_configs() -> IncrementalAlterConfigsRequest {
         .with_configs(vec![config(0, Some(text("1"))), config(1, None)]);
     let request = IncrementalAlterConfigsRequest::default().with_validate_only(true);
     request.with_resources(vec![resource.clone(), resource])
+}
+
+fn describe_client_quotas() -> DescribeClientQuotasRequest {
+    use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
+    let component = |kind, word: Option<&'static str>| {
+        let component = ComponentData::default().with_entity_type(text(kind));
+        component.with_match_type(i8::from(word.is_none())).with_match(word.map(text))
+    };
+    let components = vec![component("user", Some("alice")), component("client-id", None)];
+    DescribeClientQuotasRequest::default().with_components(components).with_strict(true)
+}
+
+fn describe_user_scram_credentials() -> DescribeUserScramCredentialsRequest {
+    use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
+    let users = ["alice", "bob"].map(|name| UserName::default().with_name(text(name)));
+    DescribeUserScramCredentialsRequest::default().with_users(Some(users.to_vec()))
 }
 
 fn list_config_resources(version: i16) -> ListConfigResourcesRequest {

@@ -24,7 +24,7 @@ use std::{
 
 use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition};
 use gracchus_env::{Env, FileLock, Op, is_out_of_handles};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
 
 pub(crate) use self::health::Health;
@@ -35,6 +35,8 @@ pub use self::{
 use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints, journal::Replayed};
 
 const LOCK: &str = ".lock";
+/// Logs that are opened at the same time: enough to keep disk and cores busy.
+const OPENINGS: usize = 64;
 
 /// Why a log directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +108,8 @@ pub struct LogDirectory {
     /// Of logs that nobody has opened since.
     replayed: Mutex<Replayed>,
     lock: Mutex<Option<FileLock>>,
+    /// See [`LogDirectory::turn_to_open`].
+    openings: Semaphore,
 }
 
 impl LogDirectory {
@@ -142,8 +146,15 @@ impl LogDirectory {
             replayed: Mutex::new(replayed),
             clean: Mutex::new(clean.unwrap_or_default()),
             lock: Mutex::new(Some(lock)),
+            openings: Semaphore::new(OPENINGS),
             path,
         }))
+    }
+
+    /// Waits until a log may be opened, and keeps the turn. An opening needs file handles and memory for a moment: when a
+    /// request names ten thousand partitions, they are not opened all at once.
+    pub(crate) async fn turn_to_open(&self) -> SemaphorePermit<'_> {
+        self.openings.acquire().await.expect("never closed")
     }
 
     /// The world that the directory lives in.

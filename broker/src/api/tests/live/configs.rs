@@ -443,3 +443,21 @@ async fn producers_are_forgotten_by_the_time_of_now() {
     assert_eq!(code(live.ask(0, 9, &sequence(7)).await), 0);
     live.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_has_quotas_or_credentials() {
+    use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
+    let mut live = Live::start("configs-nobody").await;
+    for version in 0..=1 {
+        let quotas = live.ask(48, version, &DescribeClientQuotasRequest::default()).await;
+        assert_eq!((quotas.error_code, quotas.entries), (0, Some(vec![])));
+    }
+    let all = DescribeUserScramCredentialsRequest::default().with_users(None);
+    assert_eq!(live.ask(50, 0, &all).await.results, []);
+    let users = ["alice", "bob", "bob"].map(|name| UserName::default().with_name(text(name)));
+    let named = live.ask(50, 0, &all.with_users(Some(users.to_vec()))).await;
+    let codes: Vec<i16> = named.results.iter().map(|result| result.error_code).collect();
+    let (missing, twice) = (ResponseError::ResourceNotFound, ResponseError::DuplicateResource);
+    assert_eq!((named.error_code, codes), (0, vec![missing.code(), twice.code()]));
+    live.stop().await;
+}
