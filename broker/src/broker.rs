@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use gracchus_core::controller::{BrokerListener, Command, Response};
+use gracchus_core::{
+    BrokerId,
+    controller::{BrokerListener, Command, Response},
+};
 use gracchus_env::{Env, FileLock, Op, spawn};
 
 use crate::{
@@ -85,6 +88,8 @@ pub struct Broker {
 struct Base {
     metadata_lock: Option<FileLock>,
     directories: Vec<Arc<LogDirectory>>,
+    /// Those of `log.dirs` that could not be opened.
+    missing: Vec<PathBuf>,
     controller: Option<Arc<Controller>>,
 }
 
@@ -123,11 +128,11 @@ impl Broker {
         let endpoint = metrics_endpoint(&env, &config, &host).await?;
         let mut base = Base::default();
         let started = async {
-            let controller = open(&env, &config, &mut base).await?;
+            let controller = directories::open(&env, &config, &mut base).await?;
             let bound = bind(&env, &config).await?;
             let addresses = bound.addresses().into_iter().map(|(_, address)| address);
             let listeners: Vec<_> = config.listeners.iter().cloned().zip(addresses).collect();
-            let registered = register(&config, &base.directories, &controller, &listeners).await;
+            let registered = register(&config, &base, &controller, &listeners).await;
             registered.map_err(StartError::Registration)?;
             Ok((controller, bound, listeners))
         };
@@ -143,6 +148,7 @@ impl Broker {
             env.clone(),
             config.node_id,
             base.directories.clone(),
+            base.missing.clone(),
             controller.clone(),
             live.clone(),
         );
@@ -194,7 +200,10 @@ impl Broker {
         let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());
         BrokerProbe {
             partitions: self.replicas.probe(),
-            offline: offline.map(|directory| directory.path().to_owned()).collect(),
+            offline: offline
+                .map(|directory| directory.path().to_owned())
+                .chain(self.base.missing.iter().cloned())
+                .collect(),
         }
     }
 
@@ -208,24 +217,6 @@ impl Broker {
         self.replicas.stop().await;
         self.base.close().await;
     }
-}
-
-/// Opens directories and metadata; what is open is in `base`, also after an error.
-async fn open(
-    env: &Arc<dyn Env>,
-    config: &BrokerConfig,
-    base: &mut Base,
-) -> Result<Arc<Controller>, StartError> {
-    base.metadata_lock = lock_metadata(&**env, config).await?;
-    // The first directory holds the metadata in most installations, and with them the cluster's identity.
-    base.directories.push(open_directory(env, config, &config.log_dirs[0], None).await?);
-    let controller = start_controller(env, config).await?;
-    base.controller = Some(controller.clone());
-    for path in &config.log_dirs[1..] {
-        base.directories.push(open_directory(env, config, path, Some(controller.cluster_id())).await?);
-    }
-    watch_health(env, &base.directories, &controller);
-    Ok(controller)
 }
 
 async fn bind(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Bound, StartError> {
@@ -264,15 +255,17 @@ fn follow_limits(env: &Arc<dyn Env>, live: &LiveConfig, server: ServerView) {
 /// Tells the cluster that this broker is here and where; moves the leader epochs of what it leads.
 async fn register(
     config: &BrokerConfig,
-    directories: &[Arc<LogDirectory>],
+    base: &Base,
     controller: &Controller,
     listeners: &[(Endpoint, SocketAddr)],
 ) -> Result<(), ControllerError> {
+    let located = directories::locate(config.node_id, &controller.image(), base).await;
     let command = Command::RegisterBroker {
         id: config.node_id,
         listeners: advertised(config, listeners),
-        directories: directories.iter().map(|directory| directory.directory_id()).collect(),
+        directories: base.directories.iter().map(|directory| directory.directory_id()).collect(),
         rack: config.rack.clone(),
+        located,
     };
     let response = controller.submit(command).await?;
     assert!(matches!(response, Response::Registered { .. }), "RegisterBroker answered {response:?}");
@@ -338,13 +331,27 @@ async fn announced<T>(env: &Arc<dyn Env>, what: impl Display, work: impl Future<
 }
 
 /// Puts into the log what ends a part of the broker for good. The rest serves on: data that can be read is of use.
-fn watch_health(env: &Arc<dyn Env>, directories: &[Arc<LogDirectory>], controller: &Arc<Controller>) {
+fn watch_health(
+    env: &Arc<dyn Env>,
+    node: BrokerId,
+    directories: &[Arc<LogDirectory>],
+    controller: &Arc<Controller>,
+) {
     for directory in directories {
         let (path, mut offline) = (directory.path().to_owned(), directory.watch_offline());
+        let (controller, failed) = (controller.clone(), directory.directory_id());
         spawn(&**env, "directory-health", async move {
-            if let Ok(reason) = offline.wait_for(Option::is_some).await {
-                let reason = reason.clone().unwrap_or_default();
-                tracing::error!("log directory {} is offline: {reason}", path.display());
+            let reason = offline.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+            if let Some(reason) = reason {
+                tracing::error!(
+                    "log directory {} is offline: {reason}; its partitions are served again when the disk is in order \
+                     and the broker is started anew",
+                    path.display()
+                );
+                let failed = Command::DirectoryFailed { broker: node, directory: failed };
+                if let Err(error) = controller.submit(failed).await {
+                    tracing::warn!(%error, "the metadata do not know that log directory {} is offline", path.display());
+                }
             }
         });
     }
@@ -367,5 +374,6 @@ fn advertised(config: &BrokerConfig, bound: &[(Endpoint, SocketAddr)]) -> Vec<Br
     config.advertised_listeners.iter().map(advertise).collect()
 }
 
+mod directories;
 #[cfg(test)]
 mod tests;

@@ -78,6 +78,13 @@ pub trait Disk: Send + Sync {
     /// The names in `directory`, sorted. Missing is `NotFound`.
     fn list(&self, directory: &Path) -> BoxFuture<'static, io::Result<Vec<DirEntry>>>;
 
+    /// Bytes of the file system that holds `path`: how many it has, and how many of those a write may still take. May be
+    /// `Unsupported`.
+    fn usage(&self, path: &Path) -> BoxFuture<'static, io::Result<(u64, u64)>> {
+        let _ = path;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+
     /// Takes an exclusive lock that ends with the guard or the process, whichever is first; creates the file when
     /// missing. Held by another process (or handle): `WouldBlock`.
     fn lock(&self, path: &Path) -> BoxFuture<'static, io::Result<FileLock>>;

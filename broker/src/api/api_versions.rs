@@ -1,8 +1,8 @@
 //! ApiVersions (key 18), versions 0 to 4: which requests in which versions are served. The first thing a client asks.
 //!
 //! KIP-35; KIP-511 (client software, and the fallback: a version that we do not know is answered in version 0 with
-//! UNSUPPORTED_VERSION and our range for this very API, so that the client can ask again); KIP-584 (features, none of
-//! which exist here yet). The response always has header version 0, for the client cannot know yet.
+//! UNSUPPORTED_VERSION and our range for this very API, so that the client can ask again); KIP-584 (features, see
+//! [`super::update_features`]). The response always has header version 0, for the client cannot know yet.
 //! Never: advertise what is not served, except Produce 0–2, which old librdkafka wants to see (KAFKA-18659).
 
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::{
     exchange::{BadRequest, Envelope, Reply, Request},
     services::Services,
     shape::{Field, Kind, Message, Structure},
+    update_features,
 };
 
 /// Number of the API.
@@ -31,7 +32,7 @@ pub static SHAPE: Message = Message {
 };
 
 /// Answers at once.
-pub fn start(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
     let api = Api::of(KEY).expect("this API is in the table");
     if !api.serves(request.api_version) {
         let envelope = Envelope { api_version: 0, ..request.envelope };
@@ -51,6 +52,9 @@ pub fn start(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRe
     }
     if response.error_code == 0 {
         response.api_keys = APIS.iter().map(advertised).collect();
+    }
+    if request.api_version >= 3 && response.error_code == 0 {
+        update_features::show(&mut response, services.controller.quorum().high_watermark);
     }
     if request.api_version >= 1 {
         response.throttle_time_ms = throttle_ms;

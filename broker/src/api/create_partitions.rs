@@ -208,7 +208,8 @@ mod tests {
     use super::*;
 
     fn image() -> Image {
-        let broker = |id| Broker { id, epoch: 0, listeners: vec![], directories: vec![], rack: None };
+        let broker =
+            |id| Broker { id, epoch: 0, listeners: vec![], directories: vec![], failed: vec![], rack: None };
         let brokers = (1..=2).map(|id| (BrokerId(id), Arc::new(broker(BrokerId(id))))).collect();
         let mut image = Image { brokers, ..Image::default() };
         for (name, id) in [("a", 1), ("b", 2)] {

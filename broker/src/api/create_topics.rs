@@ -386,8 +386,14 @@ mod tests {
     use super::*;
 
     fn image(brokers: i32) -> Image {
-        let broker =
-            |id| Broker { id: BrokerId(id), epoch: 0, listeners: vec![], directories: vec![], rack: None };
+        let broker = |id| Broker {
+            id: BrokerId(id),
+            epoch: 0,
+            listeners: vec![],
+            directories: vec![],
+            failed: vec![],
+            rack: None,
+        };
         let brokers = (1..=brokers).map(|id| (BrokerId(id), Arc::new(broker(id)))).collect();
         let mut image = Image { brokers, ..Image::default() };
         let id = TopicId(Uuid::from_u128(1));

@@ -77,6 +77,10 @@ impl Sample {
                 (0..self.count).for_each(|_| self.structure(element));
             }
             Kind::Inline(structure) => self.structure(structure),
+            Kind::Optional(structure) => {
+                self.number(1);
+                self.structure(structure);
+            }
         }
     }
 

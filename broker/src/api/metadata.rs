@@ -41,8 +41,8 @@ pub const KEY: i16 = 3;
 /// First version in which a topic can be asked for by id.
 const LOOKUP_BY_ID: i16 = 12;
 /// What may be done to a topic and to the cluster where nobody is refused anything, as bits of Kafka's operation codes.
-const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
-const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+pub(super) const ALL_TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const ALL_CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
@@ -270,9 +270,7 @@ impl Asked {
             .with_replica_nodes(ids(&partition.replicas))
             .with_isr_nodes(ids(&partition.isr));
         if self.version >= 5 {
-            let offline = |id: &&BrokerId| !image.brokers.contains_key(*id);
-            let offline = partition.replicas.iter().filter(offline);
-            response.offline_replicas = offline.map(|id| id.0.into()).collect();
+            response.offline_replicas = ids(&image.offline_replicas(partition));
         }
         if self.version >= 7 {
             response.leader_epoch = partition.leader_epoch.0;
@@ -291,7 +289,7 @@ impl Asked {
     }
 }
 
-fn ids(brokers: &[BrokerId]) -> Vec<kafka_protocol::messages::BrokerId> {
+pub(super) fn ids(brokers: &[BrokerId]) -> Vec<kafka_protocol::messages::BrokerId> {
     brokers.iter().map(|id| id.0.into()).collect()
 }
 
@@ -311,8 +309,14 @@ mod tests {
         let mut image = Image::default();
         let listener = |name: &str, port| BrokerListener { name: name.into(), host: "one".into(), port };
         let listeners = vec![listener("PLAINTEXT", 9092), listener("INSIDE", 9093)];
-        let broker =
-            Broker { id: BrokerId(1), epoch: 0, listeners, directories: vec![], rack: Some("r".into()) };
+        let broker = Broker {
+            id: BrokerId(1),
+            epoch: 0,
+            listeners,
+            directories: vec![],
+            failed: vec![],
+            rack: Some("r".into()),
+        };
         image.brokers.insert(BrokerId(1), Arc::new(broker));
         image.cluster_id = Some(Uuid::from_u128(7));
         for (name, id, leader) in [("a", 1, 1), ("b", 2, 2)] {

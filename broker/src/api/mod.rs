@@ -14,9 +14,13 @@ pub mod create_topics;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_client_quotas;
+pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_producers;
+pub mod describe_quorum;
+pub mod describe_topic_partitions;
 pub mod describe_user_scram_credentials;
+pub mod elect_leaders;
 mod exchange;
 pub mod fetch;
 pub mod fetch_response;
@@ -27,11 +31,15 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_offsets;
+pub mod log_dirs;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod reassignments;
 mod services;
 pub mod shape;
+pub mod transactions;
+pub mod update_features;
 
 #[cfg(test)]
 mod tests;
@@ -196,6 +204,26 @@ pub static APIS: &[Api] = &[
         start: alter_configs::start,
     },
     Api {
+        key: log_dirs::ALTER,
+        name: "AlterReplicaLogDirs",
+        versions: 1..=2,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Cluster),
+        shape: &log_dirs::ALTER_SHAPE,
+        start: log_dirs::alter,
+    },
+    Api {
+        key: log_dirs::DESCRIBE,
+        name: "DescribeLogDirs",
+        versions: 1..=4,
+        advertised_from: 1,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Cluster),
+        shape: &log_dirs::DESCRIBE_SHAPE,
+        start: log_dirs::describe,
+    },
+    Api {
         key: create_partitions::KEY,
         name: "CreatePartitions",
         versions: 0..=3,
@@ -206,6 +234,16 @@ pub static APIS: &[Api] = &[
         start: create_partitions::start,
     },
     Api {
+        key: elect_leaders::KEY,
+        name: "ElectLeaders",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Cluster),
+        shape: &elect_leaders::SHAPE,
+        start: elect_leaders::start,
+    },
+    Api {
         key: incremental_alter_configs::KEY,
         name: "IncrementalAlterConfigs",
         versions: 0..=1,
@@ -214,6 +252,26 @@ pub static APIS: &[Api] = &[
         needs: (Operation::AlterConfigs, Resource::Topic),
         shape: &incremental_alter_configs::SHAPE,
         start: incremental_alter_configs::start,
+    },
+    Api {
+        key: reassignments::ALTER,
+        name: "AlterPartitionReassignments",
+        versions: 0..=1,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Cluster),
+        shape: &reassignments::ALTER_SHAPE,
+        start: reassignments::alter,
+    },
+    Api {
+        key: reassignments::LIST,
+        name: "ListPartitionReassignments",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Cluster),
+        shape: &reassignments::LIST_SHAPE,
+        start: reassignments::list,
     },
     Api {
         key: describe_client_quotas::KEY,
@@ -236,6 +294,36 @@ pub static APIS: &[Api] = &[
         start: describe_user_scram_credentials::start,
     },
     Api {
+        key: describe_quorum::KEY,
+        name: "DescribeQuorum",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Cluster),
+        shape: &describe_quorum::SHAPE,
+        start: describe_quorum::start,
+    },
+    Api {
+        key: update_features::KEY,
+        name: "UpdateFeatures",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Cluster),
+        shape: &update_features::SHAPE,
+        start: update_features::start,
+    },
+    Api {
+        key: describe_cluster::KEY,
+        name: "DescribeCluster",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Cluster),
+        shape: &describe_cluster::SHAPE,
+        start: describe_cluster::start,
+    },
+    Api {
         key: describe_producers::KEY,
         name: "DescribeProducers",
         versions: 0..=0,
@@ -246,6 +334,26 @@ pub static APIS: &[Api] = &[
         start: describe_producers::start,
     },
     Api {
+        key: transactions::DESCRIBE,
+        name: "DescribeTransactions",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Coordinated),
+        shape: &transactions::DESCRIBE_SHAPE,
+        start: transactions::describe,
+    },
+    Api {
+        key: transactions::LIST,
+        name: "ListTransactions",
+        versions: 0..=2,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Coordinated),
+        shape: &transactions::LIST_SHAPE,
+        start: transactions::list,
+    },
+    Api {
         key: list_config_resources::KEY,
         name: "ListConfigResources",
         versions: 0..=1,
@@ -254,6 +362,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::DescribeConfigs, Resource::Topic),
         shape: &list_config_resources::SHAPE,
         start: list_config_resources::start,
+    },
+    Api {
+        key: describe_topic_partitions::KEY,
+        name: "DescribeTopicPartitions",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Topic),
+        shape: &describe_topic_partitions::SHAPE,
+        start: describe_topic_partitions::start,
     },
 ];
 

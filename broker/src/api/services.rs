@@ -63,6 +63,11 @@ impl Services {
         Arc::new(Self { env, config, live, controller, replicas, log_levels, sessions })
     }
 
+    /// This node.
+    pub(super) fn node(&self) -> BrokerId {
+        self.config.node_id
+    }
+
     /// The fetch sessions, for one step.
     pub(super) fn sessions(&self) -> MutexGuard<'_, FetchSessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)

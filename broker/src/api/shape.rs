@@ -30,6 +30,8 @@ pub enum Kind {
     Array(&'static Structure),
     /// A single structure.
     Inline(&'static Structure),
+    /// A single structure behind a byte that says whether it is there (1).
+    Optional(&'static Structure),
 }
 
 /// A field and the versions that have it.
@@ -174,6 +176,10 @@ impl Walk<'_> {
                 (0..count).try_for_each(|_| self.structure(element))
             }
             Kind::Inline(structure) => self.structure(structure),
+            Kind::Optional(structure) => match self.take::<1>()? {
+                [1] => self.structure(structure),
+                _ => Ok(()),
+            },
         }
     }
 

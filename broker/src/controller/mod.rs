@@ -99,6 +99,17 @@ pub enum ControllerError {
     Failed(String),
 }
 
+/// How far a quorum is: its leader's epoch, and positions in the metadata log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quorum {
+    /// Number of the leadership.
+    pub epoch: i32,
+    /// Behind the last entry.
+    pub log_end: i64,
+    /// Behind the last committed entry.
+    pub high_watermark: i64,
+}
+
 /// This node's part of the metadata quorum.
 pub struct Controller {
     env: Arc<dyn Env>,
@@ -148,6 +159,19 @@ impl Controller {
     /// A producer id that was never handed out before and never will be again, also after a restart.
     pub async fn next_producer_id(&self) -> Result<ProducerId, ControllerError> {
         self.producer_ids.next().await
+    }
+
+    /// How far the metadata quorum is.
+    pub fn quorum(&self) -> Quorum {
+        let metrics = self.raft.metrics();
+        let seen = metrics.borrow();
+        let behind =
+            |index: Option<u64>| index.map_or(0, |index| i64::try_from(index + 1).unwrap_or(i64::MAX));
+        Quorum {
+            epoch: i32::try_from(seen.current_term).unwrap_or(i32::MAX),
+            log_end: behind(seen.last_log_index),
+            high_watermark: behind(seen.last_applied.map(|applied| applied.index)),
+        }
     }
 
     /// Completes when the controller can commit nothing any more, with the reason. Never completes before [`stop`].

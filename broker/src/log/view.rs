@@ -47,6 +47,11 @@ impl LogView {
         self.sealed.len() + 1
     }
 
+    /// Bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.sealed.iter().map(|segment| segment.size).sum::<u64>() + self.active.size
+    }
+
     /// Batches from the one that holds `from` on, all below `upper`: at most `max_bytes`, but with `min_one` the first
     /// one whatever its size. Reading at the log end is in range and gives nothing.
     ///

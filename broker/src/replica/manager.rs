@@ -6,17 +6,19 @@
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use gracchus_core::{
     BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition,
-    controller::{Image, Partition, Topic},
+    controller::{Command, Image, Located, Partition, Topic},
     error::ResponseError,
 };
 use gracchus_env::{Env, Open, Task, spawn};
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::{
     PartitionProbe,
@@ -45,6 +47,7 @@ pub struct ReplicaManager {
     pub(crate) env: Arc<dyn Env>,
     pub(super) node: BrokerId,
     pub(super) directories: Vec<Arc<LogDirectory>>,
+    missing: Vec<PathBuf>,
     pub(super) controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
     pub(super) live: Arc<LiveConfig>,
@@ -85,11 +88,13 @@ impl From<ResponseError> for NotLed {
 }
 
 impl ReplicaManager {
-    /// Begins to serve what `controller` assigns to `node`, with data in `directories`.
+    /// Begins to serve what `controller` assigns to `node`, with data in `directories`; those that are `missing` could
+    /// not be opened.
     pub fn start(
         env: Arc<dyn Env>,
         node: BrokerId,
         directories: Vec<Arc<LogDirectory>>,
+        missing: Vec<PathBuf>,
         controller: Arc<Controller>,
         live: Arc<LiveConfig>,
     ) -> Arc<Self> {
@@ -101,6 +106,7 @@ impl ReplicaManager {
             env,
             node,
             directories,
+            missing,
             controller,
             live,
             replicas: Mutex::default(),
@@ -187,6 +193,9 @@ impl ReplicaManager {
         let index = usize::try_from(tp.partition.0).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
         let partition = topic.partitions.get(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
         if partition.leader != self.node {
+            if image.is_offline(partition, self.node) {
+                return Err(ResponseError::KafkaStorageError.into());
+            }
             let current_leader = Some((partition.leader, partition.leader_epoch));
             return Err(NotLed { error: ResponseError::NotLeaderOrFollower, current_leader });
         }
@@ -234,8 +243,9 @@ impl ReplicaManager {
             in_sync: partition.isr.clone(),
         };
         let (manager, topic_id) = (self.clone(), topic.id);
+        let assigned = partition.directory_of(self.node);
         spawn(&*self.env, "replica", async move {
-            let directory = manager.place(LogId { tp: tp.clone(), topic_id }).await;
+            let directory = manager.place(LogId { tp: tp.clone(), topic_id }, assigned).await;
             let owner = Owner {
                 env: manager.env.clone(),
                 tp,
@@ -256,14 +266,44 @@ impl ReplicaManager {
     }
 
     /// Where the log is, or is to be, with nothing else in its place.
-    async fn place(&self, id: LogId) -> Arc<LogDirectory> {
+    async fn place(&self, id: LogId, assigned: Uuid) -> Arc<LogDirectory> {
         self.deletions.make_way(&self.controller, &id.tp.topic).await;
-        let directory = place(&*self.env, &self.directories, &id.tp).await;
+        let found = self.directories.iter().find(|directory| directory.directory_id() == assigned);
+        let directory = match found {
+            Some(directory) => self.moved(&id, directory).await.unwrap_or(directory).clone(),
+            // Nobody has said which.
+            None => place(&*self.env, &self.directories, &id.tp).await,
+        };
         if let Err(error) = deletion::clear_place(self, &directory, &id).await {
             // Opening the log finds out the same and answers for it.
             tracing::warn!(log = %id, %error, "the place of a log cannot be cleared");
         }
         directory
+    }
+
+    /// Another directory than `assigned` that holds the log: it was moved by hand while the broker was stopped. The
+    /// metadata are told.
+    async fn moved(&self, id: &LogId, assigned: &Arc<LogDirectory>) -> Option<&Arc<LogDirectory>> {
+        let holds = async |directory: &LogDirectory| matches!(inventory::holder(directory, &id.tp).await, Ok(Some(holder)) if holder == id.topic_id);
+        if self.directories.len() == 1 || assigned.offline().is_some() || holds(assigned).await {
+            return None;
+        }
+        for other in self.directories.iter().filter(|other| !Arc::ptr_eq(other, assigned)) {
+            if other.offline().is_none() && holds(other).await {
+                tracing::info!(log = %id, directory = %other.path().display(), "a log was moved to another directory");
+                let directory = other.directory_id();
+                let located = vec![Located { topic: id.topic_id, partition: id.tp.partition, directory }];
+                let controller = self.controller.clone();
+                let locate = Command::Locate { broker: self.node, located };
+                spawn(&*self.env, "log-moved", async move {
+                    if let Err(error) = controller.submit(locate).await {
+                        tracing::debug!(%error, "the next start finds the log again");
+                    }
+                });
+                return Some(other);
+            }
+        }
+        None
     }
 
     /// The handle, if there is one.
@@ -281,9 +321,19 @@ impl ReplicaManager {
         &self.directories
     }
 
+    /// This broker.
+    pub(super) fn node(&self) -> BrokerId {
+        self.node
+    }
+
+    /// Paths of those that could not be opened.
+    pub(crate) fn missing(&self) -> &[PathBuf] {
+        &self.missing
+    }
+
     /// Whether no log directory is offline.
     pub(super) fn all_reachable(&self) -> bool {
-        self.directories.iter().all(|directory| directory.offline().is_none())
+        self.missing.is_empty() && self.directories.iter().all(|directory| directory.offline().is_none())
     }
 
     /// Sets aside what no partition of the metadata owns, and sees to it that what was deleted goes. Before anything is

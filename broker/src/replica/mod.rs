@@ -17,6 +17,7 @@ mod records;
 mod replica;
 mod request;
 mod retention;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -27,3 +28,4 @@ pub use request::{
     Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,
 };
+pub use sizes::DirectorySizes;

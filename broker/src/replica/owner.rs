@@ -144,7 +144,7 @@ impl Owner {
     /// Who waits meanwhile for a topic that is deleted is told at once, however long the log takes to open.
     async fn open(&mut self) -> Result<Log, StorageError> {
         let directory = self.directory.clone();
-        let _turn = directory.turn_to_open().await;
+        let _turn = directory.turn().await;
         let opening = Log::open(self.directory.clone(), self.id(), self.config.clone());
         tokio::pin!(opening);
         let (mut log, _) = loop {
@@ -480,6 +480,8 @@ impl Owner {
     async fn close(&mut self, log: Log) {
         self.status.send_replace(Status::Closed);
         self.watchers.wake_all();
+        let directory = self.directory.clone();
+        let _turn = directory.turn().await;
         if let Err(error) = log.close().await {
             tracing::warn!(partition = %self.tp, %error, "log not closed cleanly; it will be checked at the next start");
         }

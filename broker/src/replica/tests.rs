@@ -46,11 +46,12 @@ impl Node {
             listeners: vec![],
             directories: directories.iter().map(|directory| directory.directory_id()).collect(),
             rack: None,
+            located: vec![],
         };
         controller.submit(register).await.ok()?;
         let live = LiveConfig::start(&env, config, controller.clone());
         let replicas =
-            ReplicaManager::start(env.clone(), NODE, directories.clone(), controller.clone(), live);
+            ReplicaManager::start(env.clone(), NODE, directories.clone(), vec![], controller.clone(), live);
         replicas.tidy().await;
         Some(Node { env, controller, directories, replicas })
     }

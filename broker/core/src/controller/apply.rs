@@ -2,28 +2,41 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use uuid::Uuid;
+
 use super::{
-    Broker, Command, ConfigChange, ConfigResource, Image, MOST_DELETED, Partition, Rejection, Response, Topic,
+    Broker, Command, ConfigChange, ConfigResource, Image, Located, MOST_DELETED, Partition, Rejection,
+    Response, Topic, directory,
 };
-use crate::{BrokerId, LeaderEpoch, TopicId, error::ResponseError};
+use crate::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, error::ResponseError};
 
 /// Applies a committed command.
 pub fn apply(image: &mut Image, command: &Command) -> Response {
     let outcome = match command {
         Command::NameCluster { id } => Ok(Response::Cluster { id: *image.cluster_id.get_or_insert(*id) }),
-        Command::RegisterBroker { id, listeners, directories, rack } => {
+        Command::RegisterBroker { id, listeners, directories, rack, located } => {
             let epoch = image.next_broker_epoch;
             image.next_broker_epoch += 1;
             let (listeners, rack) = (listeners.clone(), rack.clone());
             let mut directories = directories.clone();
             directories.sort_unstable();
-            image.brokers.insert(*id, Arc::new(Broker { id: *id, epoch, listeners, directories, rack }));
+            let broker = Broker { id: *id, epoch, listeners, directories, failed: Vec::new(), rack };
+            image.brokers.insert(*id, Arc::new(broker));
+            locate(image, *id, located);
             take_leadership_again(image, *id);
             Ok(Response::Registered { epoch })
         }
+        Command::DirectoryFailed { broker, directory } => {
+            directory_failed(image, *broker, *directory);
+            Ok(Response::Directories)
+        }
+        Command::Locate { broker, located } => {
+            locate(image, *broker, located);
+            Ok(Response::Directories)
+        }
         Command::CreateTopic { name, id, assignment, configs } => {
             let (name, configs) = (name.clone(), configs.clone());
-            let partitions = assignment.iter().map(|replicas| new_partition(replicas)).collect();
+            let partitions = new_partitions(image, *id, 0, assignment);
             create_topic(image, Topic { name, id: *id, partitions, configs })
         }
         Command::DeleteTopic { id } => delete_topic(image, *id),
@@ -48,28 +61,96 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
 }
 
 /// A leader that was away may have lost what it had not synced and what nobody else counted; a new epoch tells its
-/// records from those of before.
-fn take_leadership_again(image: &mut Image, broker: BrokerId) {
-    let leads = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| partition.leader == broker);
-    let led: Vec<Arc<Topic>> = image.topics.values().filter(leads).cloned().collect();
-    for topic in led {
+/// records from those of before. What it cannot reach any more, it does not lead; what it can reach again, it does.
+fn take_leadership_again(image: &mut Image, id: BrokerId) {
+    let Some(broker) = image.brokers.get(&id).cloned() else { return };
+    change_partitions(image, |partition| {
+        let online = broker.is_online(partition.directory_of(id));
+        let may_lead = partition.leader == id || (partition.leader == NOBODY && partition.isr.contains(&id));
+        match (may_lead, online) {
+            (true, true) => Some(id),
+            (true, false) if partition.leader == id => Some(NOBODY),
+            _ => None,
+        }
+    });
+}
+
+/// No leader.
+const NOBODY: BrokerId = BrokerId(-1);
+
+/// What the broker led from there, nobody leads. Replicas that were in sync stay so: they have what was acknowledged.
+fn directory_failed(image: &mut Image, id: BrokerId, directory: Uuid) {
+    let Some(broker) = image.brokers.get(&id) else { return };
+    if !broker.directories.contains(&directory) || broker.failed.contains(&directory) {
+        return;
+    }
+    let mut broker = Broker::clone(broker);
+    broker.failed.push(directory);
+    image.brokers.insert(id, Arc::new(broker));
+    change_partitions(image, |partition| {
+        (partition.leader == id && partition.directory_of(id) == directory).then_some(NOBODY)
+    });
+}
+
+/// Gives partitions another leader, or the same one again, where `decide` names one.
+fn change_partitions(image: &mut Image, decide: impl Fn(&Partition) -> Option<BrokerId>) {
+    let changes = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| decide(partition).is_some());
+    let changed: Vec<Arc<Topic>> = image.topics.values().filter(changes).cloned().collect();
+    for topic in changed {
         let mut topic = Topic::clone(&topic);
-        for partition in topic.partitions.iter_mut().filter(|partition| partition.leader == broker) {
-            partition.leader_epoch.0 += 1;
-            partition.partition_epoch += 1;
+        for partition in &mut topic.partitions {
+            if let Some(leader) = decide(partition) {
+                partition.leader = leader;
+                partition.leader_epoch.0 += 1;
+                partition.partition_epoch += 1;
+            }
         }
         image.put(Arc::new(topic));
     }
 }
 
-fn new_partition(replicas: &[BrokerId]) -> Partition {
-    Partition {
-        leader: *replicas.first().expect("a partition has a replica"),
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
-        replicas: replicas.to_vec(),
-        isr: replicas.to_vec(),
+/// Notes where replicas are. Topics that are gone by now are passed over.
+fn locate(image: &mut Image, id: BrokerId, located: &[Located]) {
+    let mut by_topic: BTreeMap<TopicId, Vec<&Located>> = BTreeMap::new();
+    for found in located {
+        by_topic.entry(found.topic).or_default().push(found);
     }
+    for (topic, found) in by_topic {
+        let Some(topic) = image.topic_by_id(topic) else { continue };
+        let mut topic = Topic::clone(topic);
+        for Located { partition, directory, .. } in found {
+            let index = usize::try_from(partition.0).ok();
+            if let Some(partition) = index.and_then(|index| topic.partitions.get_mut(index)) {
+                partition.set_directory(id, *directory);
+            }
+        }
+        image.put(Arc::new(topic));
+    }
+}
+
+/// Partitions from `first` on, each replica with its log directory.
+fn new_partitions(
+    image: &Image,
+    topic: TopicId,
+    first: usize,
+    assignment: &[Vec<BrokerId>],
+) -> Vec<Partition> {
+    let partition = |(index, replicas): (usize, &Vec<BrokerId>)| {
+        let index = PartitionIndex(i32::try_from(first + index).expect("a partition index"));
+        let directory = |id: &BrokerId| {
+            let broker = image.brokers.get(id);
+            broker.map_or(directory::UNASSIGNED, |broker| broker.directory_for(topic, index))
+        };
+        Partition {
+            leader: *replicas.first().expect("a partition has a replica"),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            replicas: replicas.clone(),
+            isr: replicas.clone(),
+            directories: replicas.iter().map(directory).collect(),
+        }
+    };
+    assignment.iter().enumerate().map(partition).collect()
 }
 
 fn create_topic(image: &mut Image, topic: Topic) -> Result<Response, Rejection> {
@@ -120,7 +201,8 @@ fn add_partitions(
         );
         return Err(Rejection::new(ResponseError::InvalidPartitions, message));
     }
-    topic.partitions.extend(assignment.iter().map(|replicas| new_partition(replicas)));
+    let added = new_partitions(image, id, present, assignment);
+    topic.partitions.extend(added);
     let topic = Arc::new(topic);
     image.put(topic.clone());
     Ok(Response::Topic(topic))
@@ -177,7 +259,16 @@ mod tests {
 
     fn register(image: &mut Image, id: i32) -> Response {
         let id = BrokerId(id);
-        apply(image, &Command::RegisterBroker { id, listeners: vec![], directories: vec![], rack: None })
+        apply(
+            image,
+            &Command::RegisterBroker {
+                id,
+                listeners: vec![],
+                directories: vec![],
+                rack: None,
+                located: vec![],
+            },
+        )
     }
 
     fn rejected(response: Response) -> ResponseError {
@@ -215,11 +306,99 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_directory_leaves_its_partitions_without_a_leader_until_it_is_back() {
+        let id = |number| Uuid::from_u128(number);
+        let (one, other) = (id(11), id(12));
+        let register = |image: &mut Image, directories: &[Uuid]| {
+            let command = Command::RegisterBroker {
+                id: BrokerId(1),
+                listeners: vec![],
+                directories: directories.to_vec(),
+                rack: None,
+                located: vec![],
+            };
+            apply(image, &command);
+        };
+        let seen = |image: &Image, topic: &str| -> Vec<(i32, i32)> {
+            let partitions = &image.topic(topic).unwrap().partitions;
+            partitions.iter().map(|partition| (partition.leader.0, partition.leader_epoch.0)).collect()
+        };
+        let mut image = Image::default();
+        register(&mut image, &[other, one]);
+        create(&mut image, "a", 2, &[1, 1, 1]);
+        let places = image.topic("a").unwrap().partitions.iter();
+        let places: Vec<Uuid> = places.map(|partition| partition.directory_of(BrokerId(1))).collect();
+        assert_eq!(places, [one, other, one], "partitions take turns");
+
+        let fails = Command::DirectoryFailed { broker: BrokerId(1), directory: one };
+        apply(&mut image, &fails);
+        assert_eq!(seen(&image, "a"), [(-1, 1), (1, 0), (-1, 1)]);
+        let partition = &image.topic("a").unwrap().partitions[0];
+        assert_eq!(
+            (&partition.isr[..], image.offline_replicas(partition)),
+            (&[BrokerId(1)][..], vec![BrokerId(1)])
+        );
+        apply(&mut image, &fails);
+        assert_eq!(seen(&image, "a"), [(-1, 1), (1, 0), (-1, 1)], "once");
+        create(&mut image, "b", 3, &[1, 1]);
+        let places = image.topic("b").unwrap().partitions.iter();
+        assert!(
+            places.clone().all(|partition| partition.directories == [other]),
+            "new ones go to the others"
+        );
+
+        // It cannot be opened at the next start either, and then it can.
+        register(&mut image, &[other]);
+        assert_eq!(seen(&image, "a"), [(-1, 1), (1, 1), (-1, 1)]);
+        register(&mut image, &[one, other]);
+        assert_eq!(seen(&image, "a"), [(1, 2), (1, 2), (1, 2)]);
+
+        // An empty directory in its place is another one.
+        register(&mut image, &[id(13), other]);
+        assert_eq!(seen(&image, "a"), [(-1, 3), (1, 3), (-1, 3)]);
+        let located = |partition, directory| Located {
+            topic: TopicId(id(2)),
+            partition: PartitionIndex(partition),
+            directory,
+        };
+        let command = Command::RegisterBroker {
+            id: BrokerId(1),
+            listeners: vec![],
+            directories: vec![id(13), other],
+            rack: None,
+            located: vec![located(2, id(13)), located(9, other)],
+        };
+        apply(&mut image, &command);
+        assert_eq!(seen(&image, "a"), [(-1, 3), (1, 4), (1, 4)], "what was moved by hand is found");
+        let mut nothing = image.clone();
+        apply(&mut nothing, &Command::DirectoryFailed { broker: BrokerId(1), directory: other });
+        apply(&mut nothing, &Command::DirectoryFailed { broker: BrokerId(1), directory: id(13) });
+        assert_eq!(super::super::assign_replicas(&nothing, 1, 1, 0), None, "no directory, no room");
+    }
+
+    #[test]
+    fn an_image_of_before_directories_can_still_be_read() {
+        let mut image = Image::default();
+        register(&mut image, 1);
+        create(&mut image, "a", 1, &[1]);
+        let mut stored = serde_json::to_value(&image).unwrap();
+        stored.as_object_mut().unwrap().remove("deleted");
+        stored["brokers"][0].as_object_mut().unwrap().remove("failed");
+        stored["topics"][0]["partitions"][0].as_object_mut().unwrap().remove("directories");
+        let read: Image = serde_json::from_value(stored).unwrap();
+        let partition = &read.topic("a").unwrap().partitions[0];
+        assert_eq!(partition.directory_of(BrokerId(1)), directory::UNASSIGNED);
+        assert_eq!(read.offline_replicas(partition), []);
+    }
+
+    #[test]
     fn a_deleted_topic_is_gone_by_name_and_by_id() {
         let mut image = Image::default();
         create(&mut image, "a", 1, &[1]);
         let id = TopicId(Uuid::from_u128(1));
         assert!(matches!(apply(&mut image, &Command::DeleteTopic { id }), Response::Topic(_)));
+        assert_eq!(image.deleted.keys().collect::<Vec<_>>(), [&id], "remembered until its logs are gone");
+        assert_eq!(apply(&mut image, &Command::ForgetDeleted { ids: vec![id] }), Response::Forgotten);
         assert_eq!(image, Image::default());
         assert_eq!(rejected(apply(&mut image, &Command::DeleteTopic { id })), ResponseError::UnknownTopicId);
     }

@@ -3,7 +3,7 @@
 use super::Image;
 use crate::BrokerId;
 
-/// Replicas for `partitions` partitions, spread round robin over the registered brokers from the `start`th on (any
+/// Replicas for `partitions` partitions, spread round robin over the registered brokers that have a log directory online, from the `start`th on (any
 /// number, drawn by the caller). The first replica of each is its preferred leader; the distance of the followers
 /// from it grows with every round, so that the load of a lost broker goes to all others. `None` when there are fewer
 /// brokers than `replication_factor`, or it is not positive.
@@ -13,7 +13,8 @@ pub fn assign_replicas(
     replication_factor: usize,
     start: u64,
 ) -> Option<Vec<Vec<BrokerId>>> {
-    let brokers: Vec<BrokerId> = image.brokers.keys().copied().collect();
+    let usable = image.brokers.values().filter(|broker| broker.has_room());
+    let brokers: Vec<BrokerId> = usable.map(|broker| broker.id).collect();
     let count = brokers.len();
     if replication_factor == 0 || replication_factor > count {
         return None;
@@ -42,7 +43,8 @@ mod tests {
     use crate::controller::Broker;
 
     fn cluster(size: usize) -> Image {
-        let broker = |id| Broker { id, epoch: 0, listeners: vec![], directories: vec![], rack: None };
+        let broker =
+            |id| Broker { id, epoch: 0, listeners: vec![], directories: vec![], failed: vec![], rack: None };
         let brokers = (1..=size as i32).map(|id| (BrokerId(id), Arc::new(broker(BrokerId(id))))).collect();
         Image { brokers, ..Image::default() }
     }

@@ -58,8 +58,11 @@ pub struct Broker {
     pub epoch: i64,
     /// What clients and brokers can connect to.
     pub listeners: Vec<BrokerListener>,
-    /// Identities of its log directories, sorted.
+    /// Identities of the log directories that it could open, sorted.
     pub directories: Vec<Uuid>,
+    /// Those of them that have failed since.
+    #[serde(default)]
+    pub failed: Vec<Uuid>,
     /// `broker.rack`.
     pub rack: Option<String>,
 }
@@ -101,6 +104,20 @@ pub struct Partition {
     pub replicas: Vec<BrokerId>,
     /// In-sync replicas.
     pub isr: Vec<BrokerId>,
+    /// The log directory of each replica, in the order of `replicas` ([`directory`] has the values that are none).
+    /// Shorter than `replicas` where it was never decided.
+    #[serde(default)]
+    pub directories: Vec<Uuid>,
+}
+
+/// Directory identities that stand for no directory, in Kafka's numbers.
+pub mod directory {
+    use uuid::Uuid;
+
+    /// Not decided yet.
+    pub const UNASSIGNED: Uuid = Uuid::nil();
+    /// Somewhere in a directory that could not be opened when it was looked for.
+    pub const LOST: Uuid = Uuid::from_u128(1);
 }
 
 /// A change of the cluster metadata. One event is one command.
@@ -108,13 +125,22 @@ pub struct Partition {
 pub enum Command {
     /// Gives the cluster its identity, once: the first wins. → [`Response::Cluster`]
     NameCluster { id: Uuid },
-    /// A broker has started. Takes every partition that it leads to a new leader epoch. → [`Response::Registered`]
+    /// A broker has started. Takes every partition that it leads to a new leader epoch; partitions whose directory it
+    /// could not open have no leader. → [`Response::Registered`]
     RegisterBroker {
         id: BrokerId,
         listeners: Vec<BrokerListener>,
         directories: Vec<Uuid>,
         rack: Option<String>,
+        /// Replicas that it found elsewhere than the metadata say, or that the metadata had no directory for.
+        #[serde(default)]
+        located: Vec<Located>,
     },
+    /// A log directory of a running broker has failed: what was led from it has no leader until the directory is back.
+    /// → [`Response::Directories`]
+    DirectoryFailed { broker: BrokerId, directory: Uuid },
+    /// Replicas of a broker are in other directories than the metadata say. → [`Response::Directories`]
+    Locate { broker: BrokerId, located: Vec<Located> },
     /// A new topic; `assignment` has the replicas of each partition, see [`assign_replicas`]. The name and the configs
     /// are checked by who submits; existence and collision are decided here. → [`Response::Topic`]
     CreateTopic {
@@ -134,6 +160,17 @@ pub enum Command {
     AlterConfigs { resource: ConfigResource, changes: Vec<ConfigChange> },
     /// A block of producer ids for one broker. → [`Response::ProducerIds`]
     AllocateProducerIds { broker: BrokerId, count: i32 },
+}
+
+/// Where a replica is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Located {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The log directory.
+    pub directory: Uuid,
 }
 
 /// What a configuration override belongs to.
@@ -214,6 +251,8 @@ pub enum Response {
     Topic(Arc<Topic>),
     /// Nothing is known of those topics any more.
     Forgotten,
+    /// The directories are noted.
+    Directories,
     /// The overrides of a resource after a change.
     Configs(BTreeMap<String, String>),
     /// The block `first .. first + count`.
@@ -258,6 +297,19 @@ impl Image {
         self.topic(&tp.topic)?.partition(tp.partition)
     }
 
+    /// Whether `broker` has a replica of the partition that cannot be reached: the broker is not registered, or the log
+    /// directory is offline.
+    pub fn is_offline(&self, partition: &Partition, broker: BrokerId) -> bool {
+        let directory = partition.directory_of(broker);
+        partition.replicas.contains(&broker)
+            && !self.brokers.get(&broker).is_some_and(|broker| broker.is_online(directory))
+    }
+
+    /// All of those.
+    pub fn offline_replicas(&self, partition: &Partition) -> Vec<BrokerId> {
+        partition.replicas.iter().copied().filter(|id| self.is_offline(partition, *id)).collect()
+    }
+
     fn put(&mut self, topic: Arc<Topic>) {
         self.topics_by_id.insert(topic.id, topic.clone());
         self.topics.insert(topic.name.clone(), topic);
@@ -273,6 +325,54 @@ impl Topic {
 
 /// Configuration overrides by key.
 type Overrides = Arc<BTreeMap<String, String>>;
+
+impl Broker {
+    /// Whether logs can be kept in `directory`. Of one that was never decided nothing bad is known.
+    pub fn is_online(&self, directory: Uuid) -> bool {
+        directory == directory::UNASSIGNED
+            || (self.directories.contains(&directory) && !self.failed.contains(&directory))
+    }
+
+    /// Whether a new replica has a place here. A broker that names no directories has one.
+    pub fn has_room(&self) -> bool {
+        self.directories.is_empty() || self.online().next().is_some()
+    }
+
+    /// The directory for a new replica.
+    pub fn directory_for(&self, topic: TopicId, partition: PartitionIndex) -> Uuid {
+        choose_directory(&self.online().collect::<Vec<_>>(), topic, partition)
+    }
+
+    fn online(&self) -> impl Iterator<Item = Uuid> {
+        self.directories.iter().copied().filter(|directory| !self.failed.contains(directory))
+    }
+}
+
+/// The directory for a new replica among those online: partitions of a topic take turns, topics begin anywhere.
+/// [`directory::UNASSIGNED`] if there is none.
+pub fn choose_directory(online: &[Uuid], topic: TopicId, partition: PartitionIndex) -> Uuid {
+    let count = online.len() as u128;
+    if count == 0 {
+        return directory::UNASSIGNED;
+    }
+    let turn = u128::try_from(partition.0).expect("a partition index") % count;
+    online[((topic.0.as_u128() % count + turn) % count) as usize]
+}
+
+impl Partition {
+    /// Where `replica` is; [`directory::UNASSIGNED`] where that was never decided.
+    pub fn directory_of(&self, replica: BrokerId) -> Uuid {
+        let place = self.replicas.iter().position(|id| *id == replica);
+        place.and_then(|place| self.directories.get(place)).copied().unwrap_or(directory::UNASSIGNED)
+    }
+
+    fn set_directory(&mut self, replica: BrokerId, directory: Uuid) {
+        if let Some(place) = self.replicas.iter().position(|id| *id == replica) {
+            self.directories.resize(self.replicas.len(), directory::UNASSIGNED);
+            self.directories[place] = directory;
+        }
+    }
+}
 
 /// An image as it is written: plain lists, so that its text form has no keys that are not text.
 #[derive(Clone, Serialize, Deserialize)]

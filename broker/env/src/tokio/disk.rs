@@ -89,6 +89,14 @@ impl Disk for SystemDisk {
         self.reads.run(move || list(&directory))
     }
 
+    fn usage(&self, path: &Path) -> BoxFuture<'static, io::Result<(u64, u64)>> {
+        let path = path.to_owned();
+        self.reads.run(move || {
+            let seen = retry_on_intr(|| rustix::fs::statvfs(&path))?;
+            Ok((seen.f_blocks.saturating_mul(seen.f_frsize), seen.f_bavail.saturating_mul(seen.f_frsize)))
+        })
+    }
+
     fn lock(&self, path: &Path) -> BoxFuture<'static, io::Result<FileLock>> {
         let path = path.to_owned();
         self.reads.run(move || {

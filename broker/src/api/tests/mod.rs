@@ -64,6 +64,14 @@ macro_rules! with_request {
                 type $Request = DescribeProducersRequest;
                 $body
             }
+            34 => {
+                type $Request = AlterReplicaLogDirsRequest;
+                $body
+            }
+            35 => {
+                type $Request = DescribeLogDirsRequest;
+                $body
+            }
             37 => {
                 type $Request = CreatePartitionsRequest;
                 $body
@@ -90,6 +98,42 @@ macro_rules! with_request {
             }
             74 => {
                 type $Request = ListConfigResourcesRequest;
+                $body
+            }
+            43 => {
+                type $Request = ElectLeadersRequest;
+                $body
+            }
+            45 => {
+                type $Request = AlterPartitionReassignmentsRequest;
+                $body
+            }
+            46 => {
+                type $Request = ListPartitionReassignmentsRequest;
+                $body
+            }
+            55 => {
+                type $Request = DescribeQuorumRequest;
+                $body
+            }
+            57 => {
+                type $Request = UpdateFeaturesRequest;
+                $body
+            }
+            60 => {
+                type $Request = DescribeClusterRequest;
+                $body
+            }
+            65 => {
+                type $Request = DescribeTransactionsRequest;
+                $body
+            }
+            66 => {
+                type $Request = ListTransactionsRequest;
+                $body
+            }
+            75 => {
+                type $Request = DescribeTopicPartitionsRequest;
                 $body
             }
             key => panic!("no request type for api key {key}"),
@@ -136,6 +180,7 @@ fn sample(key: i16, version: i16) -> Bytes {
         48 => encoded(&describe_client_quotas(), version),
         50 => encoded(&describe_user_scram_credentials(), version),
         74 => encoded(&list_config_resources(version), version),
+        34..=35 | 43..=46 | 55..=60 | 65..=66 | 75 => cluster_sample(key, version),
         key => panic!("no sample for api key {key}"),
     }
 }
@@ -285,6 +330,98 @@ fn create_topics() -> CreateTopicsRequest {
         .with_assignments(vec![assignment(0), assignment(1)])
         .with_configs(vec![config(Some(text("1"))), config(None)]);
     CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1).with_validate_only(true)
+}
+
+fn cluster_sample(key: i16, version: i16) -> Bytes {
+    match key {
+        34 => {
+            use kafka_protocol::messages::alter_replica_log_dirs_request::*;
+            let topic = AlterReplicaLogDirTopic::default()
+                .with_name(TopicName(text("topic")))
+                .with_partitions(vec![0, 1]);
+            let directory = AlterReplicaLogDir::default()
+                .with_path(text("/data"))
+                .with_topics(vec![topic.clone(), topic]);
+            encoded(&AlterReplicaLogDirsRequest::default().with_dirs(vec![directory]), version)
+        }
+        35 => {
+            use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+            let topic = DescribableLogDirTopic::default()
+                .with_topic(TopicName(text("topic")))
+                .with_partitions(vec![0, 1]);
+            encoded(&DescribeLogDirsRequest::default().with_topics(Some(vec![topic.clone(), topic])), version)
+        }
+        43 => encoded(&elect_leaders(version), version),
+        45 => encoded(&alter_reassignments(), version),
+        46 => {
+            use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
+            let topic = ListPartitionReassignmentsTopics::default()
+                .with_name(TopicName(text("topic")))
+                .with_partition_indexes(vec![1, 2]);
+            encoded(&ListPartitionReassignmentsRequest::default().with_topics(Some(vec![topic])), version)
+        }
+        55 => {
+            use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+            let topic = TopicData::default()
+                .with_topic_name(TopicName(text("__cluster_metadata")))
+                .with_partitions(vec![PartitionData::default(), PartitionData::default()]);
+            encoded(&DescribeQuorumRequest::default().with_topics(vec![topic]), version)
+        }
+        57 => encoded(&update_features(version), version),
+        60 => {
+            let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
+            let request = if version >= 1 { request.with_endpoint_type(1) } else { request };
+            encoded(&request, version)
+        }
+        65 => {
+            let ids = vec![TransactionalId(text("one")), TransactionalId(text(""))];
+            encoded(&DescribeTransactionsRequest::default().with_transactional_ids(ids), version)
+        }
+        66 => {
+            let request = ListTransactionsRequest::default()
+                .with_state_filters(vec![text("Ongoing"), text("Nonsense")])
+                .with_producer_id_filters(vec![ProducerId(1), ProducerId(2)]);
+            let request =
+                if version >= 2 { request.with_transactional_id_pattern(Some(text("a.*"))) } else { request };
+            encoded(&if version >= 1 { request.with_duration_filter(5) } else { request }, version)
+        }
+        75 => encoded(&describe_topic_partitions(), version),
+        key => panic!("no sample for api key {key}"),
+    }
+}
+
+fn elect_leaders(version: i16) -> ElectLeadersRequest {
+    use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+    let topic = TopicPartitions::default().with_topic(TopicName(text("topic"))).with_partitions(vec![0, 1]);
+    let request = ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic]));
+    if version >= 1 { request.with_election_type(1) } else { request }
+}
+
+fn alter_reassignments() -> AlterPartitionReassignmentsRequest {
+    use kafka_protocol::messages::alter_partition_reassignments_request::{
+        ReassignablePartition, ReassignableTopic,
+    };
+    let partition =
+        |replicas| ReassignablePartition::default().with_partition_index(1).with_replicas(replicas);
+    let topic = ReassignableTopic::default()
+        .with_name(TopicName(text("topic")))
+        .with_partitions(vec![partition(None), partition(Some(vec![BrokerId(1), BrokerId(2)]))]);
+    AlterPartitionReassignmentsRequest::default().with_topics(vec![topic])
+}
+
+fn update_features(version: i16) -> UpdateFeaturesRequest {
+    use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
+    let update = FeatureUpdateKey::default().with_feature(text("metadata.version")).with_max_version_level(3);
+    let update = if version >= 1 { update.with_upgrade_type(2) } else { update.with_allow_downgrade(true) };
+    let request = UpdateFeaturesRequest::default().with_feature_updates(vec![update.clone(), update]);
+    if version >= 1 { request.with_validate_only(true) } else { request }
+}
+
+fn describe_topic_partitions() -> DescribeTopicPartitionsRequest {
+    use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+    let topic = TopicRequest::default().with_name(TopicName(text("topic")));
+    let cursor = Cursor::default().with_topic_name(TopicName(text("topic"))).with_partition_index(2);
+    DescribeTopicPartitionsRequest::default().with_topics(vec![topic]).with_cursor(Some(cursor))
 }
 
 fn delete_topics(version: i16) -> DeleteTopicsRequest {

@@ -19,7 +19,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition};
@@ -35,8 +35,8 @@ pub use self::{
 use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints, journal::Replayed};
 
 const LOCK: &str = ".lock";
-/// Logs that are opened at the same time: enough to keep disk and cores busy.
-const OPENINGS: usize = 64;
+/// Logs that are opened or closed at the same time: enough to keep disk and cores busy.
+const TURNS: usize = 64;
 
 /// Why a log directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +96,9 @@ impl OpenError {
 pub struct LogDirectory {
     env: Arc<dyn Env>,
     path: PathBuf,
+    options: DirectoryOptions,
     directory_id: Uuid,
-    cluster_id: Option<String>,
+    cluster_id: OnceLock<String>,
     was_clean: bool,
     health: Arc<Health>,
     checkpoints: Arc<Checkpoints>,
@@ -108,8 +109,8 @@ pub struct LogDirectory {
     /// Of logs that nobody has opened since.
     replayed: Mutex<Replayed>,
     lock: Mutex<Option<FileLock>>,
-    /// See [`LogDirectory::turn_to_open`].
-    openings: Semaphore,
+    /// See [`LogDirectory::turn`].
+    turns: Semaphore,
 }
 
 impl LogDirectory {
@@ -138,7 +139,8 @@ impl LogDirectory {
             files: FileCache::new(env.clone(), options.open_files),
             env,
             directory_id: meta.directory_id,
-            cluster_id: meta.cluster_id,
+            cluster_id: meta.cluster_id.map(OnceLock::from).unwrap_or_default(),
+            options: options.clone(),
             was_clean: clean.is_some(),
             health,
             checkpoints,
@@ -146,15 +148,15 @@ impl LogDirectory {
             replayed: Mutex::new(replayed),
             clean: Mutex::new(clean.unwrap_or_default()),
             lock: Mutex::new(Some(lock)),
-            openings: Semaphore::new(OPENINGS),
+            turns: Semaphore::new(TURNS),
             path,
         }))
     }
 
-    /// Waits until a log may be opened, and keeps the turn. An opening needs file handles and memory for a moment: when a
-    /// request names ten thousand partitions, they are not opened all at once.
-    pub(crate) async fn turn_to_open(&self) -> SemaphorePermit<'_> {
-        self.openings.acquire().await.expect("never closed")
+    /// Waits until a log may be opened or closed, and keeps the turn. Both need more file handles and memory for a moment:
+    /// when a request names ten thousand partitions, or the broker stops, it is not done all at once.
+    pub(crate) async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("never closed")
     }
 
     /// The world that the directory lives in.
@@ -174,7 +176,18 @@ impl LogDirectory {
 
     /// `cluster.id`, where it is known.
     pub fn cluster_id(&self) -> Option<&str> {
-        self.cluster_id.as_deref()
+        self.cluster_id.get().map(String::as_str)
+    }
+
+    /// It belongs to cluster `id` from now on.
+    ///
+    /// # Errors
+    /// [`OpenError::WrongCluster`] if it belongs to another one.
+    pub async fn adopt(&self, id: &str) -> Result<(), OpenError> {
+        let options = DirectoryOptions { cluster_id: Some(id.to_owned()), ..self.options.clone() };
+        claim(&*self.env, &self.path, &options).await?;
+        let _ = self.cluster_id.set(id.to_owned());
+        Ok(())
     }
 
     /// Whether the last stop was clean: nothing that was acknowledged or even written can be missing.

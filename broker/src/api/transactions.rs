@@ -1,0 +1,81 @@
+//! ListTransactions (key 66), versions 0 to 2, and DescribeTransactions (key 65), version 0 (KIP-664).
+//!
+//! There is no transaction coordinator yet, so there are no transactions: the list is empty and no id is known.
+
+use std::sync::Arc;
+
+use gracchus_core::error::ResponseError;
+use kafka_protocol::messages::{
+    DescribeTransactionsRequest, DescribeTransactionsResponse, ListTransactionsRequest,
+    ListTransactionsResponse, describe_transactions_response::TransactionState,
+};
+
+use super::{
+    exchange::{BadRequest, Reply, Request},
+    services::Services,
+    shape::{Field, Kind, Message, Structure},
+};
+
+/// Number of DescribeTransactions.
+pub const DESCRIBE: i16 = 65;
+/// Number of ListTransactions.
+pub const LIST: i16 = 66;
+
+/// The states that a transaction can be in.
+const STATES: [&str; 8] = [
+    "Empty",
+    "Ongoing",
+    "PrepareCommit",
+    "PrepareAbort",
+    "CompleteCommit",
+    "CompleteAbort",
+    "Dead",
+    "PrepareEpochFence",
+];
+
+/// Structure of DescribeTransactions.
+pub static DESCRIBE_SHAPE: Message = Message {
+    flexible_from: 0,
+    body: Structure { fields: &[Field::new(Kind::Texts)], memory: size_of::<DescribeTransactionsRequest>() },
+};
+
+/// Structure of ListTransactions.
+pub static LIST_SHAPE: Message = Message {
+    flexible_from: 0,
+    body: Structure {
+        fields: &[
+            Field::new(Kind::Texts),
+            Field::new(Kind::Numbers(8)),
+            Field::new(Kind::Fixed(8)).from(1),
+            Field::new(Kind::Text).from(2),
+        ],
+        memory: size_of::<ListTransactionsRequest>(),
+    },
+};
+
+/// Answers DescribeTransactions at once.
+pub fn describe(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+    let body: DescribeTransactionsRequest = request.decode()?;
+    let states = body.transactional_ids.into_iter().map(|id| {
+        let error = if id.is_empty() {
+            ResponseError::InvalidRequest
+        } else {
+            ResponseError::TransactionalIdNotFound
+        };
+        TransactionState::default().with_error_code(error.code()).with_transactional_id(id)
+    });
+    let response = DescribeTransactionsResponse::default()
+        .with_throttle_time_ms(request.context.throttle_ms())
+        .with_transaction_states(states.collect());
+    Ok(Reply::Now(request.envelope.answer(&response)))
+}
+
+/// Answers ListTransactions at once.
+pub fn list(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+    let body: ListTransactionsRequest = request.decode()?;
+    let unknown = body.state_filters.into_iter().filter(|state| !STATES.contains(&state.as_str()));
+    let response = ListTransactionsResponse::default()
+        .with_throttle_time_ms(request.context.throttle_ms())
+        .with_unknown_state_filters(unknown.collect());
+    Ok(Reply::Now(request.envelope.answer(&response)))
+}

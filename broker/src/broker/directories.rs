@@ -1,0 +1,135 @@
+//! The log directories of a start: which of them can be used, and which partitions are in which.
+//!
+//! As in Kafka one directory of several that cannot be opened does not stop the broker; its partitions are offline. The
+//! metadata know the directory of every replica by its identity, so that an empty directory in the place of another one
+//! gets none of its partitions: those stay offline until the directory is restored or the topic deleted.
+//!
+//! Never: an empty log in the place of one that may hold acknowledged records.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use gracchus_core::{
+    BrokerId, PartitionIndex, TopicId, TopicPartition,
+    controller::{Image, Located, choose_directory, directory},
+};
+use gracchus_env::{Env, is_out_of_handles};
+use uuid::Uuid;
+
+use super::{Base, StartError, lock_metadata, open_directory, start_controller, watch_health};
+use crate::{
+    config::BrokerConfig,
+    controller::Controller,
+    log::{self, inventory},
+};
+
+/// Opens directories and metadata; what is open is in `base`, also after an error.
+pub(super) async fn open(
+    env: &Arc<dyn Env>,
+    config: &BrokerConfig,
+    base: &mut Base,
+) -> Result<Arc<Controller>, StartError> {
+    base.metadata_lock = lock_metadata(&**env, config).await?;
+    // Without the one that holds the metadata nothing can be served; its lock guards them, too.
+    let with_metadata = config.log_dirs.iter().find(|path| **path == config.metadata_log_dir);
+    if let Some(path) = with_metadata {
+        base.directories.push(open_directory(env, config, path, None).await?);
+    }
+    let controller = start_controller(env, config).await?;
+    base.controller = Some(controller.clone());
+    let cluster = controller.cluster_id();
+    if let Some(directory) = base.directories.first() {
+        let adopted = directory.adopt(&cluster).await;
+        let path = directory.path().to_owned();
+        adopted.map_err(|error| StartError::Directory { path, error })?;
+    }
+    let mut refused = None;
+    for path in config.log_dirs.iter().filter(|path| Some(*path) != with_metadata) {
+        match open_directory(env, config, path, Some(cluster.clone())).await {
+            Ok(directory) => base.directories.push(directory),
+            Err(StartError::Directory { path, error }) if is_disk(&error) => {
+                tracing::error!(
+                    path = %path.display(),
+                    %error,
+                    "log directory cannot be used; its partitions are offline until it can and the broker is started again"
+                );
+                base.missing.push(path.clone());
+                refused = Some(StartError::Directory { path, error });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let (true, Some(error)) = (base.directories.is_empty(), refused) {
+        return Err(error);
+    }
+    let place = |path: &PathBuf| config.log_dirs.iter().position(|other| other == path);
+    base.directories.sort_by_key(|directory| place(&directory.path().to_owned()));
+    watch_health(env, config.node_id, &base.directories, &controller);
+    Ok(controller)
+}
+
+/// Whether the disk is to blame, not what is configured.
+fn is_disk(error: &log::OpenError) -> bool {
+    matches!(error, log::OpenError::Io { error, .. } if !is_out_of_handles(error))
+}
+
+/// Finds the replicas of `node` whose directory the metadata do not know, or that are not where the metadata say. Costs
+/// a look into the open directories for each of those, and nothing for the others.
+pub(super) async fn locate(node: BrokerId, image: &Image, base: &Base) -> Vec<Located> {
+    let open: Vec<Uuid> = base.directories.iter().map(|directory| directory.directory_id()).collect();
+    let mut located = Vec::new();
+    let mut lost: BTreeMap<Uuid, Lost> = BTreeMap::new();
+    for topic in image.topics.values() {
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let wanted = partition.directory_of(node);
+            if !partition.replicas.contains(&node) || open.contains(&wanted) {
+                continue;
+            }
+            let index = PartitionIndex(i32::try_from(index).expect("a partition index"));
+            let tp = TopicPartition { topic: topic.name.clone(), partition: index };
+            let undecided = wanted == directory::UNASSIGNED;
+            let found = match &open[..] {
+                [only] if undecided && base.missing.is_empty() => Some(*only),
+                _ => find(base, &tp, topic.id).await,
+            };
+            let found = found.or_else(|| match undecided {
+                // It may be in one of those that cannot be opened.
+                true if !base.missing.is_empty() => Some(directory::LOST),
+                true => Some(choose_directory(&open, topic.id, index)),
+                false => None,
+            });
+            match found {
+                Some(directory) => located.push(Located { topic: topic.id, partition: index, directory }),
+                None => {
+                    lost.entry(wanted).or_insert_with(|| Lost { example: tp, partitions: 0 }).partitions += 1
+                }
+            }
+        }
+    }
+    for (directory, Lost { example, partitions }) in lost {
+        tracing::error!(
+            directory = %TopicId(directory),
+            partitions,
+            %example,
+            "partitions are offline: the log directory with this directory.id (see its meta.properties) is not among \
+             log.dirs or cannot be opened. Restore it and start again, or delete the topics; an empty directory in its \
+             place is not filled with empty logs"
+        );
+    }
+    located
+}
+
+/// Partitions whose directory is not there.
+struct Lost {
+    example: TopicPartition,
+    partitions: usize,
+}
+
+/// The open directory that holds the log.
+async fn find(base: &Base, tp: &TopicPartition, topic_id: TopicId) -> Option<Uuid> {
+    for directory in &base.directories {
+        if matches!(inventory::holder(directory, tp).await, Ok(Some(holder)) if holder == topic_id) {
+            return Some(directory.directory_id());
+        }
+    }
+    None
+}
