@@ -71,7 +71,9 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
             if body.validate_only { Ok(()) } else { resources::commit(&services, alteration).await }
         };
         let outcomes = join_all(plans.into_iter().map(carry_out)).await;
-        resources::in_force(&services).await;
+        if !body.validate_only && outcomes.iter().any(Result::is_ok) {
+            resources::in_force(&services).await;
+        }
         let response = |(asked, outcome): (&AlterConfigsResource, Result<(), Refused>)| {
             let response = AlterConfigsResourceResponse::default()
                 .with_resource_type(asked.resource_type)

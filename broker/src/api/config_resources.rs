@@ -27,7 +27,7 @@ pub(super) const CLIENT_METRICS: i8 = 16;
 pub(super) const GROUP: i8 = 32;
 
 /// The longest value that is kept, in bytes: it stays in the memory of every node.
-const LONGEST_VALUE: usize = 1 << 20;
+pub(super) const LONGEST_VALUE: usize = 1 << 20;
 
 /// Why not: Kafka's code, and a sentence for people.
 pub(super) type Refused = (ResponseError, String);
@@ -105,6 +105,9 @@ pub(super) fn alter_topic(
         let Some(value) = after.get(name) else { continue };
         let key =
             topic::key(name).ok_or_else(|| invalid_config(format!("Unknown topic config name: {name}")))?;
+        if value.len() > LONGEST_VALUE {
+            return Err(too_long(name));
+        }
         key.validate(value).map_err(invalid_config)?;
     }
     let (config, _) = TopicConfig::resolve_known(&services.live.load().topic_defaults, &after);
@@ -135,6 +138,9 @@ pub(super) fn alter_broker(
     let after = applied(&changes, &before);
     let set = changed(&changes).into_iter().filter(|name| after.contains_key(*name));
     for name in set.clone() {
+        if after[name].len() > LONGEST_VALUE {
+            return Err(too_long(name));
+        }
         let known = keys::key(name).is_some();
         let error = if known { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
         services.live.check(name, &after[name]).map_err(|problem| (error, problem))?;
@@ -164,10 +170,8 @@ fn changes(
         let words = |list: &str| list.split(',').map(|word| word.trim().to_owned()).collect();
         let default = |operation| list_default(&key, operation).map_err(invalid_config);
         let change = match wish {
-            Wish::Set(value) if value.len() > LONGEST_VALUE => {
-                return Err(invalid_config(format!(
-                    "The value of {key} is longer than {LONGEST_VALUE} bytes."
-                )));
+            Wish::Set(value) | Wish::Append(value) | Wish::Subtract(value) if value.len() > LONGEST_VALUE => {
+                return Err(too_long(&key));
             }
             Wish::Set(value) => ConfigChange::Set { value: value.trim().to_owned(), key },
             Wish::Delete if !before.contains_key(&key) => continue,
@@ -182,6 +186,11 @@ fn changes(
         changes.push(change);
     }
     Ok(changes)
+}
+
+/// A value that would stay in the metadata for good and be sent to whoever asks.
+pub(super) fn too_long(key: &str) -> Refused {
+    invalid_config(format!("The value of {key} is longer than {LONGEST_VALUE} bytes."))
 }
 
 fn applied(changes: &[ConfigChange], before: &BTreeMap<String, String>) -> BTreeMap<String, String> {

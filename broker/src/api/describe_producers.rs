@@ -1,10 +1,11 @@
 //! DescribeProducers (key 61), version 0: the producers that partitions remember (KIP-664).
 //!
-//! Idempotent ones with their last sequence; −1 stands for what only transactions have. Never: a change of state.
+//! Idempotent ones with their last sequence; −1 stands for what only transactions have. Never: a change of state; a
+//! partition described twice, or a request could make its answer as long as it likes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use gracchus_core::{ProducerId, TopicPartition, producer::ProducerEntry};
+use gracchus_core::{ProducerId, TopicPartition, error::ResponseError, producer::ProducerEntry};
 use kafka_protocol::messages::{
     DescribeProducersRequest, DescribeProducersResponse, TopicName, describe_producers_request as asked,
     describe_producers_response::{PartitionResponse, ProducerState, TopicResponse},
@@ -41,16 +42,24 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let topics =
         body.topics.into_iter().map(|topic| (Arc::<str>::from(topic.name.as_str()), topic.partition_indexes));
     let topics: Vec<_> = topics.collect();
-    let wanted = topics
+    let all = topics
         .iter()
         .flat_map(|(name, indexes)| indexes.iter().map(|index| TopicPartition::new(name.clone(), *index)));
-    let described = services.replicas.describe_producers(wanted.collect());
+    let mut seen = BTreeSet::new();
+    let wanted: Vec<TopicPartition> = all.filter(|tp| seen.insert(tp.clone())).collect();
+    let described = services.replicas.describe_producers(wanted);
     Ok(Reply::Later(Box::pin(async move {
         let mut described = described.await.into_iter();
+        let mut told = BTreeSet::new();
         let topics = topics.into_iter().map(|(name, indexes)| {
             let partition = |index| {
                 let response = PartitionResponse::default().with_partition_index(index);
-                match described.next().expect("one answer per partition") {
+                let outcome = if told.insert(TopicPartition::new(name.clone(), index)) {
+                    described.next().expect("one answer per partition")
+                } else {
+                    Err(ResponseError::InvalidRequest)
+                };
+                match outcome {
                     Ok(producers) => response.with_active_producers(producers.iter().map(state).collect()),
                     Err(error) => response.with_error_code(error.code()),
                 }

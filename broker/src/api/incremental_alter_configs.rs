@@ -72,7 +72,9 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     Ok(Reply::Later(Box::pin(async move {
         let carry_out = |plan| carry_out(&services, plan, body.validate_only);
         let outcomes = join_all(plans.into_iter().map(carry_out)).await;
-        resources::in_force(&services).await;
+        if !body.validate_only && outcomes.iter().any(Result::is_ok) {
+            resources::in_force(&services).await;
+        }
         let response = |(asked, outcome): (&AlterConfigsResource, Result<(), Refused>)| {
             let response = AlterConfigsResourceResponse::default()
                 .with_resource_type(asked.resource_type)

@@ -178,7 +178,17 @@ impl Asked {
             None => self.all(image),
             // Version 0 had no null: an empty list stood for all.
             Some([]) if version == 0 => self.all(image),
-            Some(topics) => topics.iter().map(|topic| self.named(image, topic)).collect(),
+            Some(topics) => {
+                // Each topic once, however often it is named: an answer is as long as what it speaks about.
+                let mut seen = BTreeSet::new();
+                let mut first = Vec::with_capacity(topics.len());
+                for topic in topics {
+                    if seen.insert((&topic.name, topic.topic_id)) {
+                        first.push(self.named(image, topic));
+                    }
+                }
+                first
+            }
         };
         let mut response = MetadataResponse::default().with_brokers(self.brokers(image)).with_topics(topics);
         if version >= 1 {
@@ -393,6 +403,16 @@ mod tests {
             let response = decode(asked(version, "OTHER").answer(&image(), Some(&[by_name("a")])), version);
             assert_eq!(response.brokers, []);
             assert_eq!(response.topics[0].partitions[0].error_code, error);
+        }
+    }
+
+    #[test]
+    fn a_topic_named_a_thousand_times_is_answered_once() {
+        let topics: Vec<_> = (0..1000).map(|number| by_name(if number % 2 == 0 { "a" } else { "c" })).collect();
+        for version in 0..=13 {
+            let response = decode(asked(version, "INSIDE").answer(&image(), Some(&topics)), version);
+            let errors: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+            assert_eq!(errors, [0, 3]);
         }
     }
 

@@ -1,4 +1,5 @@
-//! The broker's configuration: Kafka's file, key names, defaults and priorities, resolved once at start.
+//! The broker's configuration: Kafka's file, key names, defaults and priorities, resolved at the start, and again when
+//! its dynamic part changes ([`live`]).
 //!
 //! [`Settings`] are text with an origin (file and line, command line, program); [`BrokerConfig::load`] turns them into
 //! values, or into every problem at once, each naming its file, line and key. A Kafka key that is not served yet and a

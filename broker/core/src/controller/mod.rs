@@ -9,7 +9,10 @@
 mod apply;
 mod assignment;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -227,13 +230,14 @@ impl ConfigChange {
             Self::Clear => overrides.clear(),
             Self::Append { key, default, words } => {
                 let mut held = list(overrides, key, default);
-                let new: Vec<_> = words.iter().filter(|word| !held.contains(word)).cloned().collect();
-                held.extend(new);
+                let mut seen: BTreeSet<String> = held.iter().cloned().collect();
+                held.extend(words.iter().filter(|word| seen.insert((*word).clone())).cloned());
                 overrides.insert(key.clone(), held.join(","));
             }
             Self::Subtract { key, default, words } => {
                 let mut held = list(overrides, key, default);
-                held.retain(|word| !words.contains(word));
+                let gone: BTreeSet<&String> = words.iter().collect();
+                held.retain(|word| !gone.contains(word));
                 overrides.insert(key.clone(), held.join(","));
             }
         }

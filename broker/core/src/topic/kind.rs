@@ -1,7 +1,7 @@
 //! Types of configurations: which values are legal, and their text form. Errors are Kafka's sentences, since tools show
 //! them to people who search for them. Never: a value, a default.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 /// Kafka's `ConfigDef.Type` with the values that are legal.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,13 +121,10 @@ impl ConfigType {
                 text.parse::<f64>().map_or_else(|_| text.to_owned(), |number| format!("{number:?}"))
             }
             Self::List(_) | Self::ThrottledReplicas => {
-                let mut words: Vec<&str> = Vec::new();
-                for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-                    if !words.contains(&word) {
-                        words.push(word);
-                    }
-                }
-                words.join(",")
+                let mut seen = BTreeSet::new();
+                let words =
+                    text.split(',').map(str::trim).filter(|word| !word.is_empty() && seen.insert(*word));
+                words.collect::<Vec<_>>().join(",")
             }
             Self::String(_) | Self::Password => text.to_owned(),
         }
