@@ -150,6 +150,8 @@ fn pack_zstd(out: &mut BytesMut, body: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Buf;
+
     use super::*;
 
     #[test]
