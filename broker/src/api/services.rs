@@ -104,7 +104,10 @@ impl Services {
             Ok(Response::Rejected(rejection)) => Err(rejection),
             Ok(done) => Ok(done),
             Err(error) => {
-                tracing::warn!("a topic could not be {participle}: {error}");
+                tracing::warn!(
+                    "a topic could not be {participle}: {error}; see what the log says of the cluster metadata, \
+                 then ask again"
+                );
                 // Whether it is committed after all is not known: clients look again.
                 let code = ResponseError::RequestTimedOut.code();
                 Err(Rejection {
