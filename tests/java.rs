@@ -75,7 +75,7 @@ fn the_java_tools_work() {
     assert!(versions.contains("Produce(0): ") && versions.contains("ApiVersions(18): "), "{versions}");
     let create = ["--create", "--topic", "tools", "--partitions", "3", "--config", "segment.bytes=1048576"];
     assert!(tool("topics", &create, b"").contains("Created topic tools."));
-    // `--describe` also asks for configurations and reassignments, which are not served yet.
+    assert!(tool("topics", &["--describe"], b"").contains("PartitionCount: 3"));
     assert_eq!(tool("topics", &["--list"], b"").lines().collect::<Vec<_>>(), ["tools"]);
     let text = String::from_utf8(real_texts().remove(0).1).expect("text");
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();

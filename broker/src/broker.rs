@@ -350,7 +350,11 @@ fn watch_health(
                 );
                 let failed = Command::DirectoryFailed { broker: node, directory: failed };
                 if let Err(error) = controller.submit(failed).await {
-                    tracing::warn!(%error, "the metadata do not know that log directory {} is offline", path.display());
+                    tracing::warn!(
+                        %error,
+                        "the metadata do not know that log directory {} is offline",
+                        path.display()
+                    );
                 }
             }
         });
@@ -358,7 +362,10 @@ fn watch_health(
     let controller = controller.clone();
     spawn(&**env, "controller-health", async move {
         if let failed @ ControllerError::Failed(_) = controller.failed().await {
-            tracing::error!("{failed}; no topic can be created until this node is started again");
+            tracing::error!(
+                "{failed}; no topic can be created or changed until the disk of metadata.log.dir is in order \
+                 and this node is started again"
+            );
         }
     });
 }

@@ -57,7 +57,8 @@ fn main() -> ExitCode {
     }
     if let Err(error) = hostile::verify_allocator() {
         tracing::warn!(
-            "this system refuses large reservations ({error}): a malicious frame may end the process"
+            "this system refuses large reservations ({error}): a malicious frame may end the process; \
+             allow overcommit (vm.overcommit_memory=0 or 1, no ulimit -v)"
         );
     }
     let host = Host { log_levels, process: Some(process::usage) };
@@ -168,7 +169,7 @@ async fn serve(env: Arc<dyn Env>, config: BrokerConfig, host: Host) -> Result<()
     tokio::select! {
         biased;
         name = signals.next() => {
-            tracing::warn!("{name}: not waiting for a clean stop");
+            tracing::warn!("{name}: not waiting for a clean stop; the next start checks the logs");
             exit(STOPPED_AT_ONCE);
         }
         () = broker.stop() => tracing::info!("stopped"),

@@ -5,7 +5,10 @@
 //!
 //! Never: a type or a constant of the broker.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use gracchus_checker::Seen;
@@ -21,6 +24,10 @@ use crate::{
 
 /// The law that these checks stand for.
 pub const LAW: &str = "files parse as Kafka's format";
+/// Law: what was deleted gives its space back: directories of deleted topics and files of segments that left a log go.
+pub const SPACE: &str = "space is given back";
+/// Law: retention happens: no segment stays whose newest record is too old, nor more than the size allows.
+pub const RETENTION: &str = "retention happens";
 /// Law: a partition lies in one log directory.
 pub const ONE_PLACE: &str = "a partition has one place";
 
@@ -198,6 +205,75 @@ pub(crate) fn after_clean_stop(world: &World, node: NodeId, opened: &[Place]) {
             world.violate(LAW, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
         }
     }
+}
+
+/// The partitions that lie in a log directory, by the names and `partition.metadata` of their directories.
+pub(crate) fn places_in(world: &World, node: NodeId, data: &str) -> Vec<Place> {
+    let place = |name: String| {
+        let topic_id = topic_id(&world.file(node, &format!("{data}/{name}/partition.metadata"))?)?;
+        let (topic, partition) = name.rsplit_once('-')?;
+        Some(Place { topic: topic.into(), topic_id, partition: partition.parse().ok()? })
+    };
+    world.names_in(node, data).into_iter().filter_map(place).collect()
+}
+
+/// What a broker that had time enough and was then stopped must have removed. `gone`: ids of deleted topics. `due_ms`: its
+/// wall clock, longer ago than retention takes.
+pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeSet<u128>, due_ms: i64) {
+    for data in Plan::data_directories() {
+        for name in world.names_in(node, &data) {
+            let directory = format!("{data}/{name}");
+            let id = world
+                .file(node, &format!("{directory}/partition.metadata"))
+                .and_then(|bytes| topic_id(&bytes));
+            if id.is_some_and(|id| gone.contains(&id)) {
+                world.violate(SPACE, format!("{directory} is still there; its topic was deleted"));
+            }
+            if let Some(left) =
+                world.names_in(node, &directory).iter().find(|file| file.ends_with(".deleted"))
+            {
+                world.violate(SPACE, format!("{directory}/{left} is still there"));
+            }
+        }
+        for place in places_in(world, node, &data) {
+            let topic = plan.workload().topics.iter().find(|topic| *topic.name == *place.topic);
+            let Some(topic) = topic else { continue };
+            let limit = |key: &str| {
+                let changes = topic.changes.iter().any(|change| change.starts_with("retention"));
+                let limit = topic.configs.get(key).and_then(|limit| limit.parse::<i64>().ok());
+                limit.filter(|limit| *limit >= 0 && !changes)
+            };
+            let directory = format!("{data}/{}-{}", place.topic, place.partition);
+            let (age, size) = (limit("retention.ms"), limit("retention.bytes"));
+            if let Err(problem) = check_retention(&world.files_in(node, &directory), age, size, due_ms) {
+                world.violate(RETENTION, problem);
+            }
+        }
+    }
+}
+
+/// Whether the oldest segment may still be there.
+fn check_retention(files: &Snapshot, age: Option<i64>, size: Option<i64>, due_ms: i64) -> Checked<()> {
+    let mut total = 0;
+    let mut oldest: Option<(&String, i64, i64)> = None;
+    for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with(".log")) {
+        total += bytes.len() as i64;
+        if oldest.is_none() && !bytes.is_empty() {
+            let base = offset_in_name(path, ".log").unwrap_or(0);
+            let newest = walk(path, bytes, base, None)?.iter().map(|batch| batch.max_timestamp).max();
+            oldest = Some((path, bytes.len() as i64, newest.unwrap_or(i64::MAX)));
+        }
+    }
+    let Some((path, bytes, newest)) = oldest else { return Ok(()) };
+    if let Some(age) = age.filter(|age| newest.saturating_add(*age) < due_ms) {
+        return Err(format!(
+            "{path} is still there: its newest record has timestamp {newest}, retention.ms is {age}, the clock was {due_ms}"
+        ));
+    }
+    if let Some(size) = size.filter(|size| total - bytes >= *size) {
+        return Err(format!("{path} is still there: {bytes} bytes of {total}, retention.bytes is {size}"));
+    }
+    Ok(())
 }
 
 /// Checks the files of one partition, by name.
@@ -457,6 +533,30 @@ mod tests {
     #[test]
     fn a_sound_partition_passes() {
         check_partition(&partition()).expect("is sound");
+    }
+
+    #[test]
+    fn what_retention_left_is_noticed() {
+        // Segments of newest timestamps 70 and 60.
+        let files = partition();
+        let lengths: Vec<i64> = files
+            .iter()
+            .filter(|(name, _)| name.ends_with(".log"))
+            .map(|(_, bytes)| bytes.len() as i64)
+            .collect();
+        check_retention(&files, Some(10), None, 80).expect("not older than that");
+        assert!(check_retention(&files, Some(10), None, 81).unwrap_err().contains("timestamp 70"));
+        check_retention(&files, None, Some(lengths[1] + 1), 0).expect("not more than that");
+        assert!(check_retention(&files, None, Some(lengths[1]), 0).unwrap_err().contains("retention.bytes"));
+    }
+
+    #[test]
+    fn a_topic_id_is_read_as_it_is_written() {
+        let metadata = b"version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ";
+        // The last of 22 digits holds two bits of the id and four of nothing.
+        assert_eq!(topic_id(metadata), Some(1));
+        assert_eq!(topic_id(b"version: 0\ntopic_id: _____________________w"), Some(u128::MAX));
+        assert_eq!(topic_id(b"version: 0"), None);
     }
 
     #[test]

@@ -24,6 +24,29 @@ use crate::{
     world::{NodeId, Process, World, lock},
 };
 
+/// Laws that the simulator itself and the clients judge, beside those of the checker.
+pub(crate) const OWN_LAWS: &[&str] = &[
+    "a broker starts",
+    "a clean stop ends",
+    "everything can be read back",
+    "no panic",
+    "the simulator runs",
+    "fetch_refused",
+    "offset_by_timestamp",
+    "producer_state_kept",
+    "topic_kept",
+    "delete_topics",
+    "delete_records_refused",
+    "create_partitions_refused",
+    "config_refused",
+    "epoch_end",
+    files_check::LAW,
+    files_check::ONE_PLACE,
+    files_check::SPACE,
+    files_check::RETENTION,
+    crate::run::HEALTHY,
+];
+
 /// The tasks that publish a replica's state.
 const OWNER: &str = "replica";
 
@@ -87,6 +110,12 @@ impl Judge {
     /// Log starts that moved on without a restart.
     pub(crate) fn log_starts_moved(&self) -> u64 {
         lock(&self.seen).values().map(|seen| seen.moved).sum()
+    }
+
+    /// When a produce to the partition was last acknowledged.
+    pub(crate) fn acknowledged_ns(&self, place: &files_check::Place) -> u64 {
+        let at = Partition::of(place.topic.clone(), place.topic_id, place.partition);
+        lock(&self.checker).as_ref().map_or(0, |checker| checker.acknowledged_ns(&at))
     }
 
     /// Whether some consumer has not got on since the heal in a partition that it follows.

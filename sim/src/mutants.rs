@@ -28,7 +28,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::swarm::{Child, each_seed};
+use crate::{
+    judge::OWN_LAWS,
+    swarm::{Child, each_seed},
+};
 
 /// The variable that chooses the bug in a scratch build.
 const CHOICE: &str = "GRACCHUS_MUTANT";
@@ -253,20 +256,6 @@ fn read_mutants(root: &Path) -> Result<Vec<Mutant>> {
     }
     Ok(mutants)
 }
-
-/// Laws that the simulator itself and the clients judge, beside those of the checker.
-const OWN_LAWS: &[&str] = &[
-    "a broker starts",
-    "a clean stop ends",
-    "everything can be read back",
-    "no panic",
-    "the simulator runs",
-    "fetch_refused",
-    "offset_by_timestamp",
-    "producer_state_kept",
-    "topic_kept",
-    crate::files_check::LAW,
-];
 
 /// A copy of the sources that may be changed, with a target folder of its own.
 struct Scratch {

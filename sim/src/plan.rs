@@ -78,6 +78,9 @@ pub struct Knobs {
     /// Log directories.
     #[serde(default = "one")]
     directories: u32,
+    /// The number of the one that dies in the end, 0 for none.
+    #[serde(default)]
+    dying_directory: u32,
 }
 
 fn one() -> u32 {
@@ -181,6 +184,23 @@ impl Plan {
         toml::to_string(self).expect("a plan is plain data")
     }
 
+    /// The log directory that is lost once everything else is healed.
+    pub fn dying_directory(&self) -> Option<String> {
+        let knobs = &self.knobs;
+        (knobs.dying_directory > 1 && knobs.dying_directory <= knobs.directories)
+            .then(|| data_directory(knobs.dying_directory))
+    }
+
+    /// How long it takes at most until what retention or a deletion takes is off the disk.
+    pub fn removal_time(&self) -> Duration {
+        let property = |key: &str, otherwise: u64| {
+            self.scenario.broker.get(key).and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+        };
+        let interval = property("log.retention.check.interval.ms", 30_000);
+        let delay = property("log.segment.delete.delay.ms", 60_000);
+        Duration::from_millis(2 * interval + delay + 2_000)
+    }
+
     fn data_directories_in_use(&self) -> Vec<String> {
         (1..=self.knobs.directories.clamp(1, MOST_DIRECTORIES)).map(data_directory).collect()
     }
@@ -255,7 +275,8 @@ fn draw_properties(random: &mut SmallRng) -> BTreeMap<String, String> {
     let checkpoints =
         if random.random_bool(0.2) { scaled(random, 50, 500) } else { scaled(random, 500, 30_000) };
     set("log.flush.offset.checkpoint.interval.ms", checkpoints);
-    set("log.retention.check.interval.ms", scaled(random, 200, 5_000));
+    set("log.retention.check.interval.ms", scaled(random, 100, 1_500));
+    set("log.segment.delete.delay.ms", scaled(random, 10, 1_500));
     set("producer.id.expiration.check.interval.ms", scaled(random, 100, 20_000));
     if random.random_bool(0.3) {
         set("max.incremental.fetch.session.cache.slots", random.random_range(0..=4));
@@ -291,7 +312,12 @@ impl Knobs {
             dirty_age_ms: scaled(random, 50, 5_000),
             open_files: random.random_range(4..=64),
             metadata_snapshot_interval: scaled(random, 3, 200),
-            directories: 1,
+            directories: if random.random_bool(0.3) { random.random_range(2..=MOST_DIRECTORIES) } else { 1 },
+            dying_directory: if random.random_bool(0.6) {
+                random.random_range(2..=MOST_DIRECTORIES)
+            } else {
+                0
+            },
         };
         if random.random_bool(0.3) { knobs.cramped(random) } else { knobs }
     }

@@ -16,6 +16,7 @@ use gracchus_workload::{Beacon, Workload};
 use crate::{
     cluster::{Cluster, Order},
     faults::Injector,
+    files_check,
     judge::Judge,
     plan::{Ending, PORT, Plan},
     report::{Broken, Report},
@@ -26,6 +27,8 @@ use crate::{
 const BOUND: Duration = Duration::from_secs(90);
 /// Within this time after the heal every client must make progress.
 const PROGRESS: Duration = Duration::from_secs(30);
+/// Law: partitions in healthy log directories are served while another directory is dead.
+pub const HEALTHY: &str = "healthy directories are served";
 /// How many lines of the story a violation comes with.
 const STORY: usize = 30;
 
@@ -122,8 +125,11 @@ async fn phases(
     cluster.recovered().await;
     judge.healed();
     let healed = world.now();
-    world.pass(Duration::from_secs(2)).await;
+    world.pass(Duration::from_secs(3)).await;
     converge(world, plan, judge, workload.beacons(), healed).await;
+    if let Some(directory) = plan.dying_directory() {
+        lose_directory(world, cluster, judge, &directory).await;
+    }
     world.tell("the load drains");
     bounded(world, "the load drains", workload.drain()).await;
     match plan.ending {
@@ -140,7 +146,42 @@ async fn phases(
             read.records, read.partitions, read.topics
         ));
     }
+    // Whatever is to be removed has time enough.
+    let due: Vec<i64> = cluster.nodes().into_iter().map(|node| world.wall_ms(node)).collect();
+    world.pass(plan.removal_time()).await;
     cluster.stop().await;
+    for (node, due_ms) in cluster.nodes().into_iter().zip(due) {
+        files_check::at_the_end(world, node, plan, &workload.gone(), due_ms);
+    }
+}
+
+/// The device under one log directory dies; what lies in the others is served on. Then it is replaced, with all that was on
+/// it, and the broker restarted.
+async fn lose_directory(world: &Arc<World>, cluster: &Arc<Cluster>, judge: &Arc<Judge>, directory: &str) {
+    const SETTLES: Duration = Duration::from_secs(1);
+    const SERVES: Duration = Duration::from_secs(8);
+    world.tell(format!("the device under {directory} dies"));
+    let node = NodeId(0);
+    world.disk_faults(node, |faults| faults.dead = Some(directory.to_owned()));
+    world.pass(SETTLES).await;
+    let begun = world.now();
+    let healthy = Plan::data_directories().into_iter().filter(|other| other != directory);
+    let mut waiting: Vec<_> = healthy.flat_map(|data| files_check::places_in(world, node, &data)).collect();
+    // Producers write to these all the time.
+    waiting.retain(|place| place.topic.starts_with("topic-"));
+    while !waiting.is_empty() && world.now() < begun + SERVES.as_nanos() as u64 {
+        world.pass(Duration::from_millis(250)).await;
+        waiting.retain(|place| judge.acknowledged_ns(place) < begun);
+    }
+    if let Some(place) = waiting.first() {
+        let what = format!(
+            "nothing was acknowledged in {}-{} within {SERVES:?}, though only {directory} is dead",
+            place.topic, place.partition
+        );
+        world.violate(HEALTHY, what);
+    }
+    world.disk_faults(node, |faults| faults.dead = None);
+    cluster.cycle(Order::Kill(Duration::from_millis(100))).await;
 }
 
 /// Waits until every client has made progress since the heal, or until the checker must have noticed that one has not.

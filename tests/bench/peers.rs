@@ -14,10 +14,14 @@ use std::{
 use anyhow::{Context, ensure};
 use gracchus_tests::{Client, broker::free_port, places};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, BrokerId, DeleteTopicsRequest, ListOffsetsRequest,
+    ApiVersionsRequest, BrokerId, CreatePartitionsRequest, DeleteTopicsRequest, ListOffsetsRequest,
+    create_partitions_request::CreatePartitionsTopic,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
 };
 use rustix::process::{Pid, Signal, kill_process};
+
+/// Partitions in one request: Apache Kafka takes fewer than 10,000.
+const AT_ONCE: usize = 5_000;
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,10 +158,22 @@ impl Server {
         let mut client = Client::connect(self.address)?;
         client.create_topic(
             topic,
-            partitions as i32,
+            partitions.min(AT_ONCE) as i32,
             // The ready-made batches carry old timestamps.
             &[("flush.messages", flush), ("retention.ms", "-1")],
         )?;
+        let mut present = partitions.min(AT_ONCE);
+        while present < partitions {
+            present = partitions.min(present + AT_ONCE);
+            let more = CreatePartitionsTopic::default()
+                .with_name(gracchus_tests::client::name(topic))
+                .with_count(present as i32)
+                .with_assignments(None);
+            let request = CreatePartitionsRequest::default().with_topics(vec![more]).with_timeout_ms(30_000);
+            let response = client.call(&request, 3)?;
+            let code = response.results.first().map_or(-1, |result| result.error_code);
+            ensure!(code == 0, "partitions could not be added: error {code}");
+        }
         self.wait_until_served(topic, partitions)
     }
 

@@ -98,7 +98,7 @@ impl Pair<'_> {
     /// asked again before it counts as different.
     fn compare(&mut self, step: &Step) -> Compared {
         let mut compared = self.once(step);
-        for _ in 0..if step.only_asks() { 6 } else { 0 } {
+        for _ in 0..if step.only_asks() { 12 } else { 0 } {
             if compared.verdict.failures.is_empty() {
                 break;
             }

@@ -24,12 +24,14 @@ pub(crate) fn normal(ran: Ran, place: &Place, figures: bool) -> Ran {
         // `localhost:0`-like forms of the same address: "127.0.0.1    19092".
         text = replace(&text, &format!(r"{host}(\s+){port}\b"), "ADDRESS");
         text = replace(&text, &format!(r"{BEFORE_ID}[A-Za-z0-9_-]{{22}}\b"), "${1}ID");
+        text = replace(&text, r"\bEpoch: \d+", "Epoch: TIME");
         text = replace(&text, r"\b1[6-9]\d{11}\b", "TIME");
         text = replace(&text, r#""avg_throughput":[0-9.E-]+"#, "\"avg_throughput\":N");
         // Where in a tool's own code an exception was made is the tool's business.
         text = replace(&text, r"(?m)^\t(at |\.\.\. ).*\n", "");
         if figures {
-            text = replace(&text, r"\d+(\.\d+)?", "N");
+            // With their padding, which goes by their width.
+            text = replace(&text, r"\d+(\.\d+)? *", "N ");
         }
         text
     };

@@ -225,7 +225,10 @@ pub(super) async fn commit(services: &Services, alteration: Alteration) -> Resul
         }
         Ok(other) => unreachable!("AlterConfigs answered {other:?}"),
         Err(error) => {
-            tracing::warn!("the configuration of {name} could not be changed: {error}");
+            tracing::warn!(
+                "the configuration of {name} could not be changed: {error}; see what the log says of the cluster metadata, \
+                 then ask again"
+            );
             // Whether it is committed after all is not known: clients look again.
             let message = format!("The configuration may not have been changed: {error}.");
             Err((ResponseError::RequestTimedOut, message))

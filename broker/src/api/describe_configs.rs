@@ -54,8 +54,9 @@ static RESOURCE: Structure = Structure {
     memory: size_of::<DescribeConfigsResource>(),
 };
 
-/// Bytes of an answer from which on resources are refused: ten thousand topics with all that can be asked for fit.
-const LONGEST_ANSWER: usize = 128 << 20;
+/// Bytes of an answer from which on resources are refused: ten thousand topics with all that can be asked for fit. What
+/// is named twice is refused as well, so that an answer is no longer than what there is.
+const LONGEST_ANSWER: usize = 64 << 20;
 
 /// Answers at once.
 pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
@@ -87,11 +88,14 @@ fn write(
     } else {
         frame.put_i32(i32::try_from(count).map_err(|_| "too many resources")?);
     }
+    let mut seen = BTreeSet::new();
     for asked in &body.resources {
-        let described = if frame.len() < LONGEST_ANSWER {
-            view.describe(asked)
-        } else {
+        let described = if !seen.insert((asked.resource_type, asked.resource_name.as_str())) {
+            Err(invalid_request("Each resource must appear at most once."))
+        } else if frame.len() >= LONGEST_ANSWER {
             Err(invalid_request("The answer would be too long: ask for fewer resources at a time."))
+        } else {
+            view.describe(asked)
         };
         let result = DescribeConfigsResult::default()
             .with_resource_type(asked.resource_type)

@@ -408,7 +408,8 @@ mod tests {
 
     #[test]
     fn a_topic_named_a_thousand_times_is_answered_once() {
-        let topics: Vec<_> = (0..1000).map(|number| by_name(if number % 2 == 0 { "a" } else { "c" })).collect();
+        let topics: Vec<_> =
+            (0..1000).map(|number| by_name(if number % 2 == 0 { "a" } else { "c" })).collect();
         for version in 0..=13 {
             let response = decode(asked(version, "INSIDE").answer(&image(), Some(&topics)), version);
             let errors: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();

@@ -104,7 +104,10 @@ impl Services {
             Ok(Response::Rejected(rejection)) => Err(rejection),
             Ok(done) => Ok(done),
             Err(error) => {
-                tracing::warn!("a topic could not be {participle}: {error}");
+                tracing::warn!(
+                    "a topic could not be {participle}: {error}; see what the log says of the cluster metadata, \
+                 then ask again"
+                );
                 // Whether it is committed after all is not known: clients look again.
                 let code = ResponseError::RequestTimedOut.code();
                 Err(Rejection {
@@ -157,6 +160,13 @@ pub(super) fn spoken(error: ResponseError, knows_storage_errors: bool) -> Respon
         ResponseError::KafkaStorageError if !knows_storage_errors => ResponseError::NotLeaderOrFollower,
         error => error,
     }
+}
+
+/// A name that a client sent as it stands in a sentence: cut where no topic's name is longer.
+pub(super) fn shown(name: &str) -> &str {
+    const MOST: usize = 249;
+    let end = (0..=MOST.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    &name[..end]
 }
 
 /// A sentence for people. It may quote what a client sent, which has no bounds: cut where the longest string of old

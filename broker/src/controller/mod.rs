@@ -10,6 +10,8 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod network;
+#[cfg(test)]
+mod pairs;
 mod producer_ids;
 mod raft_types;
 mod runtime;
@@ -226,7 +228,11 @@ async fn start(env: Arc<dyn Env>, options: ControllerOptions) -> Result<Arc<Cont
     let state_machine = StateMachine::open(env.clone(), &directory).await?;
     let (store, opened) = LogStore::open(env.clone(), &directory, state_machine.last_applied()).await?;
     if opened.cut_bytes > 0 {
-        tracing::warn!(bytes = opened.cut_bytes, "cluster metadata: cut an unfinished append off the log");
+        tracing::warn!(
+            bytes = opened.cut_bytes,
+            "cluster metadata: cut an unfinished append off the log, as a crash leaves it; nothing needs \
+             to be done"
+        );
     }
     let published = state_machine.published();
     let id = NodeId::try_from(options.node.0).expect("node.id is not negative");

@@ -161,7 +161,11 @@ impl Checkpoints {
 async fn read_file(env: &dyn Env, path: &Path) -> io::Result<Offsets> {
     let Some(contents) = env.disk().read_all(path).await? else { return Ok(Offsets::new()) };
     Ok(decode(&contents).unwrap_or_else(|| {
-        tracing::warn!(path = %path.display(), "checkpoint is damaged and counts as empty");
+        tracing::warn!(
+            path = %path.display(),
+            "checkpoint is damaged and counts as empty; more of the logs is read instead, nothing needs to \
+             be done"
+        );
         Offsets::new()
     }))
 }

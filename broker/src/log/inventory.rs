@@ -100,7 +100,11 @@ async fn directories(directory: &LogDirectory) -> Result<Vec<String>, StorageErr
 async fn understood(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
     match holder(directory, tp).await {
         Err(StorageError::Corrupt(why)) => {
-            tracing::warn!(%why, "not a log of ours; leaving it alone");
+            tracing::warn!(
+                %why,
+                "not a log of ours; leaving it alone. Move it out of the log directory to be rid of this \
+                 line"
+            );
             Ok(None)
         }
         other => other,

@@ -38,7 +38,12 @@ pub(crate) async fn newest(
         match ProducerStates::decode_snapshot(&contents) {
             Ok(states) => return Ok((*offset, states)),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "producer snapshot is damaged; reading more of the log instead");
+                tracing::warn!(
+                    path = %path.display(),
+                    %error,
+                    "producer snapshot is damaged; reading more of the log instead, nothing needs to be \
+                     done"
+                );
             }
         }
     }

@@ -224,7 +224,11 @@ impl Opening<'_> {
             if let Some(parts) = resume::open_clean(self, &found, clean).await? {
                 return Ok((parts, Recovered { clean: true, ..Recovered::default() }));
             }
-            tracing::warn!(log = %self.id.tp, "the log is not as its clean stop left it; checking it");
+            tracing::warn!(
+                log = %self.id.tp,
+                "the log is not as its clean stop left it; checking it. Leave the files of a broker alone, \
+                 also while it is stopped"
+            );
         }
         let point = self.directory.recovery_point(self.id);
         self.repair(found, point, left.replayed).await
@@ -336,7 +340,13 @@ impl Opening<'_> {
         let mut checked = self.check(&found, point.unwrap_or(first).max(first)).await?;
         if point.is_some_and(|point| checked.log_end() < point) {
             // Then the recovery point speaks of files that are gone, and nothing it says can be believed.
-            tracing::warn!(log = %self.id.tp, ?point, log_end = %checked.log_end(), "log ends below its recovery point");
+            tracing::warn!(
+                log = %self.id.tp,
+                ?point,
+                log_end = %checked.log_end(),
+                "log ends below its recovery point: the disk lost what it had confirmed. Checking all of \
+                 it; check the disk, and whether it may keep a volatile write cache"
+            );
             let scanned = checked.recovered.scanned_bytes;
             checked = self.check(&found, first).await?;
             checked.recovered.scanned_bytes += scanned;

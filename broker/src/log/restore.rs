@@ -145,7 +145,13 @@ impl Opening<'_> {
         let Some(contents) = contents else { return Ok(None) };
         let decoded = EpochCache::decode(&contents);
         Ok(decoded
-            .inspect_err(|why| tracing::warn!(log = %self.id.tp, %why, "leader epochs are damaged"))
+            .inspect_err(|why| {
+                tracing::warn!(
+                log = %self.id.tp,
+                %why,
+                "leader epochs are damaged; reading them from the log, nothing needs to be done",
+                )
+            })
             .ok())
     }
 

@@ -80,7 +80,11 @@ async fn resume(
     if let Some(resumed) = resume_by_index(opening, files, clean, plan.clone()).await? {
         return Ok(Some(resumed));
     }
-    tracing::warn!(log = %opening.id.tp, segment = %plan.base, "indexes do not fit the log; rebuilding them");
+    tracing::warn!(
+        log = %opening.id.tp,
+        segment = %plan.base,
+        "indexes do not fit the log; rebuilding them, nothing needs to be done"
+    );
     let expect = Expect {
         base: plan.base,
         length: clean.active_bytes,

@@ -248,7 +248,13 @@ impl Segment {
         next_offset: Offset,
         why: &str,
     ) -> Result<(Arc<Loaded<OffsetIndex>>, Arc<Loaded<TimeIndex>>), StorageError> {
-        tracing::warn!(log = %self.path.display(), segment = %self.base, why, "index does not fit its log; rebuilding it");
+        tracing::warn!(
+            log = %self.path.display(),
+            segment = %self.base,
+            why,
+            "index does not fit its log; rebuilding it, nothing needs to be done. If it comes again, check \
+             the disk"
+        );
         self.damaged.store(true, Ordering::Release);
         let (offsets, times) = self.build_indexes(size, next_offset).await?;
         if self.persisted == Persisted::Whole && !self.repairing.swap(true, Ordering::AcqRel) {

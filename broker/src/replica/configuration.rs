@@ -70,7 +70,7 @@ pub(crate) fn resolve(
     }
     let (config, problems) = TopicConfig::resolve_known(defaults, overrides);
     for problem in problems {
-        tracing::warn!(topic, "{problem}; the broker's default is used");
+        tracing::warn!(topic, "{problem}; the broker's default is used. Set it anew, or delete it");
     }
     Arc::new(config)
 }

@@ -39,22 +39,34 @@ const LOOKS_AT_ONCE: usize = 32;
 pub(crate) struct Deletions {
     /// Deleted topics whose logs here are out of the way, as far as they can be reached.
     settled: watch::Sender<BTreeSet<TopicId>>,
+    /// The broker stops: nothing is settled any more.
+    stopping: watch::Sender<bool>,
     remover: Remover,
 }
 
 impl Deletions {
     pub(crate) fn new(remover: Remover) -> Self {
-        Self { settled: watch::Sender::new(BTreeSet::new()), remover }
+        Self { settled: watch::Sender::new(BTreeSet::new()), stopping: watch::Sender::new(false), remover }
     }
 
-    /// Waits until no deleted topic of this name is in the way.
-    pub(crate) async fn make_way(&self, controller: &Controller, name: &str) {
+    /// Waits until no deleted topic of this name is in the way. False if the broker stops before.
+    pub(crate) async fn make_way(&self, controller: &Controller, name: &str) -> bool {
         let mut settled = self.settled.subscribe();
         let in_the_way = |image: &Image, settled: &BTreeSet<TopicId>| {
             image.deleted.values().any(|topic| *topic.name == *name && !settled.contains(&topic.id))
         };
-        // The sender lives as long as `self`.
-        let _ = settled.wait_for(|settled| !in_the_way(&controller.image(), settled)).await;
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            biased;
+            // The senders live as long as `self`.
+            _ = settled.wait_for(|settled| !in_the_way(&controller.image(), settled)) => true,
+            _ = stopping.wait_for(|stopping| *stopping) => false,
+        }
+    }
+
+    /// Nobody waits for a deletion any more: those that carry them out are stopped.
+    pub(crate) fn give_up(&self) {
+        self.stopping.send_replace(true);
     }
 
     /// Removes the directory of a deleted log, later.
@@ -175,7 +187,11 @@ async fn retire_unopened(manager: &ReplicaManager, id: LogId, delay: Duration) -
             // What cannot be understood is nobody's: it does not keep the topic from being forgotten.
             Err(StorageError::Corrupt(_)) => {}
             Err(error) => {
-                tracing::warn!(log = %id, %error, "cannot look for the log of a deleted topic");
+                tracing::warn!(
+                    log = %id,
+                    %error,
+                    "cannot look for the log of a deleted topic; the next start removes it"
+                );
                 reached = false;
             }
         }

@@ -245,7 +245,12 @@ impl ReplicaManager {
         let (manager, topic_id) = (self.clone(), topic.id);
         let assigned = partition.directory_of(self.node);
         spawn(&*self.env, "replica", async move {
-            let directory = manager.place(LogId { tp: tp.clone(), topic_id }, assigned).await;
+            let place = manager.place(LogId { tp: tp.clone(), topic_id }, assigned).await;
+            let Some(directory) = place else {
+                status.send_replace(Status::Closed);
+                watchers.wake_all();
+                return;
+            };
             let owner = Owner {
                 env: manager.env.clone(),
                 tp,
@@ -265,9 +270,11 @@ impl ReplicaManager {
         Some(replica)
     }
 
-    /// Where the log is, or is to be, with nothing else in its place.
-    async fn place(&self, id: LogId, assigned: Uuid) -> Arc<LogDirectory> {
-        self.deletions.make_way(&self.controller, &id.tp.topic).await;
+    /// Where the log is, or is to be, with nothing else in its place. `None` if the broker stops before that is so.
+    async fn place(&self, id: LogId, assigned: Uuid) -> Option<Arc<LogDirectory>> {
+        if !self.deletions.make_way(&self.controller, &id.tp.topic).await {
+            return None;
+        }
         let found = self.directories.iter().find(|directory| directory.directory_id() == assigned);
         let directory = match found {
             Some(directory) => self.moved(&id, directory).await.unwrap_or(directory).clone(),
@@ -276,9 +283,14 @@ impl ReplicaManager {
         };
         if let Err(error) = deletion::clear_place(self, &directory, &id).await {
             // Opening the log finds out the same and answers for it.
-            tracing::warn!(log = %id, %error, "the place of a log cannot be cleared");
+            tracing::warn!(
+                log = %id,
+                %error,
+                "the place of a log cannot be cleared; the partition is served when it can: check the \
+                 rights and the disk"
+            );
         }
-        directory
+        Some(directory)
     }
 
     /// Another directory than `assigned` that holds the log: it was moved by hand while the broker was stopped. The
@@ -347,7 +359,9 @@ impl ReplicaManager {
                         self.deletions.remove(self, Duration::ZERO, path);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "cannot look for deleted logs"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for deleted logs; the next start removes them")
+                }
             }
         }
     }
@@ -366,6 +380,7 @@ impl ReplicaManager {
         for task in std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner)) {
             task.abort();
         }
+        self.deletions.give_up();
         let replicas = self.snapshot();
         let mut closing = Vec::with_capacity(replicas.len());
         for replica in &replicas {
@@ -484,6 +499,10 @@ async fn follow_directory(
 
 /// The error a client sees when storage fails under a read.
 pub(crate) fn storage_error(partition: &TopicPartition, error: &StorageError) -> ResponseError {
-    tracing::warn!(%partition, %error, "read failed");
+    tracing::warn!(
+        %partition,
+        %error,
+        "read failed; the client asks again. If it comes again, check the disk"
+    );
     ResponseError::KafkaStorageError
 }

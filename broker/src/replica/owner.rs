@@ -191,7 +191,11 @@ impl Owner {
             None => inventory::retire(&self.directory, &self.id()).await,
         };
         if let Err(error) = &aside {
-            tracing::warn!(partition = %self.tp, %error, "the log of a deleted topic is still there; the next start removes it");
+            tracing::warn!(
+                partition = %self.tp,
+                %error,
+                "the log of a deleted topic is still there; the next start removes it"
+            );
         }
         let _ = done.send(aside);
         // Until nobody has the handle any more.
@@ -483,13 +487,21 @@ impl Owner {
         let directory = self.directory.clone();
         let _turn = directory.turn().await;
         if let Err(error) = log.close().await {
-            tracing::warn!(partition = %self.tp, %error, "log not closed cleanly; it will be checked at the next start");
+            tracing::warn!(
+                partition = %self.tp,
+                %error,
+                "log not closed cleanly; it will be checked at the next start"
+            );
         }
     }
 
     /// Answers everything with KAFKA_STORAGE_ERROR: what the file holds is not known any more.
     async fn refuse(mut self, error: StorageError) {
-        tracing::error!(partition = %self.tp, %error, "replica is offline until the broker restarts");
+        tracing::error!(
+            partition = %self.tp,
+            %error,
+            "replica is offline: mend what the error names, then start the broker anew"
+        );
         self.status.send_replace(Status::Failed);
         self.watchers.wake_all();
         while let Some(message) = self.queue.recv().await {

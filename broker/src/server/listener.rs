@@ -62,7 +62,10 @@ impl Acceptor {
                 Ok(connection) => connection,
                 Err(error) => {
                     let name = &self.name;
-                    self.shared.complaints.say(format_args!("listener {name} cannot accept: {error}"));
+                    self.shared.complaints.say(format_args!(
+                        "listener {name} cannot accept: {error}; if files are lacking, let the process open more, \
+                         or lower max.connections"
+                    ));
                     self.shared.env.sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }

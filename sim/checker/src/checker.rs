@@ -89,6 +89,12 @@ impl Checker {
         })
     }
 
+    /// When a produce to the partition was last acknowledged; 0 for never.
+    pub fn acknowledged_ns(&self, at: &Partition) -> u64 {
+        let partition = self.history.find(at).map(|index| &self.history.partitions[index]);
+        partition.map_or(0, |partition| partition.acked_ns)
+    }
+
     /// Whether some consumer has not got on since the heal in a partition that it follows.
     pub fn is_behind(&self) -> bool {
         let since = self.healed_ns.unwrap_or(0);
@@ -464,6 +470,7 @@ impl Checker {
                 }
             }
             partition.acked_end = partition.acked_end.max(end);
+            partition.acked_ns = now;
             partition.ends.learn(now, end);
             let index = op.partition;
             self.polls.acknowledged(index, end, now);

@@ -96,6 +96,8 @@ pub(crate) struct PartitionState {
     slots: Vec<Option<Slot>>,
     /// Behind the last acknowledged record; 0 for none.
     pub(crate) acked_end: i64,
+    /// When it was.
+    pub(crate) acked_ns: u64,
     /// Ends that clients know to be committed: acknowledged, or a high watermark they were told.
     pub(crate) ends: Timeline,
     /// Log starts that clients were told, or that a replica showed.
@@ -395,6 +397,7 @@ impl PartitionState {
             judged: Judged::Fully,
             slots: Vec::new(),
             acked_end: 0,
+            acked_ns: 0,
             ends: Timeline::default(),
             starts: Timeline::default(),
             deletions: Deletions::default(),

@@ -72,6 +72,8 @@ pub struct DiskFaults {
     pub segment_sync_delay_us: u64,
     /// The disk is full once it holds so many bytes.
     pub quota: Option<u64>,
+    /// Everything below this directory is on a device that has died: every step fails with EIO.
+    pub dead: Option<String>,
 }
 
 /// What happened to a disk, summed up.
@@ -259,6 +261,15 @@ impl NodeDisk {
         }
         self.used += more;
         Ok(())
+    }
+
+    /// EIO if `path` is on a device that has died. Not counted among the disk's errors: no restart helps.
+    pub(super) fn alive(&self, path: &str) -> io::Result<()> {
+        let dead = self.faults.dead.as_ref();
+        let below = |dead: &String| {
+            path.strip_prefix(dead.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if dead.is_some_and(below) { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
 
     /// EIO if one of `left` planned failures is due.

@@ -77,6 +77,7 @@ impl SimDisk {
     }
 
     fn open_now(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
+        self.with(|disk| disk.alive(&path.to_string_lossy()))?;
         let inode = self.with(|disk| match (disk.names.find(path), how) {
             (Some(Entry::Directory(_)), _) => Err(io::ErrorKind::IsADirectory.into()),
             (Some(Entry::File(_)), Open::New) => Err(io::ErrorKind::AlreadyExists.into()),
@@ -86,7 +87,8 @@ impl SimDisk {
         })?;
         self.world.note(Mark::Disk, OPEN, inode.number);
         let segment = path.extension().is_some_and(|extension| extension == "log");
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, segment }))
+        let path = Arc::from(&*path.to_string_lossy());
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, segment, path }))
     }
 
     fn lock_now(&self, path: &Path) -> io::Result<FileLock> {
@@ -132,7 +134,10 @@ impl Disk for SimDisk {
         let path = directory.to_owned();
         let profile = self.with(|disk| disk.profile.write_us);
         self.later(self.duration(1, profile), move |disk| {
-            let names = disk.with(|disk| disk.names.list(&path))?;
+            let names = disk.with(|disk| {
+                disk.alive(&path.to_string_lossy())?;
+                disk.names.list(&path)
+            })?;
             let entry = |(name, entry)| match entry {
                 Entry::File(inode) => DirEntry { name, is_dir: false, length: lock(&inode.content).length() },
                 Entry::Directory(_) => DirEntry { name, is_dir: true, length: 0 },
@@ -169,6 +174,8 @@ pub(super) struct SimFile {
     pub(super) inode: Arc<Inode>,
     /// Whether it was opened as a log segment.
     pub(super) segment: bool,
+    /// As it was opened.
+    pub(super) path: Arc<str>,
 }
 
 impl SimFile {
@@ -198,16 +205,21 @@ impl File for SimFile {
             self.disk.with(|disk| (disk.profile.cached, disk.profile.write_us, disk.profile.read_us));
         let cached = lock(&self.disk.world.chronicle).chance(cached);
         let delay = self.disk.duration(1, if cached { write_us } else { read_us });
-        let inode = self.inode.clone();
+        let (inode, path) = (self.inode.clone(), self.path.clone());
         self.disk.later(delay, move |disk| {
             disk.world.note(Mark::Disk, READ << 56 | inode.number, offset);
-            disk.with(|disk| disk.fail(|faults| &mut faults.fail_reads))?;
+            disk.with(|disk| {
+                disk.alive(&path)?;
+                disk.fail(|faults| &mut faults.fail_reads)
+            })?;
             Ok(Bytes::copy_from_slice(lock(&inode.content).read(offset, length)))
         })
     }
 
     fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
-        let (cached, broken) = self.disk.with(|disk| (disk.profile.cached, disk.faults.fail_reads > 0));
+        let (cached, broken) = self.disk.with(|disk| {
+            (disk.profile.cached, disk.faults.fail_reads > 0 || disk.alive(&self.path).is_err())
+        });
         if self.check().is_err() || broken || !lock(&self.disk.world.chronicle).chance(cached) {
             return None;
         }

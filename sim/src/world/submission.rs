@@ -110,6 +110,7 @@ impl Submission {
     }
 
     fn apply(&mut self, op: Op, begun: Begun) -> io::Result<()> {
+        self.alive(&op)?;
         match op {
             Op::WriteAt { file, offset, buffers } => self.write(sim(&file)?, offset, &buffers),
             Op::Sync { file } => self.sync(sim(&file)?, begun),
@@ -126,6 +127,23 @@ impl Submission {
             Op::RemoveFile { path } => self.name(&path, |names| names.remove_file(&path)),
             Op::RemoveDir { path } => self.name(&path, |names| names.remove_directory(&path)),
         }
+    }
+
+    /// EIO if the step concerns a device that has died.
+    fn alive(&self, op: &Op) -> io::Result<()> {
+        let path = match op {
+            Op::WriteAt { file, .. }
+            | Op::Sync { file }
+            | Op::StartWriteback { file, .. }
+            | Op::Truncate { file, .. }
+            | Op::Allocate { file, .. } => sim(file)?.path.to_string(),
+            Op::SyncDir { path }
+            | Op::CreateDir { path }
+            | Op::RemoveFile { path }
+            | Op::RemoveDir { path } => path.to_string_lossy().into_owned(),
+            Op::Rename { to, .. } => to.to_string_lossy().into_owned(),
+        };
+        self.disk.with(|disk| disk.alive(&path))
     }
 
     fn write(&mut self, file: &SimFile, offset: u64, buffers: &[Bytes]) -> io::Result<()> {

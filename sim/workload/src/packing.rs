@@ -2,11 +2,10 @@
 //!
 //! The model: every codec has a way to carry bytes as they are. That is enough to send valid compressed batches with
 //! unique values, and needs no compression library in the client.
-//! A topic may have the broker pack batches anew (`compression.type`): what is not of our making is unpacked by the
-//! codecs' libraries.
-//! Never: a library for what clients send, nor the broker's use of one.
+//! A topic may have the broker pack batches anew (`compression.type`), so what is read is unpacked by the codecs'
+//! libraries. Never: the broker's code for either.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::plan::Codec;
 
@@ -35,27 +34,14 @@ pub(crate) fn pack(codec: Codec, body: Bytes) -> Bytes {
     out.freeze()
 }
 
-/// The bytes that [`pack`] wrapped; `None` for anything else.
+/// The bytes that [`pack`] or a broker wrapped; `None` for what is no frame of the codec.
 pub(crate) fn unpack(attributes: i16, body: Bytes) -> Option<Bytes> {
     if attributes & 7 == 0 {
         return Some(body);
     }
-    unpack_own(attributes, body.clone()).or_else(|| unpack_any(attributes, &body))
+    unpack_any(attributes, &body)
 }
 
-fn unpack_own(attributes: i16, body: Bytes) -> Option<Bytes> {
-    let mut out = BytesMut::with_capacity(body.len());
-    match attributes & 7 {
-        1 => unpack_gzip(body, &mut out)?,
-        2 => unpack_snappy(body, &mut out)?,
-        3 => unpack_lz4(body, &mut out)?,
-        4 => unpack_zstd(body, &mut out)?,
-        _ => return None,
-    }
-    Some(out.freeze())
-}
-
-/// What somebody else packed.
 fn unpack_any(attributes: i16, body: &[u8]) -> Option<Bytes> {
     use std::io::Read;
 
@@ -81,10 +67,6 @@ fn unpack_any(attributes: i16, body: &[u8]) -> Option<Bytes> {
     Some(out.into())
 }
 
-fn take(bytes: &mut Bytes, count: usize) -> Option<Bytes> {
-    (bytes.len() >= count).then(|| bytes.split_to(count))
-}
-
 /// RFC 1952 around stored blocks of RFC 1951.
 fn pack_gzip(out: &mut BytesMut, body: &[u8]) {
     out.put_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
@@ -97,22 +79,6 @@ fn pack_gzip(out: &mut BytesMut, body: &[u8]) {
     }
     out.put_u32_le(crc32(body));
     out.put_u32_le(body.len() as u32);
-}
-
-fn unpack_gzip(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
-    take(&mut body, 10)?;
-    loop {
-        let mut head = take(&mut body, 5)?;
-        let last = head.get_u8() == 1;
-        let length = head.get_u16_le() as usize;
-        out.extend_from_slice(&take(&mut body, length)?);
-        if last {
-            break;
-        }
-    }
-    let mut tail = take(&mut body, 8)?;
-    (body.is_empty() && tail.get_u32_le() == crc32(out) && tail.get_u32_le() as usize == out.len())
-        .then_some(())
 }
 
 /// The polynomial of RFC 1952, by nibbles.
@@ -159,26 +125,6 @@ fn pack_snappy(out: &mut BytesMut, body: &[u8]) {
     }
 }
 
-fn unpack_snappy(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
-    if take(&mut body, 16)? != SNAPPY_HEADER[..] {
-        return None;
-    }
-    while !body.is_empty() {
-        let length = take(&mut body, 4)?.get_u32() as usize;
-        let mut raw = take(&mut body, length)?;
-        while take(&mut raw, 1)?[0] & 0x80 != 0 {}
-        if take(&mut raw, 1)?[0] != 61 << 2 {
-            return None;
-        }
-        let length = take(&mut raw, 2)?.get_u16_le() as usize + 1;
-        if raw.len() != length {
-            return None;
-        }
-        out.extend_from_slice(&raw);
-    }
-    Some(())
-}
-
 /// An LZ4 frame of uncompressed blocks.
 fn pack_lz4(out: &mut BytesMut, body: &[u8]) {
     out.put_slice(&LZ4_HEADER);
@@ -187,19 +133,6 @@ fn pack_lz4(out: &mut BytesMut, body: &[u8]) {
         out.put_slice(block);
     }
     out.put_u32_le(0);
-}
-
-fn unpack_lz4(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
-    if take(&mut body, 7)? != LZ4_HEADER[..] {
-        return None;
-    }
-    loop {
-        let length = take(&mut body, 4)?.get_u32_le();
-        if length == 0 {
-            return body.is_empty().then_some(());
-        }
-        out.extend_from_slice(&take(&mut body, (length & !(1 << 31)) as usize)?);
-    }
 }
 
 /// RFC 8878: one segment with its size, raw blocks.
@@ -215,24 +148,10 @@ fn pack_zstd(out: &mut BytesMut, body: &[u8]) {
     }
 }
 
-fn unpack_zstd(mut body: Bytes, out: &mut BytesMut) -> Option<()> {
-    let mut head = take(&mut body, 9)?;
-    if head.get_u32_le() != ZSTD_MAGIC || head.get_u8() != 0b1010_0000 {
-        return None;
-    }
-    let size = head.get_u32_le() as usize;
-    loop {
-        let head = take(&mut body, 3)?;
-        let head = u32::from_le_bytes([head[0], head[1], head[2], 0]);
-        out.extend_from_slice(&take(&mut body, (head >> 3) as usize)?);
-        if head & 1 == 1 {
-            return (body.is_empty() && out.len() == size).then_some(());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Buf;
+
     use super::*;
 
     #[test]
@@ -276,9 +195,6 @@ mod tests {
                     Some(&body),
                     "{codec:?} {length}"
                 );
-                if codec != Codec::None {
-                    assert_eq!(unpack_own(attribute(codec), packed.slice(..packed.len() - 1)), None);
-                }
             }
         }
     }

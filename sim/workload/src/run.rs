@@ -152,6 +152,11 @@ impl Workload {
         self.shared.actions.counts()
     }
 
+    /// Ids of the topics that were deleted.
+    pub fn gone(&self) -> std::collections::BTreeSet<u128> {
+        self.shared.gone()
+    }
+
     /// Lets producers finish what they have begun and everyone else stop; ends when all clients have.
     pub async fn drain(&mut self) {
         self.phase.send_replace(Phase::Drain);
@@ -253,9 +258,12 @@ async fn conduct(
 /// Creates a topic and waits until metadata shows it; repeats until it exists.
 pub(crate) async fn make_topic(context: &mut Context, plan: &TopicPlan) -> Topic {
     const TOPIC_ALREADY_EXISTS: i16 = 36;
+    const INVALID_REPLICATION_FACTOR: i16 = 38;
     loop {
         match create_topic(&mut context.link, plan).await {
             Ok(None | Some(TOPIC_ALREADY_EXISTS)) => break,
+            // A log directory is offline, and there is no room for another partition.
+            Ok(Some(INVALID_REPLICATION_FACTOR)) => context.link.back_off().await,
             Ok(Some(code)) if crate::client::is_retriable(code) => context.link.back_off().await,
             Ok(Some(code)) => {
                 context.recorder.complain("create_topics", format!("{plan:?} was refused with error {code}"));

@@ -1,6 +1,11 @@
 //! The node and its cluster: versions, features, quorum, elections, moves, groups, transactions.
 
+use super::data::PROTOCOL;
 use crate::step::{Step, step};
+
+const GROUPS: &str = "groups are not built yet";
+const TRANSACTIONS: &str = "transactions are not built yet";
+const ENDPOINT: &str = "one process that is broker and controller needs no controller listener";
 
 /// What is asked before there is a topic.
 pub(crate) fn before() -> Vec<Step> {
@@ -11,14 +16,20 @@ pub(crate) fn before() -> Vec<Step> {
         step("cluster", "list-endpoints", "list-endpoints"),
         step("cluster", "list-endpoints", "list-endpoints --include-fenced-brokers"),
         step("cluster", "unregister", "unregister --id 7"),
-        step("features", "describe", "describe"),
+        step("features", "describe", "describe")
+            .all_differ(&["group.version", "share.version", "streams.version"], GROUPS)
+            .differs("transaction.version", TRANSACTIONS)
+            .differs("eligible.leader.replicas.version", "one node has no eligible leaders beside itself")
+            .differs("kraft.version", "the quorum of ours is not KRaft's"),
         step("features", "version-mapping", "version-mapping"),
         step("features", "feature-dependencies", "feature-dependencies --feature transaction.version=2"),
         step("features", "upgrade", "upgrade --feature no.such.feature=1"),
-        step("features", "upgrade", "upgrade --feature group.version=99"),
+        step("features", "upgrade", "upgrade --feature group.version=99").differs("group.version", GROUPS),
         step("features", "downgrade", "downgrade --feature metadata.version=1"),
         step("features", "disable", "disable --feature no.such.feature"),
-        step("metadata-quorum", "describe --status", "describe --status").figures(),
+        step("metadata-quorum", "describe --status", "describe --status")
+            .figures()
+            .differs("CurrentVoters", ENDPOINT),
         step("metadata-quorum", "describe --replication", "describe --replication").figures(),
         step("metadata-quorum", "describe --replication", "describe --replication --human-readable")
             .figures(),
@@ -29,9 +40,7 @@ pub(crate) fn before() -> Vec<Step> {
         groups("share-groups", "--list"),
         groups("streams-groups", "--list"),
         groups("client-metrics", "--list"),
-        groups("acls", "--list")
-            .differs("Error while executing ACL command", "authorization is not built yet")
-            .differs("Exception", "authorization is not built yet"),
+        groups("acls", "--list").differs("Exception", "authorization is not built yet"),
         step("transactions", "list", "list"),
     ]
 }
@@ -58,11 +67,12 @@ fn api_versions() -> Step {
         ["AddPartitionsToTxn", "AddOffsetsToTxn", "EndTxn", "WriteTxnMarkers", "TxnOffsetCommit"];
     let security = ["Sasl", "Acls", "DelegationToken", "ScramCredentials"];
     step("broker-api-versions", "run", "")
-        .all_differ(&groups, "groups are not built yet")
-        .all_differ(&transactions, "transactions are not built yet")
+        .all_differ(&groups, GROUPS)
+        .all_differ(&transactions, TRANSACTIONS)
         .all_differ(&security, "security is not built yet")
         .differs("ClientQuotas", "quotas are not built yet")
         .differs("RaftVoter", "the quorum of ours is not KRaft's")
+        .all_differ(&["ListOffsets(2)", "DescribeLogDirs(35)"], PROTOCOL)
 }
 
 /// What is asked about topics with data.
@@ -85,6 +95,8 @@ pub(crate) fn after() -> Vec<Step> {
         reassign("--cancel", "--cancel --reassignment-json-file {files}/stay.json"),
         step("transactions", "describe-producers", "describe-producers --topic orders --partition 0"),
         step("transactions", "find-hanging", "find-hanging --broker-id 1"),
-        step("metadata-quorum", "describe --status", "describe --status").figures(),
+        step("metadata-quorum", "describe --status", "describe --status")
+            .figures()
+            .differs("CurrentVoters", ENDPOINT),
     ]
 }

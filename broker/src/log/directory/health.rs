@@ -41,7 +41,12 @@ impl Health {
             if state.is_some() {
                 return false;
             }
-            tracing::error!(%error, what, "log directory goes offline");
+            tracing::error!(
+                %error,
+                what,
+                "log directory goes offline: nothing is read from it or written to it until the disk is in \
+                 order and the broker is started anew"
+            );
             *state = Some(format!("{what}: {error}").into());
             true
         });

@@ -275,7 +275,11 @@ impl Worker {
             && error.kind() == io::ErrorKind::StorageFull
             && self.journal.disk_is_full()
         {
-            tracing::warn!(path = %part.path().display(), "no room for another part of the journal");
+            tracing::warn!(
+                path = %part.path().display(),
+                "no room for another part of the journal; going on with what there is, more slowly. Make \
+                 room on this disk"
+            );
             return;
         }
         if let Err(error) = &result {

@@ -116,9 +116,11 @@ pub struct Found {
     pub id: Uuid,
     /// Leader epoch of each partition, −1 where unknown.
     pub leader_epochs: Vec<i32>,
+    /// Whether every partition has a leader.
+    pub ready: bool,
 }
 
-/// Asks for the topic of that name; `None` while the broker does not know it or it has no leaders.
+/// Asks for the topic of that name; `None` if the broker does not know it.
 pub async fn find_named(link: &mut Link, name: &str) -> Result<Option<Found>, ClientError> {
     let connection = link.connection().await;
     let version = connection.version::<MetadataRequest>()?;
@@ -129,9 +131,10 @@ pub async fn find_named(link: &mut Link, name: &str) -> Result<Option<Found>, Cl
     let [found] = response.topics.as_slice() else {
         return Err(ClientError::Protocol("Metadata answered about other topics than asked".into()));
     };
-    if found.error_code != 0 || found.partitions.iter().any(|partition| partition.error_code != 0) {
+    if found.error_code != 0 {
         return Ok(None);
     }
+    let ready = found.partitions.iter().all(|partition| partition.error_code == 0);
     let mut partitions: Vec<_> = found
         .partitions
         .iter()
@@ -142,17 +145,17 @@ pub async fn find_named(link: &mut Link, name: &str) -> Result<Option<Found>, Cl
         return Err(ClientError::Protocol(format!("Metadata of {name}: partitions {partitions:?}")));
     }
     let known_brokers: Vec<BrokerId> = response.brokers.iter().map(|broker| broker.node_id).collect();
-    if found.partitions.iter().any(|partition| !known_brokers.contains(&partition.leader_id)) {
+    if ready && found.partitions.iter().any(|partition| !known_brokers.contains(&partition.leader_id)) {
         return Err(ClientError::Protocol(format!("Metadata of {name}: a leader that is no broker")));
     }
     let leader_epochs = partitions.into_iter().map(|(_, epoch)| epoch).collect();
-    Ok(Some(Found { id: found.topic_id, leader_epochs }))
+    Ok(Some(Found { id: found.topic_id, leader_epochs, ready }))
 }
 
-/// The same, as the topic that `plan` describes.
+/// The same, as the topic that `plan` describes; `None` also while it has no leaders.
 pub async fn find_topic(link: &mut Link, plan: &TopicPlan) -> Result<Option<Topic>, ClientError> {
     let found = find_named(link, &plan.name).await?;
-    Ok(found.map(|found| Topic::described(plan, found.id, found.leader_epochs)))
+    Ok(found.filter(|found| found.ready).map(|found| Topic::described(plan, found.id, found.leader_epochs)))
 }
 
 /// Asks for a producer id, or with `held` for the next epoch of it (KIP-360).

@@ -10,7 +10,7 @@ use rand::{Rng, seq::IndexedRandom};
 
 use super::{Context, producer::outcome_of};
 use crate::{
-    client::{Topic, find_topic, produce_request},
+    client::{Topic, find_named, produce_request},
     plan::{ChurnPlan, Codec, TopicPlan},
     record::Sequenced,
     run::make_topic,
@@ -91,23 +91,24 @@ pub(super) async fn check_kept(context: &mut Context, plan: &TopicPlan, topic: &
     let mut unknown = 0;
     while unknown < PATIENCE {
         let invoked_ns = context.recorder.now_ns();
-        match find_topic(&mut context.link, plan).await {
+        match find_named(&mut context.link, &plan.name).await {
             Ok(Some(found)) => {
+                let partitions = found.leader_epochs.len() as i32;
                 if !found.id.is_nil() {
                     context.recorder.tell(EventKind::MetadataSeen {
                         client: context.number,
-                        topic: found.name.clone(),
+                        topic: topic.name.clone(),
                         topic_id: found.id.as_u128(),
-                        partitions: found.partitions,
+                        partitions,
                         invoked_ns,
                     });
                 }
                 let same_id = found.id == topic.id || found.id.is_nil() || topic.id.is_nil();
-                if !same_id || found.partitions < topic.partitions {
+                if !same_id || partitions < topic.partitions {
                     let story = format!("{topic:?} became {found:?}");
                     context.recorder.complain("topic_kept", story);
                 }
-                return found.partitions;
+                return partitions;
             }
             Ok(None) => {
                 unknown += 1;

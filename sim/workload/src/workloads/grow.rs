@@ -15,6 +15,7 @@ use crate::{
 };
 
 const INVALID_PARTITIONS: i16 = 37;
+const INVALID_REPLICATION_FACTOR: i16 = 38;
 
 /// Adds partitions until the limit or the drain.
 pub(crate) async fn grow(mut context: Context, plan: GrowPlan) {
@@ -48,6 +49,8 @@ async fn add(context: &mut Context, topic: &Arc<Topic>) {
         }
         // It has them: an attempt whose answer was lost.
         Ok(Some(INVALID_PARTITIONS)) => {}
+        // A log directory is offline, and there is no room for another partition.
+        Ok(Some(INVALID_REPLICATION_FACTOR)) => context.link.back_off().await,
         Ok(Some(code)) if is_retriable(code) => context.link.back_off().await,
         Ok(Some(code)) => {
             let story = format!("{} to {count} partitions: error {code}", topic.name);

@@ -208,6 +208,7 @@ pub(crate) struct Shared {
     pub(crate) growth: AtomicU64,
     counts: Mutex<BTreeMap<Arc<str>, i32>>,
     epochs: Mutex<Epochs>,
+    gone: Mutex<std::collections::BTreeSet<u128>>,
     acked_times: Mutex<Times>,
     topics: Mutex<Vec<(Arc<Topic>, TopicPlan)>>,
 }
@@ -275,6 +276,16 @@ impl Shared {
     /// The leader epochs of a partition with the last offset that was read of each.
     pub(crate) fn known_epochs(&self, topic: &Topic, partition: i32) -> BTreeMap<i32, i64> {
         lock(&self.epochs).get(&(topic.name.clone(), partition)).cloned().unwrap_or_default()
+    }
+
+    /// A topic was deleted.
+    pub(crate) fn deleted(&self, id: u128) {
+        lock(&self.gone).insert(id);
+    }
+
+    /// The ids of all topics that were deleted.
+    pub(crate) fn gone(&self) -> std::collections::BTreeSet<u128> {
+        lock(&self.gone).clone()
     }
 
     /// A topic exists for good.

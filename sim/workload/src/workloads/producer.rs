@@ -179,7 +179,10 @@ impl Producer {
         }
         while !self.broken && self.in_flight.len() < self.plan.max_in_flight as usize {
             let now = self.context.link.env.now();
-            let mut batches = self.take_retries(now);
+            // Lanes that fail all the time must not keep the others waiting.
+            let fresh =
+                self.next_due <= now && !self.context.draining() && self.context.random.random_bool(0.3);
+            let mut batches = if fresh { Vec::new() } else { self.take_retries(now) };
             if batches.is_empty() {
                 if self.context.draining() || self.next_due > now || !self.connect().await {
                     return;

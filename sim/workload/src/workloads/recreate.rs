@@ -31,6 +31,7 @@ use crate::{
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const TOPIC_ALREADY_EXISTS: i16 = 36;
+const INVALID_REPLICATION_FACTOR: i16 = 38;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 /// How many of the generations before are still asked for.
 const REMEMBERED: usize = 3;
@@ -89,17 +90,21 @@ async fn make(context: &mut Context, plan: &RecreatePlan, generations: &Generati
     if !serves::<DeleteTopicsRequest>(&mut context.link).await {
         return;
     }
-    let name = format!("again-{}", context.number);
-    for generation in 0.. {
+    // A request whose answer was lost may arrive late and concern the next topic of the name: then that is another name.
+    let (mut names, mut fresh) = (0, true);
+    loop {
+        let name = format!("again-{}-{names}", context.number);
         let described = describe(context, plan, &name);
-        let Some(topic) = create(context, &described, generations).await else { return };
-        if generation > 0 {
+        let Some((topic, mut certain)) = create(context, &described, generations).await else { return };
+        if !fresh {
             Actions::count(&context.shared.actions.recreated);
         }
         see_configs(context, &topic).await;
         let life = plan.life_ms.draw(&mut context.random);
         context.link.env.sleep(Duration::from_millis(life.into())).await;
-        delete(context, &topic).await;
+        certain &= delete(context, &topic).await;
+        fresh = !certain;
+        names += u32::from(fresh);
         Actions::count(&context.shared.actions.deleted);
         expect_gone(context, &topic).await;
         let gap = plan.gap_ms.draw(&mut context.random);
@@ -125,17 +130,31 @@ fn describe(context: &mut Context, plan: &RecreatePlan, name: &str) -> TopicPlan
     described
 }
 
-/// Creates the next topic of the name and tells of it. `None`: metadata show one that was deleted.
-async fn create(context: &mut Context, plan: &TopicPlan, generations: &Generations) -> Option<Arc<Topic>> {
+/// Creates the next topic of the name and tells of it, and whether every request was answered. `None`: metadata show one
+/// that was deleted.
+async fn create(
+    context: &mut Context,
+    plan: &TopicPlan,
+    generations: &Generations,
+) -> Option<(Arc<Topic>, bool)> {
+    let mut certain = true;
     loop {
         match create_topic(&mut context.link, plan).await {
             Ok(None | Some(TOPIC_ALREADY_EXISTS)) => break,
-            Ok(Some(code)) if is_retriable(code) => context.link.back_off().await,
+            // A log directory is offline, and there is no room for another partition.
+            Ok(Some(INVALID_REPLICATION_FACTOR)) => context.link.back_off().await,
+            Ok(Some(code)) if is_retriable(code) => {
+                certain = false;
+                context.link.back_off().await;
+            }
             Ok(Some(code)) => {
                 context.recorder.complain("create_topics", format!("{plan:?} was refused with error {code}"));
                 context.link.back_off().await;
             }
-            Err(error) => context.link.failed(&error).await,
+            Err(error) => {
+                certain = false;
+                context.link.failed(&error).await;
+            }
         }
     }
     let found = loop {
@@ -169,21 +188,23 @@ async fn create(context: &mut Context, plan: &TopicPlan, generations: &Generatio
         configs: plan.configs.clone(),
     });
     lock(&generations.topics).push(topic.clone());
-    Some(topic)
+    Some((topic, certain))
 }
 
-/// Asks for the deletion until it is known to have happened.
-async fn delete(context: &mut Context, topic: &Arc<Topic>) {
+/// Asks for the deletion until it is known to have happened; whether every request by name was answered.
+async fn delete(context: &mut Context, topic: &Arc<Topic>) -> bool {
+    let mut certain = true;
     let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
     context.recorder.tell(EventKind::TopicDeletionAsked { topic: name.clone(), topic_id });
     let mut attempts = 0;
     loop {
-        let by_id = context.random.random_bool(0.5);
+        let by_id = context.random.random_bool(0.6);
         match delete_topic(&mut context.link, topic, by_id).await {
             Ok(None) => break,
             // An attempt whose answer was lost.
             Ok(Some(UNKNOWN_TOPIC_OR_PARTITION | UNKNOWN_TOPIC_ID)) if attempts > 0 => break,
             Ok(Some(code)) if is_retriable(code) && code != UNKNOWN_TOPIC_OR_PARTITION => {
+                certain &= by_id;
                 context.link.back_off().await;
             }
             Ok(Some(code)) => {
@@ -191,12 +212,17 @@ async fn delete(context: &mut Context, topic: &Arc<Topic>) {
                 context.recorder.complain("delete_topics", story);
                 context.link.back_off().await;
             }
-            Err(error) => context.link.failed(&error).await,
+            Err(error) => {
+                certain &= by_id;
+                context.link.failed(&error).await;
+            }
         }
         attempts += 1;
     }
     context.recorder.progress();
+    context.shared.deleted(topic_id);
     context.recorder.tell(EventKind::TopicGone { topic: name, topic_id });
+    certain
 }
 
 /// What metadata say of a topic that was deleted.

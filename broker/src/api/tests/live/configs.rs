@@ -117,6 +117,22 @@ async fn a_topic_shows_every_key_with_its_source_type_and_meaning() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resource_is_described_once() {
+    let mut live = Live::start("configs-once").await;
+    live.create("t", 1).await;
+    let resource = |kind, name| {
+        let resource = DescribeConfigsResource::default().with_resource_type(kind);
+        resource.with_resource_name(text(name)).with_configuration_keys(None)
+    };
+    let resources = vec![resource(TOPIC, "t"), resource(BROKER, "1"), resource(TOPIC, "t")];
+    let response = live.ask(32, 4, &DescribeConfigsRequest::default().with_resources(resources)).await;
+    let codes: Vec<i16> = response.results.iter().map(|result| result.error_code).collect();
+    assert_eq!(codes, [0, 0, ResponseError::InvalidRequest.code()]);
+    assert_eq!((response.results[0].configs.len(), response.results[2].configs.len()), (33, 0));
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_described_says_why() {
     let mut live = Live::start("configs-unknown").await;
     for (kind, name, error) in [
