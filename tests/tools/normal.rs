@@ -31,7 +31,7 @@ pub(crate) fn normal(ran: Ran, place: &Place, figures: bool) -> Ran {
         text = replace(&text, r"(?m)^\t(at |\.\.\. ).*\n", "");
         if figures {
             // With their padding, which goes by their width.
-            text = replace(&text, r"\d+(\.\d+)? *", "N ");
+            text = replace(&text, r"(NaN|\d+(\.\d+)?) *", "N ");
         }
         text
     };

@@ -63,7 +63,7 @@ pub(crate) fn topics() -> Vec<Step> {
         alter("--alter --topic defaults --partitions 6 --replica-assignment 1,1,1,1,7,7"),
         describe("--describe --topic orders"),
         describe("--describe"),
-        step("log-dirs", "--describe", "--describe"),
+        step("log-dirs", "--describe", "--describe --topic-list orders,configured"),
     ]
 }
 
