@@ -252,7 +252,8 @@ fn automatic(
         let brokers = image.brokers.len();
         let message = format!(
             "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
-             reached because only {brokers} broker(s) are registered."
+             reached because only {brokers} broker(s) are registered or some brokers have all their \
+             log directories cordoned."
         );
         (ResponseError::InvalidReplicationFactor, message)
     })

@@ -18,7 +18,7 @@ use kafka_protocol::messages::{
 
 use super::{
     exchange::{BadRequest, Reply, Request},
-    services::{self, Services},
+    services::{self, Services, shown},
     shape::{Field, Kind, Message, Structure},
 };
 
@@ -93,9 +93,11 @@ fn result(topic: TopicName, outcomes: impl Iterator<Item = (i32, Outcome)>) -> R
 
 fn outcome(image: &Image, topic: &str, index: i32, kind: i8) -> Outcome {
     let unknown = |what: String| (ResponseError::UnknownTopicOrPartition, Some(what));
-    let Some(found) = image.topic(topic) else { return unknown(format!("No such topic as {topic}")) };
+    let Some(found) = image.topic(topic) else {
+        return unknown(format!("No such topic as {}", shown(topic)));
+    };
     match found.partition(index.into()) {
-        None => unknown(format!("No such partition as {topic}-{index}")),
+        None => unknown(format!("No such partition as {}-{index}", shown(topic))),
         Some(partition) => (needed(partition, kind), None),
     }
 }

@@ -30,6 +30,7 @@ pub mod fuzzing;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod list_config_resources;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod log_dirs;
 pub mod metadata;
@@ -39,6 +40,7 @@ pub mod reassignments;
 mod services;
 pub mod shape;
 pub mod transactions;
+pub mod unregister_broker;
 pub mod update_features;
 
 #[cfg(test)]
@@ -122,6 +124,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::Describe, Resource::Coordinated),
         shape: &find_coordinator::SHAPE,
         start: find_coordinator::start,
+    },
+    Api {
+        key: list_groups::KEY,
+        name: "ListGroups",
+        versions: 0..=5,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Describe, Resource::Coordinated),
+        shape: &list_groups::SHAPE,
+        start: list_groups::start,
     },
     Api {
         key: api_versions::KEY,
@@ -332,6 +344,16 @@ pub static APIS: &[Api] = &[
         needs: (Operation::Read, Resource::Topic),
         shape: &describe_producers::SHAPE,
         start: describe_producers::start,
+    },
+    Api {
+        key: unregister_broker::KEY,
+        name: "UnregisterBroker",
+        versions: 0..=0,
+        advertised_from: 0,
+        overlaps: false,
+        needs: (Operation::Alter, Resource::Cluster),
+        shape: &unregister_broker::SHAPE,
+        start: unregister_broker::start,
     },
     Api {
         key: transactions::DESCRIBE,

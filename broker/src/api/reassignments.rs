@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 use super::{
     create_topics::check_replicas,
     exchange::{BadRequest, Reply, Request},
-    services::{self, Services},
+    services::{self, Services, shown},
     shape::{Field, Kind, Message, Structure},
 };
 
@@ -100,11 +100,12 @@ fn reassign(
 ) -> Result<(), (ResponseError, Option<String>)> {
     let index = asked.partition_index;
     let unknown = |what: String| (ResponseError::UnknownTopicOrPartition, Some(what));
-    let found =
-        image.topic(topic).ok_or_else(|| unknown(format!("Unable to find a topic named {topic}.")))?;
+    let found = image
+        .topic(topic)
+        .ok_or_else(|| unknown(format!("Unable to find a topic named {}.", shown(topic))))?;
     let partition = found
         .partition(index.into())
-        .ok_or_else(|| unknown(format!("Unable to find partition {topic}:{index}.")))?;
+        .ok_or_else(|| unknown(format!("Unable to find partition {}:{index}.", shown(topic))))?;
     let Some(replicas) = &asked.replicas else {
         return Err((ResponseError::NoReassignmentInProgress, None));
     };

@@ -162,6 +162,13 @@ pub(super) fn spoken(error: ResponseError, knows_storage_errors: bool) -> Respon
     }
 }
 
+/// A name that a client sent as it stands in a sentence: cut where no topic's name is longer.
+pub(super) fn shown(name: &str) -> &str {
+    const MOST: usize = 249;
+    let end = (0..=MOST.min(name.len())).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    &name[..end]
+}
+
 /// A sentence for people. It may quote what a client sent, which has no bounds: cut where the longest string of old
 /// versions would still hold it.
 pub(super) fn message(mut message: String) -> StrBytes {

@@ -117,7 +117,7 @@ impl fmt::Display for Malformed {
 pub struct Measured {
     /// Bytes of the body that belong to the message.
     pub length: usize,
-    /// Upper estimate of what decoding allocates, in bytes.
+    /// Upper estimate of what decoding allocates, in bytes, and of what answering takes for lists of numbers and names.
     pub memory: usize,
 }
 
@@ -131,6 +131,9 @@ impl Message {
     }
 }
 
+/// What an answer takes for each number or name of a list, its sentence included: four bytes of request may ask about a
+/// partition each, and a list of them is charged for as what becomes of it.
+const ANSWERED: usize = 256;
 /// An unknown tagged field in a tree map: the entry, and the first one's leaf node.
 const TAG_MEMORY: usize = 48;
 const TAG_NODE_MEMORY: usize = 480;
@@ -162,12 +165,12 @@ impl Walk<'_> {
             }
             Kind::Numbers(size) => {
                 let count = self.length()?;
-                self.memory += count.saturating_mul(size);
+                self.memory = self.memory.saturating_add(count.saturating_mul(size + ANSWERED));
                 self.skip(count.saturating_mul(size))
             }
             Kind::Texts => {
                 let count = self.count()?;
-                self.memory += count * size_of::<StrBytes>();
+                self.memory += count * (size_of::<StrBytes>() + ANSWERED);
                 (0..count).try_for_each(|_| self.text())
             }
             Kind::Array(element) => {

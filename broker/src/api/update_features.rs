@@ -78,13 +78,10 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         .with_throttle_time_ms(request.context.throttle_ms())
         .with_error_message(None);
     if request.api_version >= ONE_ERROR {
-        if let Some((update, (error, message))) =
-            outcomes.filter_map(|(update, outcome)| Some((update, outcome.err()?))).next()
-        {
+        if let Some((error, message)) = outcomes.filter_map(|(_, outcome)| outcome.err()).next() {
             response.error_code = error.code();
             response.error_message = Some(services::message(format!(
-                "The update failed for all features since the following feature had an error: {}: {message}",
-                update.feature.as_str()
+                "The update failed for all features since the following feature had an error: {message}"
             )));
         }
     } else {
@@ -108,18 +105,16 @@ type Outcome = Result<(), (ResponseError, String)>;
 fn check(update: &FeatureUpdateKey, node: i32) -> Outcome {
     let (feature, level) = (update.feature.as_str(), update.max_version_level);
     let refuse = |why: String| Err((ResponseError::InvalidUpdateVersion, why));
+    let invalid = format!("Invalid update version {level} for feature {feature}");
     if feature != METADATA_VERSION {
-        return refuse(format!(
-            "Invalid update version {level} for feature {feature}. Controller {node} does not support this feature."
-        ));
+        return refuse(match level {
+            0 => format!("{invalid}. Feature {feature} not found."),
+            _ => format!("{invalid}. Local controller {node} does not support this feature."),
+        });
     }
     match level {
         NEWEST => Ok(()),
-        OLDEST..NEWEST => {
-            refuse(format!("Invalid update version {level} for feature {feature}: it is {NEWEST} for good."))
-        }
-        _ => refuse(format!(
-            "Invalid update version {level} for feature {feature}. Controller {node} only supports versions {OLDEST}-{NEWEST}"
-        )),
+        OLDEST..NEWEST => refuse(format!("{invalid}: it is {NEWEST} for good.")),
+        _ => refuse(format!("{invalid}. Local controller {node} only supports versions {OLDEST}-{NEWEST}")),
     }
 }

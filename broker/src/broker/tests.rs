@@ -216,3 +216,151 @@ fn nothing_is_served_after_a_stop() {
         assert!(env.connect(&address.to_string(), env.now() + Duration::from_secs(5)).await.is_err());
     });
 }
+
+/// One partition of a topic through one connection: what a produce and a fetch from offset 0 give.
+impl Client {
+    async fn try_produce(&mut self, topic: &str, index: i32, value: &'static str) -> (i16, i64) {
+        let batch = BatchBuilder::new().value(1_700_000_000_000, value).build();
+        let partition = PartitionProduceData::default().with_index(index).with_records(Some(batch));
+        let topic =
+            TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![partition]);
+        let request =
+            ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+        let response: ProduceResponse = self.call(9, request).await;
+        let partition = &response.responses[0].partition_responses[0];
+        (partition.error_code, partition.base_offset)
+    }
+
+    async fn leaders(&mut self, name: &str) -> Vec<(i16, i32, usize)> {
+        let topic = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+        let metadata: MetadataResponse = self.call(9, request).await;
+        let partitions = metadata.topics[0].partitions.iter();
+        partitions
+            .map(|partition| (partition.error_code, partition.leader_id.0, partition.offline_replicas.len()))
+            .collect()
+    }
+}
+
+#[test]
+fn one_of_several_directories_may_be_away_but_is_never_replaced_by_an_empty_one() {
+    const SERVED: (i16, i32, usize) = (0, 1, 0);
+    const OFFLINE: (i16, i32, usize) = (5, -1, 1);
+    const STORAGE_ERROR: (i16, i64) = (56, -1);
+    let scratch = Scratch::new("away");
+    let path = |name: &str| scratch.0.join(name);
+    let both = format!("{},{}", path("a").display(), path("b").display());
+    let metadata = path("metadata").display().to_string();
+    let settings = [("log.dirs", &*both), ("metadata.log.dir", &metadata), ("num.partitions", "4")];
+    on_runtime(async |env| {
+        let start = async || Broker::start(env.clone(), scratch.config(&settings)).await.unwrap();
+        let broker = start().await;
+        let mut client = Client::connect(&env, &broker).await;
+        client.make_topic("t").await;
+        for index in 0..4 {
+            assert_eq!(client.try_produce("t", index, "first").await, (0, 0));
+        }
+        let in_b: Vec<i32> = (0..4).filter(|index| path("b").join(format!("t-{index}")).is_dir()).collect();
+        assert_eq!(in_b.len(), 2, "partitions take turns: {in_b:?}");
+        let meta = std::fs::read_to_string(path("a").join("meta.properties")).unwrap();
+        assert!(meta.contains(&format!("cluster.id={}", broker.controller().cluster_id())), "{meta}");
+        broker.stop().await;
+
+        let check_away = async |broker: &Broker, topic: &str| {
+            let mut client = Client::connect(&env, broker).await;
+            for (index, told) in (0..).zip(client.leaders("t").await) {
+                let away = in_b.contains(&index);
+                assert_eq!(told, if away { OFFLINE } else { SERVED }, "{index}");
+                let produced = client.try_produce("t", index, "meanwhile").await;
+                assert!(
+                    if away { produced == STORAGE_ERROR } else { produced.0 == 0 },
+                    "{index}: {produced:?}"
+                );
+            }
+            client.make_topic(topic).await;
+            for index in 0..4 {
+                assert_eq!(client.try_produce(topic, index, "new").await, (0, 0));
+            }
+        };
+        // It cannot be opened.
+        std::fs::rename(path("b"), path("b.away")).unwrap();
+        std::fs::write(path("b"), "not a directory").unwrap();
+        let broker = start().await;
+        assert_eq!(broker.probe().offline, [path("b")]);
+        check_away(&broker, "u").await;
+        assert!(path("a").join("u-0").is_dir() && path("a").join("u-1").is_dir());
+        broker.stop().await;
+        // Another one, empty, is in its place.
+        std::fs::remove_file(path("b")).unwrap();
+        let broker = start().await;
+        check_away(&broker, "v").await;
+        assert!(
+            !path("b").join(format!("t-{}", in_b[0])).exists(),
+            "no empty log in the place of the old one"
+        );
+        broker.stop().await;
+        // It is back; one log of it was moved by hand.
+        std::fs::rename(path("b"), path("b.empty")).unwrap();
+        std::fs::rename(path("b.away"), path("b")).unwrap();
+        let moved = format!("t-{}", in_b[0]);
+        std::fs::rename(path("b").join(&moved), path("a").join(&moved)).unwrap();
+        let broker = start().await;
+        let mut client = Client::connect(&env, &broker).await;
+        assert_eq!(client.leaders("t").await, [SERVED; 4]);
+        for index in &in_b {
+            assert_eq!(
+                client.try_produce("t", *index, "second").await,
+                (0, 1),
+                "what was acknowledged is there"
+            );
+        }
+        broker.stop().await;
+        assert!(path("a").join(&moved).is_dir() && !path("b").join(&moved).exists());
+    });
+}
+
+#[test]
+fn a_directory_that_fails_takes_its_own_partitions_offline_and_no_others() {
+    let scratch = Scratch::new("fails-later");
+    let path = |name: &str| scratch.0.join(name);
+    let both = format!("{},{}", path("a").display(), path("b").display());
+    let settings = [("log.dirs", &*both), ("num.partitions", "4")];
+    on_runtime(async |env| {
+        let broker = Broker::start(env.clone(), scratch.config(&settings)).await.unwrap();
+        let mut client = Client::connect(&env, &broker).await;
+        client.make_topic("t").await;
+        for index in 0..4 {
+            assert_eq!(client.try_produce("t", index, "first").await, (0, 0));
+        }
+        let in_b: Vec<i32> = (0..4).filter(|index| path("b").join(format!("t-{index}")).is_dir()).collect();
+        let failed = &broker.base.directories[1];
+        drop(failed.fail(&io::Error::other("a broken disk"), "a test"));
+        // The metadata learn of it soon.
+        let mut looks = 0;
+        while client.leaders("t").await.iter().filter(|told| **told == (5, -1, 1)).count() != in_b.len() {
+            looks += 1;
+            assert!(looks < 500, "{:?}", client.leaders("t").await);
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        for index in 0..4 {
+            let (error, _) = client.try_produce("t", index, "second").await;
+            assert_eq!(error, if in_b.contains(&index) { 56 } else { 0 }, "{index}");
+        }
+        client.make_topic("u").await;
+        for index in 0..4 {
+            assert_eq!(client.try_produce("u", index, "new").await, (0, 0));
+            assert!(path("a").join(format!("u-{index}")).is_dir());
+        }
+        broker.stop().await;
+        let broker = Broker::start(env.clone(), scratch.config(&settings)).await.unwrap();
+        let mut client = Client::connect(&env, &broker).await;
+        for index in in_b {
+            assert_eq!(
+                client.try_produce("t", index, "third").await,
+                (0, 1),
+                "what was acknowledged is there"
+            );
+        }
+        broker.stop().await;
+    });
+}

@@ -10,6 +10,8 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod network;
+#[cfg(test)]
+mod pairs;
 mod producer_ids;
 mod raft_types;
 mod runtime;

@@ -59,19 +59,20 @@ impl ReplicaManager {
                     _ => None,
                 });
                 let bytes = match open {
-                    Some(bytes) => Some(bytes),
+                    Some(bytes) => bytes,
                     None => closed(directory, &tp).await,
                 };
-                sizes.extend(bytes.map(|bytes| (tp, bytes)));
+                sizes.push((tp, bytes));
             }
         }
         sizes
     }
 }
 
-/// Bytes of the segments of a log that is not open; `None` if there is none.
-async fn closed(directory: &LogDirectory, tp: &TopicPartition) -> Option<u64> {
-    let entries = directory.env().disk().list(&directory.path().join(tp.to_string())).await.ok()?;
+/// Bytes of the segments of a log that is not open; none if nothing was ever asked of it, for then it is not made yet.
+async fn closed(directory: &LogDirectory, tp: &TopicPartition) -> u64 {
+    let entries =
+        directory.env().disk().list(&directory.path().join(tp.to_string())).await.unwrap_or_default();
     let segments = entries.iter().filter(|entry| !entry.is_dir && entry.name.ends_with(".log"));
-    Some(segments.map(|segment| segment.length).sum())
+    segments.map(|segment| segment.length).sum()
 }

@@ -107,7 +107,14 @@ impl Purse {
         Arc::new([connection, address, all])
     }
 
+    /// Takes `bytes` of what all have if they are there now: for what a request that already holds a share needs
+    /// besides. It cannot wait while holding, and must not fail because the connection uses the share that it may.
+    pub(super) fn try_take_besides(&self, bytes: usize) -> Option<Charge> {
+        Some(Arc::new(self.budget.all.lane(bytes).try_take(bytes)?))
+    }
+
     /// Takes `bytes` if they are there now.
+    #[cfg(test)]
     pub(super) fn try_take(&self, bytes: usize) -> Option<Charge> {
         Some(Arc::new(self.try_hold(bytes)?))
     }
@@ -212,6 +219,7 @@ mod tests {
             held.push(charge);
         }
         assert_eq!(held.len(), 12, "a quarter of what large requests may have");
+        assert!(greedy.try_take_besides(1 << 20).is_some(), "what it has begun it can go on with");
         let sibling = budget.purse(address.clone());
         while let Some(charge) = sibling.try_take(1 << 20) {
             held.push(charge);

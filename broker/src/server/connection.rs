@@ -255,7 +255,7 @@ impl Reading<'_> {
         if measured.memory <= FREE_DECODING {
             return Ok(None);
         }
-        match self.purse.try_take(measured.memory) {
+        match self.purse.try_take_besides(measured.memory) {
             Some(charge) => Ok(Some(charge)),
             None => Err(format!(
                 "a request of api key {api_key} would take {} bytes when decoded, more than is free",

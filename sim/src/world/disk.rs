@@ -263,6 +263,12 @@ impl NodeDisk {
         Ok(())
     }
 
+    /// Bytes that it can hold, and how many of them are free.
+    pub(super) fn space(&self) -> (u64, u64) {
+        let limit = self.faults.quota.unwrap_or(u64::MAX).min(self.profile.capacity);
+        (limit, limit.saturating_sub(self.names.used()))
+    }
+
     /// EIO if `path` is on a device that has died. Not counted among the disk's errors: no restart helps.
     pub(super) fn alive(&self, path: &str) -> io::Result<()> {
         let dead = self.faults.dead.as_ref();

@@ -146,6 +146,16 @@ impl Disk for SimDisk {
         })
     }
 
+    fn usage(&self, path: &Path) -> BoxFuture<'static, io::Result<(u64, u64)>> {
+        let path = path.to_owned();
+        self.later(self.duration(1, 5), move |disk| {
+            disk.with(|disk| {
+                disk.alive(&path.to_string_lossy())?;
+                Ok(disk.space())
+            })
+        })
+    }
+
     fn lock(&self, path: &Path) -> BoxFuture<'static, io::Result<FileLock>> {
         let path = path.to_owned();
         self.later(self.duration(1, 5), move |disk| disk.lock_now(&path))

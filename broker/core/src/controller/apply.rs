@@ -373,7 +373,10 @@ mod tests {
         let mut nothing = image.clone();
         apply(&mut nothing, &Command::DirectoryFailed { broker: BrokerId(1), directory: other });
         apply(&mut nothing, &Command::DirectoryFailed { broker: BrokerId(1), directory: id(13) });
-        assert_eq!(super::super::assign_replicas(&nothing, 1, 1, 0), None, "no directory, no room");
+        assert!(super::super::assign_replicas(&nothing, 1, 1, 0).is_some(), "it is placed by a later start");
+        create(&mut nothing, "c", 4, &[1]);
+        let partition = &nothing.topic("c").unwrap().partitions[0];
+        assert_eq!(partition.directory_of(BrokerId(1)), directory::UNASSIGNED);
     }
 
     #[test]

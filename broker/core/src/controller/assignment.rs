@@ -14,7 +14,11 @@ pub fn assign_replicas(
     start: u64,
 ) -> Option<Vec<Vec<BrokerId>>> {
     let usable = image.brokers.values().filter(|broker| broker.has_room());
-    let brokers: Vec<BrokerId> = usable.map(|broker| broker.id).collect();
+    let mut brokers: Vec<BrokerId> = usable.map(|broker| broker.id).collect();
+    if brokers.is_empty() {
+        // A topic can still be created: it gets its directories when a broker starts with one.
+        brokers = image.brokers.keys().copied().collect();
+    }
     let count = brokers.len();
     if replication_factor == 0 || replication_factor > count {
         return None;

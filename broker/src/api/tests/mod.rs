@@ -36,6 +36,10 @@ macro_rules! with_request {
                 type $Request = FindCoordinatorRequest;
                 $body
             }
+            16 => {
+                type $Request = ListGroupsRequest;
+                $body
+            }
             18 => {
                 type $Request = ApiVersionsRequest;
                 $body
@@ -124,6 +128,10 @@ macro_rules! with_request {
                 type $Request = DescribeClusterRequest;
                 $body
             }
+            64 => {
+                type $Request = UnregisterBrokerRequest;
+                $body
+            }
             65 => {
                 type $Request = DescribeTransactionsRequest;
                 $body
@@ -166,6 +174,13 @@ fn sample(key: i16, version: i16) -> Bytes {
             let request = ApiVersionsRequest::default().with_client_software_name(text("a"));
             encoded(&request.with_client_software_version(text("1.2")), version)
         }
+        16 => {
+            let request = ListGroupsRequest::default();
+            let request =
+                if version >= 4 { request.with_states_filter(vec![text("Stable")]) } else { request };
+            let types = vec![text("classic"), text("consumer")];
+            encoded(&if version >= 5 { request.with_types_filter(types) } else { request }, version)
+        }
         18 => encoded(&ApiVersionsRequest::default(), version),
         19 => encoded(&create_topics(), version),
         21 => encoded(&delete_records(), version),
@@ -180,7 +195,7 @@ fn sample(key: i16, version: i16) -> Bytes {
         48 => encoded(&describe_client_quotas(), version),
         50 => encoded(&describe_user_scram_credentials(), version),
         74 => encoded(&list_config_resources(version), version),
-        34..=35 | 43..=46 | 55..=60 | 65..=66 | 75 => cluster_sample(key, version),
+        34..=35 | 43..=46 | 55..=60 | 64..=66 | 75 => cluster_sample(key, version),
         key => panic!("no sample for api key {key}"),
     }
 }
@@ -373,6 +388,7 @@ fn cluster_sample(key: i16, version: i16) -> Bytes {
             let request = if version >= 1 { request.with_endpoint_type(1) } else { request };
             encoded(&request, version)
         }
+        64 => encoded(&UnregisterBrokerRequest::default().with_broker_id(BrokerId(7)), version),
         65 => {
             let ids = vec![TransactionalId(text("one")), TransactionalId(text(""))];
             encoded(&DescribeTransactionsRequest::default().with_transactional_ids(ids), version)

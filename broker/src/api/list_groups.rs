@@ -1,0 +1,35 @@
+//! ListGroups (key 16), versions 0 to 5: which groups this broker coordinates. v4 filters by state (KIP-518), v5 by type
+//! (KIP-848).
+//!
+//! There is no group coordinator yet, so there are no groups: the list is empty, whatever is asked for.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
+
+use super::{
+    exchange::{BadRequest, Reply, Request},
+    services::Services,
+    shape::{Field, Kind, Message, Structure},
+};
+
+/// Number of the API.
+pub const KEY: i16 = 16;
+
+/// Structure of the request.
+pub static SHAPE: Message = Message {
+    flexible_from: 3,
+    body: Structure {
+        fields: &[Field::new(Kind::Texts).from(4), Field::new(Kind::Texts).from(5)],
+        memory: size_of::<ListGroupsRequest>(),
+    },
+};
+
+/// Answers at once.
+pub fn start(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+    let _: ListGroupsRequest = request.decode()?;
+    // v0 has no such field.
+    let throttle_ms = if request.api_version >= 1 { request.context.throttle_ms() } else { 0 };
+    let response = ListGroupsResponse::default().with_throttle_time_ms(throttle_ms);
+    Ok(Reply::Now(request.envelope.answer(&response)))
+}
