@@ -472,7 +472,6 @@ impl Checker {
                 }
             }
             partition.acked_end = partition.acked_end.max(end);
-            partition.acked_ns = now;
             partition.ends.learn(now, end);
             let index = op.partition;
             self.polls.acknowledged(index, end, now);
@@ -481,6 +480,7 @@ impl Checker {
             }
         }
         let op = &mut self.history.ops[index];
+        self.history.partitions[op.partition].acked_ns = now;
         if !op.acked {
             op.acked = true;
             self.summary.acknowledged += 1;
