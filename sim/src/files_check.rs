@@ -217,9 +217,34 @@ pub(crate) fn places_in(world: &World, node: NodeId, data: &str) -> Vec<Place> {
     world.names_in(node, data).into_iter().filter_map(place).collect()
 }
 
-/// What a broker that had time enough and was then stopped must have removed. `gone`: ids of deleted topics. `due_ms`: its
-/// wall clock, longer ago than retention takes.
-pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeSet<u128>, due_ms: i64) {
+/// What is to be gone once a broker has had time enough.
+pub(crate) struct Due {
+    /// Its wall clock when the time began.
+    wall_ms: i64,
+    /// Files that had left their logs by then.
+    retired: BTreeSet<String>,
+}
+
+impl Due {
+    /// The time begins.
+    pub(crate) fn now(world: &World, node: NodeId) -> Self {
+        let mut retired = BTreeSet::new();
+        for data in Plan::data_directories() {
+            for name in world.names_in(node, &data) {
+                let files = world.names_in(node, &format!("{data}/{name}"));
+                let left = files.into_iter().filter(|file| file.ends_with(".deleted"));
+                retired.extend(left.map(|file| format!("{data}/{name}/{file}")));
+            }
+        }
+        Self { wall_ms: world.wall_ms(node), retired }
+    }
+}
+
+/// What a broker that had time enough and was then stopped must have removed. `gone`: ids of deleted topics.
+pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeSet<u128>, due: &Due) {
+    for path in due.retired.iter().filter(|path| world.file(node, path).is_some()) {
+        world.violate(SPACE, format!("{path} is still there"));
+    }
     for data in Plan::data_directories() {
         for name in world.names_in(node, &data) {
             let directory = format!("{data}/{name}");
@@ -228,11 +253,6 @@ pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeS
                 .and_then(|bytes| topic_id(&bytes));
             if id.is_some_and(|id| gone.contains(&id)) {
                 world.violate(SPACE, format!("{directory} is still there; its topic was deleted"));
-            }
-            if let Some(left) =
-                world.names_in(node, &directory).iter().find(|file| file.ends_with(".deleted"))
-            {
-                world.violate(SPACE, format!("{directory}/{left} is still there"));
             }
         }
         for place in places_in(world, node, &data) {
@@ -245,7 +265,7 @@ pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeS
             };
             let directory = format!("{data}/{}-{}", place.topic, place.partition);
             let (age, size) = (limit("retention.ms"), limit("retention.bytes"));
-            if let Err(problem) = check_retention(&world.files_in(node, &directory), age, size, due_ms) {
+            if let Err(problem) = check_retention(&world.files_in(node, &directory), age, size, due.wall_ms) {
                 world.violate(RETENTION, problem);
             }
         }

@@ -147,11 +147,11 @@ async fn phases(
         ));
     }
     // Whatever is to be removed has time enough.
-    let due: Vec<i64> = cluster.nodes().into_iter().map(|node| world.wall_ms(node)).collect();
+    let due: Vec<_> = cluster.nodes().into_iter().map(|node| files_check::Due::now(world, node)).collect();
     world.pass(plan.removal_time()).await;
     cluster.stop().await;
-    for (node, due_ms) in cluster.nodes().into_iter().zip(due) {
-        files_check::at_the_end(world, node, plan, &workload.gone(), due_ms);
+    for (node, due) in cluster.nodes().into_iter().zip(&due) {
+        files_check::at_the_end(world, node, plan, &workload.gone(), due);
     }
 }
 

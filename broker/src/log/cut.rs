@@ -12,8 +12,16 @@ use gracchus_core::Offset;
 use gracchus_env::{File, Op, Open};
 
 use super::{
-    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, handles::patiently, log::Log,
-    names, recovery::Opening, segment::Life, view::LogView,
+    LogId,
+    directory::LogDirectory,
+    error::StorageError,
+    flusher::Forget,
+    handles::{patiently, persistently},
+    log::Log,
+    names,
+    recovery::Opening,
+    segment::Life,
+    view::LogView,
 };
 
 /// Bytes copied at a time.
@@ -96,11 +104,13 @@ impl Log {
             (self.directory.clone(), self.id.clone(), self.config.clone(), self.path.clone());
         let opening =
             Opening { directory: &directory, id: &id, config: &config, path: &path, life: Life::default() };
-        let found = opening
-            .list()
-            .await?
-            .ok_or_else(|| StorageError::corrupt(format!("{} is gone", path.display())))?;
-        let (parts, _) = opening.repair(found, Some(end), None).await?;
+        // Half-way through a cut there is no way back.
+        let parts = persistently(&**directory.env(), "a cut", || async {
+            let gone = || StorageError::corrupt(format!("{} is gone", path.display()));
+            let found = opening.list().await?.ok_or_else(gone)?;
+            Ok(opening.repair(found, Some(end), None).await?.0)
+        });
+        let parts = parts.await?;
         *self = Self::assemble(directory, id, config, path, parts);
         Ok(())
     }

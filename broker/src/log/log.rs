@@ -26,7 +26,7 @@ use super::{
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::{Roll, Round},
-    handles::patiently,
+    handles::{patiently, persistently},
     names,
     plan::{self, Ended, Placed, Plan},
     producer_snapshot,
@@ -428,7 +428,8 @@ impl Log {
             return written.map_err(|error| self.fail(&error, "ending a time index"));
         }
         let (offsets, times) = segment.build_indexes(ended.size, ended.next_offset).await?;
-        segment.replace_index_files(&offsets, &times).await?;
+        let env = self.directory.env();
+        persistently(&**env, "a roll", || segment.replace_index_files(&offsets, &times)).await?;
         // The handles are those of the files that were just replaced.
         self.active.indexes = None;
         Ok(())

@@ -140,19 +140,20 @@ pub(crate) async fn open(
     path: &Arc<Path>,
 ) -> Result<(Parts, Recovered), StorageError> {
     let opening = Opening { directory, id, config, path, life: Life::default() };
-    let clean = directory.take_clean(id);
-    let Some(found) = opening.list().await? else { return opening.create().await };
-    match opening.is_ours(&found).await? {
-        Ours::Nothing => return opening.create().await,
-        Ours::Name => return opening.create_from(directory.log_start(id).unwrap_or(Offset(0))).await,
-        Ours::Log => {}
+    let left = Left { clean: directory.take_clean(id), replayed: directory.take_replayed(id) };
+    let opened = opening.open(&left).await;
+    if let Err(StorageError::Exhausted(_)) = opened {
+        // Nothing is wrong with the log; the next attempt shall find as much.
+        directory.give_back(id, left.clean, left.replayed);
     }
-    let (mut parts, recovered) = opening.take_up(found, clean).await?;
-    if parts.loose && seals_durably(config) {
-        opening.tighten().await?;
-        parts.loose = false;
-    }
-    Ok((parts, recovered))
+    opened
+}
+
+/// What the last process left to make opening cheap.
+struct Left {
+    clean: Option<CleanLog>,
+    /// See [`LogDirectory::take_replayed`].
+    replayed: Option<(Offset, u64)>,
 }
 
 impl Opening<'_> {
@@ -199,14 +200,28 @@ impl Opening<'_> {
         Ok(if found.segments.is_empty() { Ours::Name } else { Ours::Log })
     }
 
+    async fn open(&self, left: &Left) -> Result<(Parts, Recovered), StorageError> {
+        let Some(found) = self.list().await? else { return self.create().await };
+        match self.is_ours(&found).await? {
+            Ours::Nothing => return self.create().await,
+            Ours::Name => {
+                let base = self.directory.log_start(self.id);
+                return self.create_from(base.unwrap_or(Offset(0))).await;
+            }
+            Ours::Log => {}
+        }
+        let (mut parts, recovered) = self.take_up(found, left).await?;
+        if parts.loose && seals_durably(self.config) {
+            self.tighten().await?;
+            parts.loose = false;
+        }
+        Ok((parts, recovered))
+    }
+
     /// The log as its clean stop left it, else repaired.
-    async fn take_up(
-        &self,
-        found: Found,
-        clean: Option<CleanLog>,
-    ) -> Result<(Parts, Recovered), StorageError> {
-        if let Some(clean) = clean {
-            if let Some(parts) = resume::open_clean(self, &found, &clean).await? {
+    async fn take_up(&self, found: Found, left: &Left) -> Result<(Parts, Recovered), StorageError> {
+        if let Some(clean) = &left.clean {
+            if let Some(parts) = resume::open_clean(self, &found, clean).await? {
                 return Ok((parts, Recovered { clean: true, ..Recovered::default() }));
             }
             tracing::warn!(
@@ -216,7 +231,7 @@ impl Opening<'_> {
             );
         }
         let point = self.directory.recovery_point(self.id);
-        self.repair(found, point, self.directory.take_replayed(self.id)).await
+        self.repair(found, point, left.replayed).await
     }
 
     /// All there is is synced by now, and what comes will be.

@@ -244,11 +244,12 @@ impl Checker {
                 at,
                 records,
                 bytes,
+                stored_most,
                 producer_id,
                 producer_epoch,
                 ..
             } => {
-                let each = bytes.div_ceil(u32::try_from(records.len().max(1)).unwrap_or(u32::MAX));
+                let each = stored_most.div_ceil(u32::try_from(records.len().max(1)).unwrap_or(u32::MAX));
                 let partition = self.find(at)?;
                 let largest = &mut self.history.partitions[partition].largest_bytes;
                 *largest = each.max(*largest);
@@ -258,6 +259,7 @@ impl Checker {
                     partition,
                     records: records.clone(),
                     bytes: *bytes,
+                    stored_most: *stored_most,
                     by_name: false,
                     sent_ns: 0,
                     identity: (*producer_id >= 0).then_some((*producer_id, *producer_epoch)),
@@ -470,7 +472,6 @@ impl Checker {
                 }
             }
             partition.acked_end = partition.acked_end.max(end);
-            partition.acked_ns = now;
             partition.ends.learn(now, end);
             let index = op.partition;
             self.polls.acknowledged(index, end, now);
@@ -479,6 +480,7 @@ impl Checker {
             }
         }
         let op = &mut self.history.ops[index];
+        self.history.partitions[op.partition].acked_ns = now;
         if !op.acked {
             op.acked = true;
             self.summary.acknowledged += 1;
@@ -497,10 +499,12 @@ impl Checker {
         no_duplicate::new_place(partition, op, base_offset)?;
         producer_order::in_place(partition, op, base_offset)?;
         one_value_per_offset::free(partition, op, base_offset)?;
+        let stored =
+            config_in_effect::stored_at_most(self.history.topic_of(op.partition), op, self.circumstances());
         let op = &mut self.history.ops[index];
         op.places.push(base_offset);
         let partition = &mut self.history.partitions[op.partition];
-        let bytes = op.bytes.div_ceil(u32::try_from(op.records.len().max(1)).unwrap_or(u32::MAX));
+        let bytes = stored.div_ceil(u32::try_from(op.records.len().max(1)).unwrap_or(u32::MAX));
         for (offset, Written { value, hash, time }) in (base_offset..).zip(op.records.iter().copied()) {
             partition.set(offset, Slot { value, hash, time, bytes, acked: false, read: false });
         }

@@ -173,6 +173,8 @@ pub enum EventKind {
         records: Vec<Written>,
         /// Of the whole batch.
         bytes: u32,
+        /// The most that the batch takes in whatever codec it is stored.
+        stored_most: u32,
         /// −1 for a plain producer; else the operation is idempotent and may be sent again unchanged.
         producer_id: i64,
         producer_epoch: i16,

@@ -177,6 +177,8 @@ pub(crate) struct Op {
     pub(crate) records: Vec<Written>,
     /// Of the whole batch.
     pub(crate) bytes: u32,
+    /// The most that the batch takes in whatever codec it is stored.
+    pub(crate) stored_most: u32,
     /// Producer id and epoch of an idempotent producer.
     pub(crate) identity: Option<(i64, i16)>,
     /// An attempt named the topic: a namesake may have got it.

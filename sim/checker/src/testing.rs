@@ -119,6 +119,7 @@ impl Story {
             at: Partition::new(topic, partition),
             records: values.iter().map(written).collect(),
             bytes: 100 * values.len() as u32,
+            stored_most: 150 * values.len() as u32,
             producer_id,
             producer_epoch: if producer_id < 0 { -1 } else { 0 },
             base_sequence: -1,

@@ -75,6 +75,7 @@ fn of_a_seed() -> Vec<Event> {
             at: at.clone(),
             records,
             bytes: 1000,
+            stored_most: 1500,
             producer_id: 1,
             producer_epoch: 0,
             base_sequence: 0,

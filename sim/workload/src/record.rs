@@ -65,6 +65,27 @@ pub fn sequence_after(sequence: i32, count: i32) -> i32 {
     (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
 }
 
+fn encode_records(topic: &str, partition: i32, records: &[NewRecord]) -> Bytes {
+    let base_timestamp = records[0].timestamp;
+    let mut body = BytesMut::with_capacity(records.iter().map(|record| record.filler as usize + 96).sum());
+    let mut scratch = BytesMut::new();
+    for (index, record) in records.iter().enumerate() {
+        scratch.clear();
+        put_record(&mut scratch, topic, partition, record, index as i64, record.timestamp - base_timestamp);
+        put_varint(&mut body, scratch.len() as i64);
+        body.extend_from_slice(&scratch);
+    }
+    body.freeze()
+}
+
+/// The most bytes of a batch of `records`, whatever codec it is stored in: what cannot be compressed grows by a sixth at
+/// most (snappy's own bound, the largest), and a frame.
+pub fn stored_at_most(topic: &str, partition: i32, records: &[NewRecord]) -> usize {
+    const FRAME: usize = 64;
+    let plain = encode_records(topic, partition, records).len();
+    BATCH_HEADER + plain + plain / 6 + FRAME
+}
+
 /// Encodes one batch of format v2, offsets from 0.
 pub fn encode_batch(
     topic: &str,
@@ -76,15 +97,7 @@ pub fn encode_batch(
     assert!(!records.is_empty(), "a batch holds at least one record");
     let base_timestamp = records[0].timestamp;
     let max_timestamp = records.iter().map(|record| record.timestamp).max().unwrap_or(base_timestamp);
-    let mut body = BytesMut::with_capacity(records.iter().map(|record| record.filler as usize + 96).sum());
-    let mut scratch = BytesMut::new();
-    for (index, record) in records.iter().enumerate() {
-        scratch.clear();
-        put_record(&mut scratch, topic, partition, record, index as i64, record.timestamp - base_timestamp);
-        put_varint(&mut body, scratch.len() as i64);
-        body.extend_from_slice(&scratch);
-    }
-    let body = packing::pack(codec, body.freeze());
+    let body = packing::pack(codec, encode_records(topic, partition, records));
     let mut batch = BytesMut::with_capacity(BATCH_HEADER + body.len());
     batch.put_i64(0);
     batch.put_i32((BATCH_HEADER - 12 + body.len()) as i32);

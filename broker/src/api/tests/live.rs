@@ -64,8 +64,14 @@ impl Live {
 
     /// Stops the broker and starts it again on what it left.
     pub(super) async fn restart(&mut self) {
+        self.restart_with(|_| {}).await;
+    }
+
+    /// The same with another configuration.
+    pub(super) async fn restart_with(&mut self, change: impl FnOnce(&mut BrokerConfig)) {
         let broker = self.broker.take().unwrap();
-        let config = (**broker.config()).clone();
+        let mut config = (**broker.config()).clone();
+        change(&mut config);
         broker.stop().await;
         self.broker = Some(Broker::start(self.env.clone(), config).await.unwrap());
         self.reconnect().await;

@@ -252,3 +252,28 @@ async fn records_out_of_their_time_are_named() {
     }
     live.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_finds_logs_that_nobody_has_asked_for_since_the_start() {
+    let mut live = Live::start("resting").await;
+    let topic = live.create_with("rest", &[("segment.bytes", "500"), ("file.delete.delay.ms", "0")]).await;
+    for _ in 0..20 {
+        live.produce(9, &topic, 0, "some text that takes a little of the segment").await;
+    }
+    let logs = |live: &Live| {
+        let names = std::fs::read_dir(live.directory().join("rest-0")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains(".log")).count()
+    };
+    assert!(logs(&live) > 2);
+    live.restart_with(|config| config.log_retention_check_interval = std::time::Duration::from_millis(20))
+        .await;
+    let mut tries = 0;
+    while logs(&live) > 1 {
+        live.pause(50).await;
+        tries += 1;
+        assert!(tries < 100);
+    }
+    assert_eq!(live.earliest("rest").await, 20);
+    live.stop().await;
+}

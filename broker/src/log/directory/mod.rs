@@ -243,6 +243,13 @@ impl LogDirectory {
         self.replayed.lock().expect("nobody panics while holding it").remove(id)
     }
 
+    /// What [`Self::take_clean`] and [`Self::take_replayed`] gave away, for a log that was not opened after all.
+    pub(crate) fn give_back(&self, id: &LogId, clean: Option<CleanLog>, replayed: Option<(Offset, u64)>) {
+        clean.map(|clean| self.clean().insert(id.clone(), clean));
+        let mut known = self.replayed.lock().expect("nobody panics while holding it");
+        replayed.map(|replayed| known.insert(id.clone(), replayed));
+    }
+
     /// The log was closed in order: all its files are synced.
     pub fn closed(&self, id: &LogId, log: CleanLog) {
         self.checkpoints.set_log_start(&id.tp, log.log_start);

@@ -265,4 +265,16 @@ async fn a_lack_of_file_handles_is_no_failure_of_the_disk() {
     broker.stop().await;
     let broker = Broker::start(&machine, &config()).await;
     assert_eq!(broker.view().log_end, log_end);
+    // Who opens it and finds no handle can come again, and finds it as clean as it was.
+    broker.stop().await;
+    let directory = LogDirectory::open(machine.start(), directory_path(), in_place()).await.unwrap();
+    for lacking in 1..=3 {
+        machine.lack_handles(lacking);
+        let refused = Log::open(directory.clone(), id(), Arc::new(config())).await;
+        assert!(matches!(refused, Err(StorageError::Exhausted(_))), "{lacking}");
+        machine.lack_handles(0);
+    }
+    let (log, recovered) = Log::open(directory, id(), Arc::new(config())).await.unwrap();
+    assert!(recovered.clean);
+    assert_eq!(log.view().log_end, log_end);
 }

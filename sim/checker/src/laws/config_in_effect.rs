@@ -34,11 +34,22 @@ pub(crate) fn taken(topic: &TopicState, op: &Op, log_append_time: i64, around: C
     })
 }
 
+/// The most bytes that the operation's batch takes where it is stored: as sent, unless the topic may have asked for another
+/// codec.
+pub(crate) fn stored_at_most(topic: &TopicState, op: &Op, around: Circumstances<'_>) -> u32 {
+    // Which attempt was taken is known of a single one only.
+    let from_ns = if op.sent == 1 { op.sent_ns } else { 0 };
+    let as_sent = around.texts(topic, "compression.type", from_ns).iter().all(|codec| *codec == "producer");
+    if as_sent { op.bytes } else { op.stored_most.max(op.bytes) }
+}
+
 /// The operation was refused as too large.
 pub(crate) fn too_large(topic: &TopicState, op: &Op, around: Circumstances<'_>) -> Verdict {
     let least = around.numbers(topic, "max.message.bytes", op.sent_ns).into_iter().min().unwrap_or(i64::MAX);
-    demand(op.sent != 1 || i64::from(op.bytes) > least, LAW, || {
-        let (number, bytes) = (op.number, op.bytes);
+    // The limit holds for the batch as sent and as stored.
+    let bytes = stored_at_most(topic, op, around);
+    demand(op.sent != 1 || i64::from(bytes) > least, LAW, || {
+        let number = op.number;
         format!(
             "{}: operation {number} of {bytes} bytes was refused as too large, though max.message.bytes is {least}",
             topic.name

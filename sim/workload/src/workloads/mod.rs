@@ -32,7 +32,7 @@ use crate::{
     client::{Link, Topic},
     history::{Recorder, written},
     plan::{Codec, TopicPlan},
-    record::{NewRecord, Sequenced, ValueId, encode_batch},
+    record::{NewRecord, Sequenced, ValueId, encode_batch, stored_at_most},
     run::Phase,
 };
 
@@ -128,6 +128,7 @@ impl Context {
             at: topic.at(partition),
             records: records.iter().map(written).collect(),
             bytes: bytes.len() as u32,
+            stored_most: stored_at_most(&topic.name, partition, &records) as u32,
             producer_id: sequenced.producer_id,
             producer_epoch: sequenced.epoch,
             base_sequence: sequenced.sequence,
