@@ -61,29 +61,25 @@ pub(crate) fn up_to(
             .min()
     };
     let (age, size) = (least("retention.ms"), least("retention.bytes"));
-    let spared = size.is_some_and(|size| left(partition, start) >= size);
-    if spared {
-        return Ok(());
-    }
-    for offset in deletions.judged.max(deletions.asked)..start {
-        let Some(slot) = partition.slot(offset).filter(|slot| slot.acked || slot.read) else { continue };
-        let expired = age.is_some_and(|age| slot.time.saturating_add(age) < around.wall_ms);
-        demand(expired, LAW, || {
-            let how = if slot.acked { "acknowledged" } else { "read" };
-            format!(
-                "{}: record {:#x} at offset {offset} with timestamp {} was {how}; now the log begins at {start}. \
-                 DeleteRecords went up to {}, retention.ms is at least {age:?} and the broker's clock at most {}, \
-                 retention.bytes is at least {size:?} and {} bytes are left",
-                partition.name,
-                slot.value,
-                slot.time,
-                deletions.asked,
-                around.wall_ms,
-                left(partition, start)
-            )
-        })?;
-    }
-    Ok(())
+    let expired = |time: i64| age.is_some_and(|age| time.saturating_add(age) < around.wall_ms);
+    let missed = |offset: &i64| {
+        let slot = partition.slot(*offset).filter(|slot| slot.acked || slot.read);
+        slot.is_some_and(|slot| !expired(slot.time))
+    };
+    // The log goes from its front, so the last record that is not too old was spared with all before it, when there was
+    // enough behind it; what follows it was too old.
+    let Some(last) = (deletions.judged.max(deletions.asked)..start).rev().find(missed) else { return Ok(()) };
+    let behind = left(partition, last + 1);
+    demand(size.is_some_and(|size| behind >= size), LAW, || {
+        let slot = partition.slot(last).expect("a record that is missed");
+        let how = if slot.acked { "acknowledged" } else { "read" };
+        format!(
+            "{}: record {:#x} at offset {last} with timestamp {} was {how}; now the log begins at {start}. \
+             DeleteRecords went up to {}, retention.ms is at least {age:?} and the broker's clock at most {}, \
+             retention.bytes is at least {size:?} and {behind} bytes came behind it",
+            partition.name, slot.value, slot.time, deletions.asked, around.wall_ms,
+        )
+    })
 }
 
 /// Whether the log may begin at `start`, or later, as nobody has told yet.
@@ -115,7 +111,7 @@ fn left(partition: &PartitionState, start: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use crate::testing::Story;
-    use crate::{EventKind, Partition, Settled};
+    use crate::{EventKind, Partition, Settled, Written};
 
     /// Four records with timestamps of 0, and of 100 bytes each.
     fn four(configs: &[(&str, &str)]) -> Story {
@@ -123,6 +119,28 @@ mod tests {
             Story::new().configured("t", 1, configs).event(EventKind::Clock { node: 1, wall_ms: 5_000 });
         let story = story.produce(1, 1, "t", 0, &[1, 2]).acked(1, 0, 0);
         story.produce(1, 2, "t", 0, &[3, 4]).acked(2, 0, 2)
+    }
+
+    /// One record of 100 bytes for each timestamp.
+    fn timed(times: &[i64], configs: &[(&str, &str)]) -> Story {
+        let story =
+            Story::new().configured("t", 1, configs).event(EventKind::Clock { node: 1, wall_ms: 5_000 });
+        times.iter().zip(1u64..).fold(story, |story, (time, op)| {
+            let invoked = EventKind::ProduceInvoked {
+                producer: 1,
+                op,
+                at: Partition::new("t", 0),
+                records: vec![Written { value: op, hash: op, time: *time }],
+                bytes: 100,
+                stored_most: 150,
+                producer_id: 1,
+                producer_epoch: 0,
+                base_sequence: -1,
+                acks: -1,
+            };
+            let sent = EventKind::ProduceSent { op, attempt: 0, connection: 1, by_name: false };
+            story.event(invoked).event(sent).acked(op, 0, op as i64 - 1)
+        })
     }
 
     fn begins(story: Story, start: i64) -> Story {
@@ -146,6 +164,13 @@ mod tests {
         begins(four(&[("retention.bytes", "201")]), 2).broken("deletion_allowed");
         begins(four(&[("retention.bytes", "101")]), 3).broken("deletion_allowed");
         begins(four(&[("retention.bytes", "0")]), 4).holds();
+        // The two before go for the size, the third for its age, which the first may not have.
+        let mixed = |time, bytes| {
+            let configs = [("retention.bytes", bytes), ("retention.ms", "4000")];
+            begins(timed(&[time, 4_000, 500, 4_000], &configs), 3)
+        };
+        mixed(4_000, "200").holds();
+        mixed(500, "201").broken("deletion_allowed");
         // Stored in another codec, a record may take more than it took on its way.
         let recompressed = |bytes| four(&[("retention.bytes", bytes), ("compression.type", "gzip")]);
         begins(recompressed("300"), 2).holds();
