@@ -72,6 +72,11 @@ fn a_signal_stops_it_cleanly() {
 fn start_up_says_where_everything_is() {
     let scratch = Scratch::new("says");
     let broker = Broker::start(scratch.path(), Options::default());
+    // It serves a moment before it says so.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !broker.log().contains(&broker.bootstrap()) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
     let log = broker.log();
     assert!(log.contains(&broker.bootstrap()), "what it listens on:\n{log}");
     assert!(log.contains(broker.data().to_str().expect("a readable path")), "where the data is:\n{log}");
