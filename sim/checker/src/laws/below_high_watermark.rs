@@ -1,5 +1,5 @@
-//! Law: a fetch returns nothing at or above the high watermark that it reports, and its numbers are in order:
-//! log start ≤ last stable offset ≤ high watermark, where they are told.
+//! Law: a fetch returns nothing at or above the high watermark that it reports and, asked from below it, nothing below the
+//! log start; and its numbers are in order: log start ≤ last stable offset ≤ high watermark, where they are told.
 //!
 //! Source: semantics §6 and §10; bug B26.
 
@@ -22,6 +22,11 @@ pub(crate) fn answer(
             format!("{}@{} was read, but the high watermark is {high_watermark}", partition.name, last.offset)
         })?;
     }
+    if let Some(first) = records.first() {
+        demand(first.offset >= log_start, LAW, || {
+            format!("{}@{} was read, but the log begins at {log_start}", partition.name, first.offset)
+        })?;
+    }
     let ordered = log_start <= high_watermark && last_stable_offset <= high_watermark;
     demand(ordered, LAW, || {
         format!(
@@ -40,5 +45,10 @@ mod tests {
         let story = || Story::new().topic("t").produce(1, 1, "t", 0, &[1, 2]);
         story().fetched(9, "t", 0, &[(0, 1), (1, 2)], 1).broken("below_high_watermark");
         story().fetched(9, "t", 0, &[(0, 1), (1, 2)], 2).holds();
+        let mut below = Story::fetch(9, "t", 0, 0, &[(0, 1), (1, 2)], 2);
+        if let crate::EventKind::Fetched { log_start, .. } = &mut below {
+            *log_start = 1;
+        }
+        story().event(below).broken("below_high_watermark");
     }
 }
