@@ -3,6 +3,8 @@
 //! Search is by the timestamps of records, not of batches. Never: an offset at or above the bound that the caller may
 //! show, an unbounded decompression.
 
+use std::ops::ControlFlow;
+
 use gracchus_core::{
     LeaderEpoch, Offset,
     record::{self, Batch, TimestampType},
@@ -201,14 +203,19 @@ impl SegmentView {
         let bytes =
             scan.bytes(located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
         let batch = Batch::check(bytes).map_err(|error| self.segment.corrupt(located.position, &error))?;
-        let records = match record::records(&batch, UNPACK_LIMIT) {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::debug!(log = ?self.segment, offset = %header.base_offset, %error, "cannot look into a batch");
-                return Ok(Some(whole));
+        // Record by record: a producer decides how many there are and what they would take in full.
+        let mut found = None;
+        let looked = record::scan_records(&batch, UNPACK_LIMIT, |record| {
+            if record.timestamp >= target && record.offset >= from {
+                found = Some((record.timestamp, record.offset, header.leader_epoch));
+                return ControlFlow::Break(());
             }
-        };
-        let found = records.iter().find(|record| record.timestamp >= target && record.offset >= from);
-        Ok(found.map(|record| (record.timestamp, record.offset, header.leader_epoch)))
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = looked {
+            tracing::debug!(log = ?self.segment, offset = %header.base_offset, %error, "cannot look into a batch");
+            return Ok(Some(whole));
+        }
+        Ok(found)
     }
 }

@@ -29,23 +29,25 @@ pub(crate) async fn delete_records(mut context: Context, plan: DeleteRecordsPlan
             let topic = *plan.topics.choose(&mut context.random).expect("checked with the plan");
             let topic = Arc::clone(&context.topics[topic]);
             let partition = context.random.random_range(0..context.shared.partitions(&topic));
-            trim(&mut context, &topic, partition).await;
+            // Most of what is there stays, or there would be nothing to read.
+            trim(&mut context, &topic, partition, 3).await;
         }
     })
     .await;
 }
 
-async fn trim(context: &mut Context, topic: &Arc<Topic>, partition: i32) {
+/// Deletes some records, in general no more than one of `share`; whether it is known that no request to do so is still
+/// under way.
+pub(super) async fn trim(context: &mut Context, topic: &Arc<Topic>, partition: i32, share: i64) -> bool {
     let (Some(start), Some(end)) =
         (listed(context, topic, partition, EARLIEST).await, listed(context, topic, partition, LATEST).await)
     else {
-        return;
+        return true;
     };
     let before = match context.random.random_range(0..20) {
         0 => -1,
         1 => end,
-        // Most of what is there stays, or there would be nothing to read.
-        _ => start + context.random.random_range(0..=(end - start).max(0) / 3),
+        _ => start + context.random.random_range(0..=(end - start).max(0) / share),
     };
     let at = topic.at(partition);
     context.recorder.tell(EventKind::RecordsDeletionAsked { at: at.clone(), before });
@@ -62,8 +64,12 @@ async fn trim(context: &mut Context, topic: &Arc<Topic>, partition: i32) {
                 context.recorder.complain("delete_records_refused", story);
             }
         }
-        Err(error) => context.link.failed(&error).await,
+        Err(error) => {
+            context.link.failed(&error).await;
+            return false;
+        }
     }
+    true
 }
 
 async fn listed(context: &mut Context, topic: &Topic, partition: i32, which: i64) -> Option<i64> {

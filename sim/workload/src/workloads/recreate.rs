@@ -18,7 +18,7 @@ use rand::{Rng, seq::IndexedRandom};
 
 use super::{
     Actions, BY_ID, Batch, Context, OUT_OF_ORDER_SEQUENCE_NUMBER, configure::see_configs, consumer::Asked,
-    consumer::tell_fetched, lock, producer::outcome_of, until_drain,
+    consumer::tell_fetched, delete_records::trim, lock, producer::outcome_of, until_drain,
 };
 use crate::{
     client::{
@@ -100,8 +100,7 @@ async fn make(context: &mut Context, plan: &RecreatePlan, generations: &Generati
             Actions::count(&context.shared.actions.recreated);
         }
         see_configs(context, &topic).await;
-        let life = plan.life_ms.draw(&mut context.random);
-        context.link.env.sleep(Duration::from_millis(life.into())).await;
+        certain &= live(context, plan, &topic).await;
         certain &= delete(context, &topic).await;
         fresh = !certain;
         names += u32::from(fresh);
@@ -189,6 +188,22 @@ async fn create(
     });
     lock(&generations.topics).push(topic.clone());
     Some((topic, certain))
+}
+
+/// Lets the topic live, and mostly its logs lose their front, as the next one's must not; whether every request was
+/// answered.
+async fn live(context: &mut Context, plan: &RecreatePlan, topic: &Arc<Topic>) -> bool {
+    let life = plan.life_ms.draw(&mut context.random);
+    let until_trimmed = context.random.random_range(0..=life);
+    context.link.env.sleep(Duration::from_millis(until_trimmed.into())).await;
+    let mut certain = true;
+    for partition in 0..topic.partitions {
+        if context.random.random_bool(0.6) {
+            certain &= trim(context, topic, partition, 1).await;
+        }
+    }
+    context.link.env.sleep(Duration::from_millis((life - until_trimmed).into())).await;
+    certain
 }
 
 /// Asks for the deletion until it is known to have happened; whether every request by name was answered.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use gracchus_core::{
     ProducerEpoch, ProducerId,
     record::{
-        Batch, BatchBuilder, BatchHeader, Codec, HEADER_LENGTH, ProduceRules, RecordToWrite, TimestampType,
-        batches, records, scan_records, validate_produce, with_log_append_time,
+        Batch, BatchBuilder, BatchHeader, Codec, Compression, HEADER_LENGTH, ProduceRules, RecordToWrite,
+        TimestampType, batches, recompress, records, scan_records, validate_produce, with_log_append_time,
     },
 };
 
@@ -59,6 +59,7 @@ pub(super) fn run(input: &[u8]) -> bool {
     match validate_produce(Some(bytes.clone()), &rules) {
         Ok(batch) => {
             accepted(&batch, &bytes);
+            recompressed(&batch, Codec::ALL[usize::from(choices >> 5) % Codec::ALL.len()]);
             true
         }
         Err(rejected) => {
@@ -88,6 +89,17 @@ fn accepted(batch: &Batch, bytes: &Bytes) {
             assert_eq!(seen, (outline.offset, outline.timestamp, outline.has_key));
             assert!((header.base_offset..=header.last_offset()).contains(&record.offset));
         }
+    }
+}
+
+/// As a topic with another `compression.type` would store it: the same records.
+fn recompressed(batch: &Batch, codec: Codec) {
+    let Ok(stored) = recompress(batch, Compression { codec, level: None }, LIMIT, LIMIT) else { return };
+    let stored = Batch::check(stored.to_bytes()).expect("length and CRC are right");
+    assert!(stored.bytes.len() <= LIMIT);
+    assert_eq!(stored.header.codec(), Ok(codec));
+    if let Ok(before) = records(batch, LIMIT) {
+        assert_eq!(records(&stored, LIMIT), Ok(before));
     }
 }
 
