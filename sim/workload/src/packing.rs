@@ -5,9 +5,17 @@
 //! A topic may have the broker pack batches anew (`compression.type`), so what is read is unpacked by the codecs'
 //! libraries. Never: the broker's code for either.
 
+use std::cell::RefCell;
+
 use bytes::{BufMut, Bytes, BytesMut};
+use zstd::{stream::read::Decoder, zstd_safe::DCtx};
 
 use crate::plan::Codec;
+
+thread_local! {
+    /// Made once: a new one for every batch takes longer than the batches of a swarm.
+    static ZSTD: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
 
 const GZIP_BLOCK: usize = 65_535;
 const BLOCK: usize = 32 * 1024;
@@ -61,7 +69,7 @@ fn unpack_any(attributes: i16, body: &[u8]) -> Option<Bytes> {
             None => out = snap::raw::Decoder::new().decompress_vec(body).ok()?,
         },
         3 => drop(lz4_flex::frame::FrameDecoder::new(body).read_to_end(&mut out).ok()?),
-        4 => out = zstd::decode_all(body).ok()?,
+        4 => drop(ZSTD.with_borrow_mut(|zstd| Decoder::with_context(body, zstd).read_to_end(&mut out)).ok()?),
         _ => return None,
     }
     Some(out.into())
