@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -141,7 +141,8 @@ impl Server {
             }
             None => {
                 let start = Instant::now();
-                while is_alive(self.pid) {
+                // A zombie whose other threads still end holds its port: with many mapped files, for seconds.
+                while is_alive(self.pid) || TcpStream::connect(self.address).is_ok() {
                     ensure!(start.elapsed() < Duration::from_secs(120), "{:?} does not stop", self.kind);
                     std::thread::sleep(Duration::from_millis(20));
                 }

@@ -4,7 +4,13 @@
 //! handed out twice whatever happens. One task owns the block and answers in order. Never: an id before its block is
 //! committed.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use gracchus_core::{
     BrokerId, ProducerId,
@@ -25,6 +31,8 @@ type Request = oneshot::Sender<Result<ProducerId, ControllerError>>;
 pub(super) struct ProducerIds {
     requests: mpsc::UnboundedSender<Request>,
     task: Task,
+    /// The task ends a moment after it was told to.
+    stopped: AtomicBool,
 }
 
 impl ProducerIds {
@@ -32,16 +40,20 @@ impl ProducerIds {
         let (requests, receiver) = mpsc::unbounded_channel();
         let owner = Owner { env: env.clone(), node, raft, block: 0..0 };
         let task = spawn(&**env, "producer-ids", owner.run(receiver)).detach();
-        Self { requests, task }
+        Self { requests, task, stopped: AtomicBool::new(false) }
     }
 
     pub(super) async fn next(&self) -> Result<ProducerId, ControllerError> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(ControllerError::Stopped);
+        }
         let (sender, receiver) = oneshot::channel();
         self.requests.send(sender).map_err(|_| ControllerError::Stopped)?;
         receiver.await.unwrap_or(Err(ControllerError::Stopped))
     }
 
     pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
         self.task.abort();
     }
 }
