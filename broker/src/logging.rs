@@ -1,11 +1,11 @@
 //! Which log lines are written, changeable while the process runs: the loggers of Kafka's BROKER_LOGGER resources.
 //!
 //! A logger is a module path of this program (`gracchus::log`), `root` is everything else. What was asked for at the
-//! start stands until a logger is set, and stands again when it is reset. Never: a change that survives a restart, as
-//! in Kafka.
+//! start stands until a logger is set, and stands again when it is reset. There are as many loggers as are named here and
+//! were named at the start. Never: a change that survives a restart, as in Kafka; a logger that a client invents.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     str::FromStr,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -15,17 +15,23 @@ use std::{
 pub const ROOT: &str = "root";
 
 /// Loggers that are shown also while nobody has set them.
-const LOGGERS: [&str; 13] = [
+const LOGGERS: [&str; 19] = [
     "gracchus",
     "gracchus::api",
     "gracchus::broker",
     "gracchus::config",
     "gracchus::controller",
     "gracchus::log",
+    "gracchus::log::directory",
     "gracchus::log::flusher",
+    "gracchus::log::journal",
     "gracchus::log::recovery",
+    "gracchus::metrics",
     "gracchus::replica",
+    "gracchus::replica::deletion",
+    "gracchus::replica::retention",
     "gracchus::server",
+    "gracchus::server::connection",
     "gracchus_core",
     "gracchus_env",
     "openraft",
@@ -93,6 +99,8 @@ type Apply = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 pub struct LogLevels {
     /// As asked for at the start.
     first: String,
+    /// Every logger but [`ROOT`].
+    names: BTreeSet<String>,
     apply: Apply,
     /// What was set since.
     set: Mutex<BTreeMap<String, Level>>,
@@ -117,60 +125,41 @@ impl Default for LogLevels {
 impl LogLevels {
     /// `first` are the directives that the log was started with.
     pub fn new(first: String, apply: Apply) -> Self {
-        Self { first, apply, set: Mutex::default() }
+        let named = effective(&first, &BTreeMap::new()).into_keys().filter(|name| !name.is_empty());
+        let names = LOGGERS.iter().map(|name| (*name).to_owned()).chain(named).collect();
+        Self { first, names, apply, set: Mutex::default() }
     }
 
     /// Every logger with the level that it has now, `root` among them.
     pub fn levels(&self) -> BTreeMap<String, Level> {
         let set = self.locked();
         let effective = effective(&self.first, &set);
-        let loggers = LOGGERS.iter().map(|name| (*name).to_owned());
-        let loggers = loggers.chain(effective.keys().filter(|name| !name.is_empty()).cloned());
         let mut levels: BTreeMap<String, Level> =
-            loggers.map(|name| (name.clone(), level_of(&effective, &name))).collect();
+            self.names.iter().map(|name| (name.clone(), level_of(&effective, name))).collect();
         levels.insert(ROOT.to_owned(), level_of(&effective, ""));
         levels
     }
 
-    /// Whether `logger` is a module of this program, or [`ROOT`].
+    /// Whether there is such a logger; [`ROOT`] is one.
     pub fn knows(&self, logger: &str) -> bool {
-        let is_path = logger.split("::").all(|part| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        });
-        let within = |module: &&str| {
-            logger.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        };
-        logger == ROOT || (is_path && LOGGERS.iter().any(within))
+        logger == ROOT || self.names.contains(logger)
     }
 
-    /// Sets the level of `logger` from now on.
-    pub fn set(&self, logger: &str, level: Level) -> Result<(), LoggerError> {
-        self.change(logger, |set| {
-            set.insert(logger.to_owned(), level);
-        })
-    }
-
-    /// Gives `logger` back the level that it had at the start.
-    pub fn reset(&self, logger: &str) -> Result<(), LoggerError> {
-        if logger == ROOT {
-            return Err(LoggerError::Root);
-        }
-        self.change(logger, |set| {
-            set.remove(logger);
-        })
-    }
-
-    fn change(
-        &self,
-        logger: &str,
-        change: impl FnOnce(&mut BTreeMap<String, Level>),
-    ) -> Result<(), LoggerError> {
-        if !self.knows(logger) {
-            return Err(LoggerError::Unknown(logger.to_owned()));
-        }
+    /// Gives each logger its new level, `None` that of the start: all of them or none.
+    pub fn change(&self, changes: &[(String, Option<Level>)]) -> Result<(), LoggerError> {
         let mut set = self.locked();
         let mut changed = set.clone();
-        change(&mut changed);
+        for (logger, level) in changes {
+            match level {
+                _ if !self.knows(logger) => return Err(LoggerError::Unknown(logger.clone())),
+                None if logger == ROOT => return Err(LoggerError::Root),
+                Some(level) => drop(changed.insert(logger.clone(), *level)),
+                None => drop(changed.remove(logger)),
+            }
+        }
+        if changed == *set {
+            return Ok(());
+        }
         (self.apply)(&directives(&self.first, &changed)).map_err(LoggerError::Refused)?;
         *set = changed;
         Ok(())
@@ -204,7 +193,13 @@ fn effective(first: &str, set: &BTreeMap<String, Level>) -> BTreeMap<String, Lev
             None => Some((String::new(), directive.trim().parse().ok()?)),
         }
     };
-    text.split(',').filter_map(directive).collect()
+    let is_path = |path: &str| {
+        let is_name = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        path.is_empty() || path.split("::").all(is_name)
+    };
+    text.split(',').filter_map(directive).filter(|(logger, _)| is_path(logger)).collect()
 }
 
 /// That of the longest path that holds `logger`.
@@ -228,6 +223,14 @@ mod tests {
 
     use super::*;
 
+    fn set(logger: &str, level: Level) -> [(String, Option<Level>); 1] {
+        [(logger.to_owned(), Some(level))]
+    }
+
+    fn reset(logger: &str) -> [(String, Option<Level>); 1] {
+        [(logger.to_owned(), None)]
+    }
+
     #[test]
     fn a_logger_has_the_level_of_the_nearest_module_that_was_set() {
         let applied = Arc::new(Mutex::new(String::new()));
@@ -244,23 +247,58 @@ mod tests {
             (level(ROOT), level("openraft"), level("gracchus::log")),
             (Level::Info, Level::Warn, Level::Info)
         );
-        levels.set("gracchus::log", "debug".parse().unwrap()).unwrap();
+        levels.change(&set("gracchus::log", "debug".parse().unwrap())).unwrap();
         assert_eq!(*applied.lock().unwrap(), "info,openraft=warn,gracchus::log=debug");
         assert_eq!(level("gracchus::log::flusher"), Level::Debug, "its parent's");
         assert_eq!(level("gracchus::server"), Level::Info);
-        levels.set(ROOT, Level::Error).unwrap();
+        levels.change(&set(ROOT, Level::Error)).unwrap();
         assert_eq!((level(ROOT), level("gracchus::server")), (Level::Error, Level::Error));
-        levels.reset("gracchus::log").unwrap();
+        levels.change(&reset("gracchus::log")).unwrap();
         assert_eq!(level("gracchus::log"), Level::Error);
-        assert_eq!(levels.reset(ROOT), Err(LoggerError::Root));
-        assert!(matches!(levels.set("gracchus::", Level::Info), Err(LoggerError::Unknown(_))));
-        assert!(matches!(levels.set("kafka.server.KafkaApis", Level::Info), Err(LoggerError::Unknown(_))));
+        assert_eq!(levels.change(&reset(ROOT)), Err(LoggerError::Root));
+    }
+
+    #[test]
+    fn there_are_no_loggers_but_those_of_the_program_and_of_its_start() {
+        let levels = LogLevels::new("info,mio::poll=warn,gracchus[span]=debug".to_owned(), Box::new(|_| Ok(())));
+        let count = levels.levels().len();
+        assert_eq!(count, LOGGERS.len() + 2, "root, and what the start named");
+        for invented in
+            ["gracchus::", "gracchus::log::x1", "mio", "gracchus[span]", "kafka.server.KafkaApis", ""]
+        {
+            let unknown = Err(LoggerError::Unknown(invented.to_owned()));
+            assert_eq!(levels.change(&set(invented, Level::Info)), unknown);
+            assert_eq!(levels.change(&reset(invented)), unknown);
+        }
+        assert_eq!(levels.change(&set("mio::poll", Level::Info)), Ok(()));
+        assert_eq!((levels.levels().len(), levels.levels()["mio::poll"]), (count, Level::Info));
+        assert!(LOGGERS.is_sorted());
+    }
+
+    #[test]
+    fn changes_are_taken_over_together_or_not_at_all() {
+        let applied = Arc::new(Mutex::new(Vec::new()));
+        let seen = applied.clone();
+        let apply = move |text: &str| {
+            seen.lock().unwrap().push(text.to_owned());
+            Ok(())
+        };
+        let levels = LogLevels::new("info".to_owned(), Box::new(apply));
+        let [one] = set("gracchus::log", Level::Debug);
+        for [wrong] in [set("gracchus::log::x1", Level::Debug), reset(ROOT)] {
+            assert!(levels.change(&[one.clone(), wrong]).is_err());
+            assert_eq!(levels.levels()["gracchus::log"], Level::Info);
+        }
+        let [other] = set("gracchus::api", Level::Warn);
+        levels.change(&[one.clone(), other]).unwrap();
+        levels.change(&[one]).unwrap();
+        assert_eq!(*applied.lock().unwrap(), ["info,gracchus::api=warn,gracchus::log=debug"], "once");
     }
 
     #[test]
     fn what_the_log_refuses_is_not_remembered() {
         let levels = LogLevels::new("info".to_owned(), Box::new(|_| Err("no".to_owned())));
-        assert_eq!(levels.set(ROOT, Level::Debug), Err(LoggerError::Refused("no".to_owned())));
+        assert_eq!(levels.change(&set(ROOT, Level::Debug)), Err(LoggerError::Refused("no".to_owned())));
         assert_eq!(levels.levels()[ROOT], Level::Info);
     }
 }

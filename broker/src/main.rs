@@ -120,7 +120,10 @@ fn configuration(serve: &Serve) -> Result<(BrokerConfig, Vec<String>), String> {
         }
         None => None,
     };
-    serve.configuration(text.as_deref(), &host_name()).map_err(|error| error.to_string())
+    let loaded = serve.configuration(text.as_deref(), &host_name());
+    let (mut config, warnings) = loaded.map_err(|error| error.to_string())?;
+    config.place_directories(|directory| std::path::absolute(directory))?;
+    Ok((config, warnings))
 }
 
 /// What is advertised for a listener on every interface.

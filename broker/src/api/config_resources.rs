@@ -29,6 +29,9 @@ pub(super) const GROUP: i8 = 32;
 /// The longest value that is kept, in bytes: it stays in the memory of every node.
 pub(super) const LONGEST_VALUE: usize = 1 << 20;
 
+/// The most words of a list: the throttled replicas of twenty thousand partitions with three each.
+const MOST_WORDS: usize = 60_000;
+
 /// Why not: Kafka's code, and a sentence for people.
 pub(super) type Refused = (ResponseError, String);
 
@@ -53,7 +56,8 @@ pub(super) fn topic<'i>(image: &'i Image, name: &str) -> Result<&'i Arc<Topic>, 
 pub(super) fn own_node(services: &Services, name: &str) -> Result<(), Refused> {
     let own = services.config.node_id;
     match name.parse::<i32>() {
-        Ok(id) if id == own.0 => Ok(()),
+        // A number can be written in many ways; under one of them it is named once.
+        Ok(_) if name == own.to_string() => Ok(()),
         Ok(_) => Err(invalid_request(format!("Unexpected broker id, expected {own}, but received {name}"))),
         Err(_) => Err(invalid_request(format!("Node id must be an integer, but it is: {name}"))),
     }
@@ -105,9 +109,7 @@ pub(super) fn alter_topic(
         let Some(value) = after.get(name) else { continue };
         let key =
             topic::key(name).ok_or_else(|| invalid_config(format!("Unknown topic config name: {name}")))?;
-        if value.len() > LONGEST_VALUE {
-            return Err(too_long(name));
-        }
+        check_room(name, value, key.kind.is_list())?;
         key.validate(value).map_err(invalid_config)?;
     }
     let (config, _) = TopicConfig::resolve_known(&services.live.load().topic_defaults, &after);
@@ -138,11 +140,9 @@ pub(super) fn alter_broker(
     let after = applied(&changes, &before);
     let set = changed(&changes).into_iter().filter(|name| after.contains_key(*name));
     for name in set.clone() {
-        if after[name].len() > LONGEST_VALUE {
-            return Err(too_long(name));
-        }
-        let known = keys::key(name).is_some();
-        let error = if known { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
+        let key = keys::key(name);
+        check_room(name, &after[name], key.as_ref().is_some_and(|key| key.kind.is_list()))?;
+        let error = if key.is_some() { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
         services.live.check(name, &after[name]).map_err(|problem| (error, problem))?;
     }
     let set: BTreeSet<&str> = set.collect();
@@ -167,7 +167,6 @@ fn changes(
     }
     for (key, wish) in &wishes.wishes {
         let key = key.clone();
-        let words = |list: &str| list.split(',').map(|word| word.trim().to_owned()).collect();
         let default = |operation| list_default(&key, operation).map_err(invalid_config);
         let change = match wish {
             Wish::Set(value) | Wish::Append(value) | Wish::Subtract(value) if value.len() > LONGEST_VALUE => {
@@ -177,15 +176,41 @@ fn changes(
             Wish::Delete if !before.contains_key(&key) => continue,
             Wish::Delete => ConfigChange::Delete { key },
             Wish::Append(list) => {
-                ConfigChange::Append { default: default("APPEND")?, words: words(list), key }
+                ConfigChange::Append { default: default("APPEND")?, words: words(&key, list)?, key }
             }
             Wish::Subtract(list) => {
-                ConfigChange::Subtract { default: default("SUBTRACT")?, words: words(list), key }
+                ConfigChange::Subtract { default: default("SUBTRACT")?, words: words(&key, list)?, key }
             }
         };
         changes.push(change);
     }
     Ok(changes)
+}
+
+/// The words of a list, each once.
+fn words(key: &str, list: &str) -> Result<Vec<String>, Refused> {
+    let mut seen = BTreeSet::new();
+    let words = topic::words(list).filter(|word| seen.insert(*word)).take(MOST_WORDS + 1);
+    let words: Vec<&str> = words.collect();
+    if words.len() > MOST_WORDS {
+        return Err(too_many(key));
+    }
+    Ok(words.into_iter().map(str::to_owned).collect())
+}
+
+/// Whether a value takes no more room than it may; `is_list` says whether it has words.
+fn check_room(key: &str, value: &str, is_list: bool) -> Result<(), Refused> {
+    if value.len() > LONGEST_VALUE {
+        return Err(too_long(key));
+    }
+    if is_list && topic::words(value).nth(MOST_WORDS).is_some() {
+        return Err(too_many(key));
+    }
+    Ok(())
+}
+
+fn too_many(key: &str) -> Refused {
+    invalid_config(format!("The value of {key} has more than {MOST_WORDS} words."))
 }
 
 /// A value that would stay in the metadata for good and be sent to whoever asks.
@@ -268,4 +293,26 @@ pub(super) fn repeated<'r>(resources: impl Iterator<Item = (i8, &'r str)> + Clon
         *seen.entry(resource).or_default() += 1;
     }
     resources.map(|resource| seen[&resource] > 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_taken_once_and_empty_ones_not_at_all() {
+        let taken = |list: &str| words("key", list).unwrap();
+        assert_eq!(taken(&",".repeat(LONGEST_VALUE)), [""; 0]);
+        assert_eq!(taken(" a ,,b,a, ,b"), ["a", "b"]);
+        let many = |count: usize| (0..count).map(|number| format!("{number},")).collect::<String>();
+        assert_eq!(taken(&many(MOST_WORDS)).len(), MOST_WORDS);
+        let (error, message) = words("key", &many(MOST_WORDS + 1)).unwrap_err();
+        assert_eq!(
+            (error, &*message),
+            (ResponseError::InvalidConfig, "The value of key has more than 60000 words.")
+        );
+        assert!(check_room("key", &many(MOST_WORDS + 1), false).is_ok(), "no list");
+        assert!(check_room("key", &many(MOST_WORDS), true).is_ok());
+        assert!(check_room("key", &many(MOST_WORDS + 1), true).is_err());
+    }
 }

@@ -128,7 +128,7 @@ fn find(body: &DeleteTopicsRequest, image: &Image) -> (BTreeMap<TopicId, Arc<str
         let message = "Duplicate topic name.";
         refused.push(Outcome::refused(Some(name), TopicId::ZERO, ResponseError::InvalidRequest, message));
     }
-    for id in ids.twice {
+    for &id in &ids.twice {
         refused.push(Outcome::refused(None, id, ResponseError::InvalidRequest, "Duplicate topic id."));
     }
     let mut found = BTreeMap::new();
@@ -144,7 +144,7 @@ fn find(body: &DeleteTopicsRequest, image: &Image) -> (BTreeMap<TopicId, Arc<str
             refused.push(Outcome::refused(Some(name), TopicId::ZERO, error, None));
             continue;
         };
-        if found.insert(topic.id, topic.name.clone()).is_some() {
+        if ids.twice.contains(&topic.id) || found.insert(topic.id, topic.name.clone()).is_some() {
             found.remove(&topic.id);
             let message = "The provided topic name maps to an ID that was already supplied.";
             refused.push(Outcome::refused(Some(name), topic.id, ResponseError::InvalidRequest, message));
@@ -230,6 +230,25 @@ mod tests {
     fn asked(name: Option<&'static str>, id: u128) -> DeleteTopicState {
         let name = name.map(|name| TopicName(StrBytes::from_static_str(name)));
         DeleteTopicState::default().with_name(name).with_topic_id(Uuid::from_u128(id))
+    }
+
+    /// As Apache Kafka's ControllerApis has it: who is not sure of a topic does not delete it.
+    #[test]
+    fn a_name_does_not_delete_what_an_id_was_repeated_for() {
+        for topics in [
+            [asked(None, 1), asked(None, 1), asked(Some("a"), 0)],
+            [asked(Some("a"), 0), asked(None, 1), asked(None, 1)],
+        ] {
+            let (found, refused) =
+                find(&DeleteTopicsRequest::default().with_topics(topics.to_vec()), &image());
+            assert_eq!(found, BTreeMap::new());
+            let told: Vec<_> =
+                refused.iter().map(|outcome| (outcome.name.as_deref(), outcome.id.0.as_u128())).collect();
+            assert_eq!(told, [(None, 1), (Some("a"), 1)]);
+            let (error, message) = refused[1].refused.clone().unwrap();
+            let mapped = "The provided topic name maps to an ID that was already supplied.";
+            assert_eq!((error, message.as_deref()), (ResponseError::InvalidRequest, Some(mapped)));
+        }
     }
 
     #[test]

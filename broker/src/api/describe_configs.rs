@@ -158,7 +158,12 @@ impl View<'_> {
                 own_node(self.services, name)?;
                 self.levels()
             }
-            CLIENT_METRICS => return Err(invalid_request("Client metrics subscriptions are not served.")),
+            CLIENT_METRICS if name.is_empty() => {
+                return Err(invalid_request("Client metrics subscription name must not be empty"));
+            }
+            // What nobody has configured has no configuration, as in Kafka.
+            CLIENT_METRICS => Vec::new(),
+            GROUP if name.is_empty() => return Err(invalid_request("Group name must not be empty")),
             GROUP => return Err(invalid_request("Configurations of groups are not served yet.")),
             other => {
                 return Err(invalid_request(format!("Unexpected resource type {other} for resource {name}")));

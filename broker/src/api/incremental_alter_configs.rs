@@ -181,14 +181,8 @@ async fn carry_out(
         _ if validate_only => Ok(()),
         Plan::Commit(alteration) => resources::commit(services, alteration).await,
         Plan::Levels(levels) => {
-            for (logger, level) in levels {
-                let changed = match level {
-                    Some(level) => services.log_levels.set(&logger, level),
-                    None => services.log_levels.reset(&logger),
-                };
-                changed.map_err(|error| (ResponseError::InvalidConfig, error.to_string()))?;
-            }
-            Ok(())
+            let changed = services.log_levels.change(&levels);
+            changed.map_err(|error| (ResponseError::InvalidConfig, error.to_string()))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! ListTransactions (key 66), versions 0 to 2, and DescribeTransactions (key 65), version 0 (KIP-664).
 //!
-//! There is no transaction coordinator yet, so there are no transactions: the list is empty and no id is known.
+//! There is no transaction coordinator yet, so there are no transactions: the list is empty and no id is known. A pattern
+//! that is none is refused all the same (ListTransactions v2, KIP-1152).
 
 use std::sync::Arc;
 
@@ -73,9 +74,35 @@ pub fn describe(_services: &Arc<Services>, request: Request) -> Result<Reply, Ba
 /// Answers ListTransactions at once.
 pub fn list(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
     let body: ListTransactionsRequest = request.decode()?;
+    if body.transactional_id_pattern.as_deref().is_some_and(|pattern| !is_pattern(pattern)) {
+        let response = ListTransactionsResponse::default()
+            .with_throttle_time_ms(request.context.throttle_ms())
+            .with_error_code(ResponseError::InvalidRegularExpression.code());
+        return Ok(Reply::Now(request.envelope.answer(&response)));
+    }
     let unknown = body.state_filters.into_iter().filter(|state| !STATES.contains(&state.as_str()));
     let response = ListTransactionsResponse::default()
         .with_throttle_time_ms(request.context.throttle_ms())
         .with_unknown_state_filters(unknown.collect());
     Ok(Reply::Now(request.envelope.answer(&response)))
+}
+
+/// Whether ids can be compared with `pattern`. It is no longer than Kafka's strings, and what it compiles to is bounded.
+fn is_pattern(pattern: &str) -> bool {
+    pattern.len() <= i16::MAX as usize && regex_lite::Regex::new(pattern).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_compiled_is_no_pattern() {
+        for pattern in ["", "a.*", "^(orders|lines)-[0-9]{1,3}$"] {
+            assert!(is_pattern(pattern), "{pattern}");
+        }
+        for pattern in ["(", "[a", "a{2,1}", "*", "(((a{1000}){1000}){1000}){1000}", &"a".repeat(40_000)] {
+            assert!(!is_pattern(pattern), "{pattern}");
+        }
+    }
 }

@@ -119,7 +119,10 @@ pub(crate) fn of_broker(fixed: &BrokerConfig, dynamic: &Dynamic) -> Vec<Describe
             doc: key.doc.into(),
         }
     };
-    keys::keys().into_iter().map(one).collect()
+    let is_shown = |described: &Described| {
+        !described.synonyms.is_empty() || !keys::WITHOUT_EFFECT.contains(&&*described.name)
+    };
+    keys::keys().into_iter().map(one).filter(is_shown).collect()
 }
 
 /// What is configured for every broker, and only that.
@@ -250,6 +253,20 @@ mod tests {
         let every = Arc::new(overrides(&[("log.retention.ms", "05")]));
         let all = of_every_broker(&every);
         assert_eq!((all.len(), chain(&all[0])), (1, vec![("log.retention.ms", "5", Source::EveryBroker)]));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_shown_where_it_is_set() {
+        let set = overrides(&[("leader.replication.throttled.rate", " 010 ")]);
+        let dynamic = Dynamic { own: Arc::new(set), every: Arc::default() };
+        let fixed = broker(Settings::default().with("follower.replication.throttled.rate", 7));
+        let all = of_broker(&fixed, &dynamic);
+        let rate = find(&all, "leader.replication.throttled.rate");
+        assert_eq!(chain(rate), [("leader.replication.throttled.rate", "10", Source::ThisBroker)]);
+        assert_eq!((rate.value.as_deref(), rate.read_only), (Some("10"), false));
+        let rate = find(&all, "follower.replication.throttled.rate");
+        assert_eq!((rate.value.as_deref(), rate.source), (Some("7"), Source::Static), "as Kafka shows it");
+        assert!(all.iter().all(|one| one.name != "replica.alter.log.dirs.io.max.bytes.per.second"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! type, default and meaning from there.
 //!
 //! Here is what the broker acts on, and nothing else: a key of Kafka's that has no effect is neither listed nor accepted at
-//! run time, and a warning at the start. Where our default is safer than Kafka's, the text says so. Never: a default
+//! run time, and a warning at the start. The one exception are the rates of throttles, which Kafka's tools set beside the
+//! throttled replicas of a topic: [`WITHOUT_EFFECT`], listed where they are set. Where our default is safer than Kafka's, the text says so. Never: a default
 //! that stands anywhere else as well.
 
 use gracchus_core::topic::{self, ConfigType};
@@ -24,6 +25,14 @@ pub struct BrokerKey {
     /// What it means.
     pub doc: String,
 }
+
+/// Keys that are accepted at run time for Kafka's tools and do nothing on a node without followers. In the file Kafka takes
+/// no notice of them either.
+pub const WITHOUT_EFFECT: [&str; 3] = [
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
 
 /// The key called `name`.
 pub fn key(name: &str) -> Option<BrokerKey> {
@@ -139,8 +148,12 @@ const OWN: &[Own] = keys! {
         "Whether clients may delete topics.";
     "fetch.max.bytes", ConfigType::Int(1024..=INT), Some("57671680"), FIXED,
         "The most bytes that a fetch response holds.";
+    "follower.replication.throttled.rate", ConfigType::Long(0..=LONG), None, DYNAMIC,
+        "Bytes a second of throttled replicas that follow. One node replicates nothing, so nothing is throttled yet.";
     "inter.broker.listener.name", ANY, None, FIXED,
         "The listener by which brokers reach each other.";
+    "leader.replication.throttled.rate", ConfigType::Long(0..=LONG), None, DYNAMIC,
+        "Bytes a second of throttled replicas that lead. One node replicates nothing, so nothing is throttled yet.";
     "listener.security.protocol.map", ANY, None, FIXED,
         "NAME:PROTOCOL for each listener; without it each protocol's name stands for itself.";
     "listeners", LIST, Some("PLAINTEXT://127.0.0.1:9092"), FIXED,
@@ -181,6 +194,8 @@ const OWN: &[Own] = keys! {
         "Milliseconds of silence after which a partition forgets a producer.";
     "queued.max.request.bytes", ConfigType::Long(-1..=LONG), Some("268435456"), FIXED,
         "The most bytes that requests under way take together; then reading pauses. -1 is our default, since it must be finite; Kafka's default has no limit.";
+    "replica.alter.log.dirs.io.max.bytes.per.second", ConfigType::Long(0..=LONG), None, DYNAMIC,
+        "Bytes a second of logs that move between directories. Logs do not move while they are served, so nothing is throttled.";
     "socket.receive.buffer.bytes", ConfigType::Int(-1..=INT), Some("-1"), FIXED,
         "Receive buffer of each connection; -1 leaves it to the system, which adapts it. Kafka's default is 102400.";
     "socket.request.max.bytes", ConfigType::Int(1024..=INT), Some("104857600"), FIXED,
@@ -206,6 +221,10 @@ mod tests {
             let ours = key.name == "metrics.listener";
             assert!(ours || super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
             assert_eq!(synonyms(key.name).iter().filter(|name| **name == key.name).count(), 1);
+        }
+        for name in WITHOUT_EFFECT {
+            let key = key(name).unwrap();
+            assert_eq!((key.dynamic, key.default), (true, None), "{name}");
         }
     }
 

@@ -14,7 +14,14 @@ mod properties;
 mod settings;
 mod topic_defaults;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use gracchus_core::{BrokerId, topic::TopicConfig};
 
@@ -144,6 +151,25 @@ impl BrokerConfig {
             }
         };
         Ok((config, unasked.into_iter().map(warning).collect()))
+    }
+
+    /// Gives the directories the names that `absolute` makes of them: those that Kafka's tools are shown, and name. What
+    /// the file says stays as it is written.
+    ///
+    /// # Errors
+    /// If a directory has no such name, or two have the same.
+    pub fn place_directories(&mut self, absolute: impl Fn(&Path) -> io::Result<PathBuf>) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        for directory in &mut self.log_dirs {
+            *directory =
+                absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+            if !seen.insert(directory.clone()) {
+                return Err(format!("log.dirs: {} occurs twice", directory.display()));
+            }
+        }
+        let directory = &mut self.metadata_log_dir;
+        *directory = absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        Ok(())
     }
 
     /// This configuration with what can change at run time taken from `new`.

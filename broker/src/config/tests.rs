@@ -141,6 +141,20 @@ fn log_dirs_wins_over_log_dir_and_an_empty_value_counts_as_absent() {
 }
 
 #[test]
+fn directories_have_absolute_names_and_the_file_keeps_its_own() {
+    let absolute = |path: &Path| Ok(Path::new("/home/me").join(path).components().collect());
+    let mut placed = config("log.dirs=./one,two,/three");
+    placed.place_directories(absolute).unwrap();
+    assert_eq!(placed.log_dirs, ["/home/me/one", "/home/me/two", "/three"].map(PathBuf::from));
+    assert_eq!(placed.metadata_log_dir, PathBuf::from("/home/me/one"));
+    assert_eq!(placed.source.settings.get("log.dirs"), Some("./one,two,/three"));
+    let twice = config("log.dirs=one,./one").place_directories(absolute);
+    assert_eq!(twice, Err("log.dirs: /home/me/one occurs twice".to_owned()));
+    let nowhere = config("").place_directories(|_| Err(io::Error::other("no such place")));
+    assert_eq!(nowhere, Err("./gracchus-data: no such place".to_owned()));
+}
+
+#[test]
 fn listeners_have_names_hosts_and_ports() {
     let config = config(
         "listeners=CLIENT://[::1]:19092,inside://10.0.0.1:0\nlistener.security.protocol.map=CLIENT:PLAINTEXT,INSIDE:PLAINTEXT",

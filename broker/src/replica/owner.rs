@@ -410,7 +410,11 @@ impl Owner {
         reply: oneshot::Sender<Result<Offset, ResponseError>>,
     ) -> Result<Arc<ReplicaView>, StorageError> {
         let to = if to == TO_HIGH_WATERMARK { high_watermark } else { Offset(to) };
-        let refused = if !self.config.cleanup_policy.delete {
+        let policy = self.config.cleanup_policy;
+        let refused = if reply.is_closed() {
+            // Nobody waits any more, and each log start costs a write.
+            Some(ResponseError::RequestTimedOut)
+        } else if policy.compact && !policy.delete {
             Some(ResponseError::PolicyViolation)
         } else if to < Offset(0) || to > high_watermark {
             Some(ResponseError::OffsetOutOfRange)

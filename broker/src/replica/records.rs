@@ -37,7 +37,8 @@ pub type Producers = Vec<(ProducerId, ProducerEntry)>;
 
 impl ReplicaManager {
     /// Deletes the records of each partition below its offset, −1 for the high watermark. Answers the low watermark of
-    /// each, in request order.
+    /// each, in request order. `timeout` is for followers, of which there are none: what this broker does is waited for
+    /// also when it is shorter, or negative.
     pub fn delete_records(
         self: &Arc<Self>,
         request: Vec<(TopicPartition, i64)>,
@@ -45,7 +46,7 @@ impl ReplicaManager {
     ) -> BoxFuture<'static, Vec<Result<Offset, ResponseError>>> {
         let manager = self.clone();
         Box::pin(async move {
-            let deadline = manager.env.now() + timeout;
+            let deadline = manager.env.now() + timeout.max(OPENING);
             let image = manager.image();
             // All are asked before the first is waited for: their log starts go to disk together.
             let asked = request.iter().map(|(tp, to)| {

@@ -22,7 +22,7 @@ pub use apply::apply;
 pub use assignment::assign_replicas;
 
 use crate::{
-    BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition, error::ResponseError,
+    BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition, error::ResponseError, topic,
 };
 
 /// So many deleted topics are remembered at most. The logs of one that is forgotten too early are no longer known to
@@ -216,10 +216,6 @@ impl ConfigChange {
 
     /// Applies the change to a set of overrides.
     pub fn apply(&self, overrides: &mut BTreeMap<String, String>) {
-        let list = |overrides: &BTreeMap<String, String>, key: &String, default: &String| -> Vec<String> {
-            let text = overrides.get(key).unwrap_or(default);
-            text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-        };
         match self {
             Self::Set { key, value } => {
                 overrides.insert(key.clone(), value.clone());
@@ -229,16 +225,17 @@ impl ConfigChange {
             }
             Self::Clear => overrides.clear(),
             Self::Append { key, default, words } => {
-                let mut held = list(overrides, key, default);
-                let mut seen: BTreeSet<String> = held.iter().cloned().collect();
-                held.extend(words.iter().filter(|word| seen.insert((*word).clone())).cloned());
-                overrides.insert(key.clone(), held.join(","));
+                let mut list: Vec<&str> = topic::words(overrides.get(key).unwrap_or(default)).collect();
+                let mut seen: BTreeSet<&str> = list.iter().copied().collect();
+                list.extend(words.iter().map(String::as_str).filter(|word| seen.insert(*word)));
+                let list = list.join(",");
+                overrides.insert(key.clone(), list);
             }
             Self::Subtract { key, default, words } => {
-                let mut held = list(overrides, key, default);
-                let gone: BTreeSet<&String> = words.iter().collect();
-                held.retain(|word| !gone.contains(word));
-                overrides.insert(key.clone(), held.join(","));
+                let gone: BTreeSet<&str> = words.iter().map(String::as_str).collect();
+                let held = topic::words(overrides.get(key).unwrap_or(default));
+                let list = held.filter(|word| !gone.contains(word)).collect::<Vec<_>>().join(",");
+                overrides.insert(key.clone(), list);
             }
         }
     }

@@ -3,6 +3,11 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
+/// The words of a list.
+pub fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
 /// Kafka's `ConfigDef.Type` with the values that are legal.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ConfigType {
@@ -62,7 +67,7 @@ impl ConfigType {
         let text = value.trim();
         let wrong =
             |value: &str, why: String| Err(format!("Invalid value {value} for configuration {name}: {why}"));
-        let words = || text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let words = || words(text);
         let unknown = |words: &[&str]| format!("String must be one of: {}", words.join(", "));
         match self {
             Self::Boolean if is_boolean(text) => Ok(()),
@@ -122,9 +127,7 @@ impl ConfigType {
             }
             Self::List(_) | Self::ThrottledReplicas => {
                 let mut seen = BTreeSet::new();
-                let words =
-                    text.split(',').map(str::trim).filter(|word| !word.is_empty() && seen.insert(*word));
-                words.collect::<Vec<_>>().join(",")
+                words(text).filter(|word| seen.insert(*word)).collect::<Vec<_>>().join(",")
             }
             Self::String(_) | Self::Password => text.to_owned(),
         }

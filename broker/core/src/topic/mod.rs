@@ -9,5 +9,5 @@ mod pairs;
 
 pub use config::{CleanupPolicy, CompressionType, TopicConfig};
 pub use keys::{ConfigKey, KEYS, key};
-pub use kind::ConfigType;
+pub use kind::{ConfigType, words};
 pub use name::{collides, validate_name};

@@ -34,13 +34,31 @@ impl Live {
 
     /// Error and low watermark.
     async fn delete_records(&mut self, name: &'static str, partition: i32, to: i64) -> (i16, i64) {
-        let partition = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(to);
-        let topic = DeleteRecordsTopic::default().with_name(TopicName(text(name)));
-        let topic = topic.with_partitions(vec![partition]);
-        let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(5000);
+        let answers = self.delete_all_records(name, &[(partition, to)], 5000).await;
+        let [(_, code, low_watermark)] = answers[..] else { panic!("one answer: {answers:?}") };
+        (code, low_watermark)
+    }
+
+    /// Partition, error and low watermark of each answer. The topic is named once for each offset.
+    async fn delete_all_records(
+        &mut self,
+        name: &'static str,
+        offsets: &[(i32, i64)],
+        timeout_ms: i32,
+    ) -> Vec<(i32, i16, i64)> {
+        let topic = |(partition, to): &(i32, i64)| {
+            let partition =
+                DeleteRecordsPartition::default().with_partition_index(*partition).with_offset(*to);
+            DeleteRecordsTopic::default()
+                .with_name(TopicName(text(name)))
+                .with_partitions(vec![partition.clone().with_offset(0), partition])
+        };
+        let topics = offsets.iter().map(topic).collect();
+        let request = DeleteRecordsRequest::default().with_topics(topics).with_timeout_ms(timeout_ms);
         let response = self.ask(21, 2, &request).await;
-        let partition = &response.topics[0].partitions[0];
-        (partition.error_code, partition.low_watermark)
+        let [topic] = &response.topics[..] else { panic!("one topic: {response:?}") };
+        let partitions = topic.partitions.iter();
+        partitions.map(|one| (one.partition_index, one.error_code, one.low_watermark)).collect()
     }
 
     async fn earliest(&mut self, name: &'static str) -> i64 {
@@ -78,8 +96,7 @@ async fn deleted_records_are_gone_for_every_question_also_after_a_restart() {
     let unknown = (ResponseError::UnknownTopicOrPartition.code(), -1);
     assert_eq!(live.delete_records("orders", 1, 0).await, unknown);
     assert_eq!(live.delete_records("nothing", 0, 0).await, unknown);
-    let internal = (ResponseError::InvalidTopicException.code(), -1);
-    assert_eq!(live.delete_records("__consumer_offsets", 0, 0).await, internal);
+    assert_eq!(live.delete_records("__consumer_offsets", 0, 0).await, unknown, "it does not exist");
     assert_eq!(live.earliest("orders").await, 3);
     assert_eq!(live.fetched(&topic, 2).await, (OUT_OF_RANGE, 3, 0));
     assert_eq!(live.fetched(&topic, 3).await, (0, 3, 2));
@@ -92,6 +109,30 @@ async fn deleted_records_are_gone_for_every_question_also_after_a_restart() {
     live.create_with("table", &[("cleanup.policy", "compact")]).await;
     let refused = (ResponseError::PolicyViolation.code(), -1);
     assert_eq!(live.delete_records("table", 0, 0).await, refused);
+    for policy in ["compact,delete", ""] {
+        assert_eq!(live.delete_by_name("orders").await, 0);
+        let topic = live.create_with("orders", &[("cleanup.policy", policy)]).await;
+        assert_eq!(live.produce(9, &topic, 0, "v").await.0, 0);
+        assert_eq!(live.delete_records("orders", 0, 1).await, (0, 1), "'{policy}'");
+    }
+    live.stop().await;
+}
+
+/// What Apache Kafka's handleDeleteRecordsRequest does with a map, and with a timeout that is for followers only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_deleted_once_a_partition_and_without_regard_to_the_timeout() {
+    let mut live = Live::start("delete-records-once").await;
+    let topic = live.create("orders", 2).await;
+    for _ in 0..9 {
+        assert_eq!(live.produce(9, &topic, 0, "v").await.0, 0);
+        assert_eq!(live.produce(9, &topic, 1, "v").await.0, 0);
+    }
+    for (turn, timeout_ms) in (1..).zip([5000, 0, -1, i32::MIN]) {
+        let offsets = [(0, 9), (1, 1), (7, 0), (0, 99), (0, turn)];
+        let answers = live.delete_all_records("orders", &offsets, timeout_ms).await;
+        let unknown = ResponseError::UnknownTopicOrPartition.code();
+        assert_eq!(answers, [(0, 0, turn), (1, 0, 1), (7, unknown, -1)], "the last offset of each counts");
+    }
     live.stop().await;
 }
 

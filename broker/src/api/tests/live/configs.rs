@@ -141,7 +141,11 @@ async fn what_cannot_be_described_says_why() {
         (BROKER, "2", ResponseError::InvalidRequest),
         (BROKER, "one", ResponseError::InvalidRequest),
         (LOGGER, "", ResponseError::InvalidRequest),
-        (16, "metrics", ResponseError::InvalidRequest),
+        (BROKER, "01", ResponseError::InvalidRequest),
+        (BROKER, "+1", ResponseError::InvalidRequest),
+        (LOGGER, "01", ResponseError::InvalidRequest),
+        (16, "", ResponseError::InvalidRequest),
+        (32, "", ResponseError::InvalidRequest),
         (32, "group", ResponseError::InvalidRequest),
         (0, "", ResponseError::InvalidRequest),
         (99, "", ResponseError::InvalidRequest),
@@ -150,6 +154,13 @@ async fn what_cannot_be_described_says_why() {
         assert_eq!((described.error_code, described.configs.len()), (error.code(), 0), "{kind} {name}");
         assert!(described.error_message.is_some());
     }
+    for (kind, message) in
+        [(16, "Client metrics subscription name must not be empty"), (32, "Group name must not be empty")]
+    {
+        assert_eq!(live.describe(kind, "").await.error_message.as_deref(), Some(message));
+    }
+    let subscription = live.describe(16, "metrics").await;
+    assert_eq!((subscription.error_code, subscription.configs.len()), (0, 0), "nothing is configured");
     live.stop().await;
 }
 
@@ -201,6 +212,17 @@ async fn steps_on_a_topic_are_checked_one_by_one_and_together() {
     assert_eq!(live.value(TOPIC, "t", "cleanup.policy").await, ("delete,compact".into(), 1));
     assert_eq!(live.alter_one(TOPIC, "t", &[(SUBTRACT, "cleanup.policy", Some("delete"))]).await, ok());
     assert_eq!(live.value(TOPIC, "t", "cleanup.policy").await, ("compact".into(), 1));
+    let commas = ",".repeat(1 << 20).leak();
+    assert_eq!(live.alter_one(TOPIC, "t", &[(APPEND, "cleanup.policy", Some(commas))]).await, ok());
+    assert_eq!(live.value(TOPIC, "t", "cleanup.policy").await, ("compact".into(), 1));
+    let replicas: String = (0..60_001).map(|number| format!("{number}:1,")).collect();
+    let replicas = &*replicas.leak();
+    let throttled = "leader.replication.throttled.replicas";
+    for operation in [SET, APPEND, SUBTRACT] {
+        let (code, message) = live.alter_one(TOPIC, "t", &[(operation, throttled, Some(replicas))]).await;
+        assert_eq!(code, config);
+        assert!(message.ends_with("has more than 60000 words."), "{message}");
+    }
     assert_eq!(live.alter_one(TOPIC, "t", &[(DELETE, "cleanup.policy", None)]).await, ok());
     assert_eq!(live.value(TOPIC, "t", "cleanup.policy").await, ("delete".into(), 5));
 
@@ -272,6 +294,21 @@ async fn the_broker_changes_what_it_can_and_says_what_it_cannot() {
     assert_eq!(live.alter_one(BROKER, "1", &[set("log.retention.ms", "8000")]).await, ok());
     assert_eq!(live.value(BROKER, "1", "log.retention.ms").await, ("8000".into(), 2));
     assert_eq!(live.value(BROKER, "", "log.retention.ms").await, ("7000".into(), 3));
+    // Throttles do nothing on one node, but tools set them.
+    let throttles = [
+        "leader.replication.throttled.rate",
+        "follower.replication.throttled.rate",
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+    ];
+    let shown = live.describe(BROKER, "1").await.configs;
+    assert!(shown.iter().all(|config| !throttles.contains(&config.name.as_str())), "none is set");
+    for key in throttles {
+        let (code, message) = live.alter_one(BROKER, "1", &[set(key, "-1")]).await;
+        assert_eq!(code, request);
+        assert!(message.contains("Value must be at least 0"), "{message}");
+        assert_eq!(live.alter_one(BROKER, "1", &[set(key, "1000")]).await, ok());
+        assert_eq!(live.value(BROKER, "1", key).await, ("1000".into(), 2));
+    }
     live.create("t", 1).await;
     assert_eq!(live.value(TOPIC, "t", "retention.ms").await, ("8000".into(), 2));
     assert_eq!(live.alter_one(BROKER, "1", &[(DELETE, "log.retention.ms", None)]).await, ok());
@@ -361,6 +398,10 @@ async fn log_levels_change_while_the_broker_runs() {
     assert_eq!(live.alter_one(LOGGER, "1", &[(DELETE, "gracchus::log", None)]).await, ok());
     assert_eq!(live.value(LOGGER, "1", "gracchus::log").await, ("INFO".into(), 6));
     assert_eq!(live.alter_one(LOGGER, "2", &[set("root", "INFO")]).await.0, request);
+    let (code, message) =
+        live.alter_one(LOGGER, "1", &[set("gracchus::log", "DEBUG"), set("gracchus::log::x1", "DEBUG")]).await;
+    assert_eq!((code, &*message), (config, "Logger gracchus::log::x1 does not exist!"));
+    assert_eq!(live.value(LOGGER, "1", "gracchus::log").await, ("INFO".into(), 6));
     live.stop().await;
 }
 

@@ -12,7 +12,7 @@ impl Live {
         self.ask(20, 6, &DeleteTopicsRequest::default().with_topics(topics)).await.responses
     }
 
-    async fn delete_by_name(&mut self, name: &'static str) -> i16 {
+    pub(crate) async fn delete_by_name(&mut self, name: &'static str) -> i16 {
         self.delete(vec![DeleteTopicState::default().with_name(Some(TopicName(text(name))))]).await[0]
             .error_code
     }
