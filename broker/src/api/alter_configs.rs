@@ -66,11 +66,8 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         .collect();
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
-        let carry_out = |plan: Result<Alteration, Refused>| async {
-            let alteration = plan?;
-            if body.validate_only { Ok(()) } else { resources::commit(&services, alteration).await }
-        };
-        let outcomes = join_all(plans.into_iter().map(carry_out)).await;
+        let carry_out = |(asked, plan)| carry_out(&services, asked, plan, body.validate_only);
+        let outcomes = join_all(body.resources.iter().zip(plans).map(carry_out)).await;
         if !body.validate_only && outcomes.iter().any(Result::is_ok) {
             resources::in_force(&services).await;
         }
@@ -89,6 +86,19 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         let response = AlterConfigsResponse::default().with_throttle_time_ms(throttle_ms);
         envelope.answer(&response.with_responses(responses))
     })))
+}
+
+async fn carry_out(
+    services: &Services,
+    asked: &AlterConfigsResource,
+    plan: Result<Alteration, Refused>,
+    validate_only: bool,
+) -> Result<(), Refused> {
+    let alteration = plan?;
+    if validate_only {
+        return Ok(());
+    }
+    resources::commit(services, alteration, |image| self::plan(services, image, asked)).await
 }
 
 fn plan(services: &Services, image: &Image, asked: &AlterConfigsResource) -> Result<Alteration, Refused> {

@@ -2,7 +2,7 @@
 //! leaves is legal, and the commit.
 //!
 //! A change is checked against the set as it is, key by key and as a whole; what passes becomes one command per resource,
-//! all or none of it. It is answered when it is committed and in force here: in the published configuration and in the
+//! all or none of it. The command says which set that was: if it has changed by then, the change is checked anew. It is answered when it is committed and in force here: in the published configuration and in the
 //! queue of every open log, ahead of whatever the client sends next. Never: a value committed that was not checked.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 };
 
 use gracchus_core::{
-    controller::{Command, ConfigChange, ConfigResource, Image, Response, Topic},
+    controller::{Command, ConfigChange, ConfigResource, Image, Response, Topic, fingerprint},
     error::ResponseError,
     topic::{self, TopicConfig, validate_name},
 };
@@ -87,7 +87,12 @@ pub(super) struct Alteration {
     resource: ConfigResource,
     name: String,
     changes: Vec<ConfigChange>,
+    /// The [`fingerprint`] of the set that it was decided on.
+    seen: u32,
 }
+
+/// How often a change is decided on while others change the same set.
+const ATTEMPTS: usize = 20;
 
 /// Decides on a change of a topic's configuration.
 pub(super) fn alter_topic(
@@ -114,7 +119,8 @@ pub(super) fn alter_topic(
     }
     let (config, _) = TopicConfig::resolve_known(&services.live.load().topic_defaults, &after);
     config.check_together().map_err(invalid_config)?;
-    Ok(Alteration { resource: ConfigResource::Topic(topic.id), name: format!("topic {name}"), changes })
+    let seen = fingerprint(&topic.configs);
+    Ok(Alteration { resource: ConfigResource::Topic(topic.id), name: format!("topic {name}"), changes, seen })
 }
 
 /// Decides on a change of this broker's configuration, or of every broker's when `name` is empty.
@@ -151,7 +157,7 @@ pub(super) fn alter_broker(
         Some(id) => (ConfigResource::Broker(id), format!("broker {id}")),
         None => (ConfigResource::EveryBroker, "every broker".to_owned()),
     };
-    Ok(Alteration { resource, name, changes })
+    Ok(Alteration { resource, name, changes, seen: fingerprint(&before) })
 }
 
 /// The steps that fulfil `wishes`, without those that change nothing. `list_default` gives the list that words are added
@@ -228,18 +234,36 @@ fn changed(changes: &[ConfigChange]) -> Vec<&str> {
     changes.iter().filter_map(ConfigChange::key).collect()
 }
 
-/// Commits what was decided. A change of nothing is done already.
-pub(super) async fn commit(services: &Services, alteration: Alteration) -> Result<(), Refused> {
-    let Alteration { resource, name, changes } = alteration;
+/// Commits what was decided, and what `decide` makes of it where others were faster. A change of nothing is done already.
+pub(super) async fn commit(
+    services: &Services,
+    mut alteration: Alteration,
+    decide: impl Fn(&Image) -> Result<Alteration, Refused>,
+) -> Result<(), Refused> {
+    for _ in 0..ATTEMPTS {
+        if submit(services, alteration).await? {
+            return Ok(());
+        }
+        alteration = decide(&services.controller.image())?;
+    }
+    let message = "Others changed the same configuration all the time; this change was not made.";
+    Err((ResponseError::RequestTimedOut, message.to_owned()))
+}
+
+/// Whether the change was made; if not, the set has changed.
+async fn submit(services: &Services, alteration: Alteration) -> Result<bool, Refused> {
+    let Alteration { resource, name, changes, seen } = alteration;
     if changes.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     let summary = summary(&changes);
-    match services.controller.submit(Command::AlterConfigs { resource, changes }).await {
+    let command = Command::AlterConfigs { resource, changes, seen: Some(seen) };
+    match services.controller.submit(command).await {
         Ok(Response::Configs(_)) => {
             tracing::info!("configuration of {name} changed: {summary}");
-            Ok(())
+            Ok(true)
         }
+        Ok(Response::Outdated) => Ok(false),
         Ok(Response::Rejected(rejection)) => {
             let error = match rejection.error() {
                 // Deleted meanwhile; who named it does not know its id.

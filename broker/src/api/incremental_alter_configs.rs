@@ -70,8 +70,8 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         .collect();
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
-        let carry_out = |plan| carry_out(&services, plan, body.validate_only);
-        let outcomes = join_all(plans.into_iter().map(carry_out)).await;
+        let carry_out = |(asked, plan)| carry_out(&services, asked, plan, body.validate_only);
+        let outcomes = join_all(body.resources.iter().zip(plans).map(carry_out)).await;
         if !body.validate_only && outcomes.iter().any(Result::is_ok) {
             resources::in_force(&services).await;
         }
@@ -174,12 +174,19 @@ fn level(services: &Services, logger: String, wish: Wish) -> Result<(String, Opt
 
 async fn carry_out(
     services: &Services,
+    asked: &AlterConfigsResource,
     plan: Result<Plan, Refused>,
     validate_only: bool,
 ) -> Result<(), Refused> {
     match plan? {
         _ if validate_only => Ok(()),
-        Plan::Commit(alteration) => resources::commit(services, alteration).await,
+        Plan::Commit(alteration) => {
+            let decide = |image: &Image| match self::plan(services, image, asked)? {
+                Plan::Commit(alteration) => Ok(alteration),
+                Plan::Levels(_) => unreachable!("a resource keeps its type"),
+            };
+            resources::commit(services, alteration, decide).await
+        }
         Plan::Levels(levels) => {
             let changed = services.log_levels.change(&levels);
             changed.map_err(|error| (ResponseError::InvalidConfig, error.to_string()))

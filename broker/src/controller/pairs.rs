@@ -102,7 +102,7 @@ fn command() -> impl Strategy<Value = Command> {
             assignment
         }),
         (resource(), prop::collection::vec(change(), 0..4))
-            .prop_map(|(resource, changes)| Command::AlterConfigs { resource, changes }),
+            .prop_map(|(resource, changes)| Command::AlterConfigs { resource, changes, seen: None }),
         (1..4, 1..2000).prop_map(|(id, count)| Command::AllocateProducerIds { broker: BrokerId(id), count }),
     ]
 }

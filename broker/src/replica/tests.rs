@@ -3,8 +3,9 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use gracchus_core::{
-    BrokerId, TopicId, TopicPartition,
+    BrokerId, Offset, TopicId, TopicPartition,
     controller::{Command, Response},
     error::ResponseError,
     record::{BatchBuilder, batches},
@@ -175,6 +176,20 @@ async fn a_namesake_never_gets_what_the_deleted_topic_held_wherever_the_power_fa
         }
     }
     assert!((10..110).contains(&finished), "{finished} came to the end before the power failed");
+}
+
+#[tokio::test]
+async fn records_stay_when_nobody_waits_for_their_deletion() {
+    let machine = Machine::new(1);
+    let node = Node::start(&machine).await.unwrap();
+    let id = node.create("a", 1).await.unwrap();
+    for offset in 0..3 {
+        assert_eq!(node.produce("a", id, "value").await, Ok(offset));
+    }
+    let delete = |to| node.replicas.delete_records(vec![(TopicPartition::new("a", 0), to)], Duration::ZERO);
+    assert!(delete(3).now_or_never().is_none(), "asked for, and given up");
+    assert_eq!(delete(1).await, [Ok(Offset(1))]);
+    node.stop().await;
 }
 
 async fn check_replaced(machine: &Machine, node: &Node, old: TopicId, steps: u64) -> usize {

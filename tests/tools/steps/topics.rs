@@ -120,6 +120,16 @@ pub(crate) fn configs() -> Vec<Step> {
             "--alter --entity-type brokers --entity-name 1 --delete-config log.retention.ms,max.connections",
         ),
         brokers("--describe --entity-type brokers --entity-name 1"),
+        brokers(
+            "--alter --entity-type brokers --entity-name 1 --add-config leader.replication.throttled.rate=1000,follower.replication.throttled.rate=2000",
+        ),
+        brokers(
+            "--alter --entity-type brokers --entity-name 1 --add-config replica.alter.log.dirs.io.max.bytes.per.second=-1",
+        ),
+        brokers("--describe --entity-type brokers --entity-name 1"),
+        brokers(
+            "--alter --entity-type brokers --entity-name 1 --delete-config leader.replication.throttled.rate,follower.replication.throttled.rate",
+        ),
         defaults("--describe --entity-type brokers --entity-default"),
         defaults(
             "--alter --entity-type brokers --entity-default --add-config log.retention.ms=3600000,message.max.bytes=2000000",

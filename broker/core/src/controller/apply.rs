@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Broker, Command, ConfigChange, ConfigResource, Image, Located, MOST_DELETED, Partition, Rejection,
-    Response, Topic, directory,
+    Response, Topic, directory, fingerprint,
 };
 use crate::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, error::ResponseError};
 
@@ -49,7 +49,7 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
         Command::AddPartitions { id, present, assignment } => {
             add_partitions(image, *id, *present, assignment)
         }
-        Command::AlterConfigs { resource, changes } => alter_configs(image, resource, changes),
+        Command::AlterConfigs { resource, changes, seen } => alter_configs(image, resource, changes, *seen),
         Command::AllocateProducerIds { count, .. } => {
             assert!(*count > 0, "a block holds ids");
             let first = image.next_producer_id;
@@ -212,14 +212,21 @@ fn alter_configs(
     image: &mut Image,
     resource: &ConfigResource,
     changes: &[ConfigChange],
+    seen: Option<u32>,
 ) -> Result<Response, Rejection> {
+    let is_outdated =
+        |held: &BTreeMap<String, String>| seen.is_some_and(|seen| seen != fingerprint(held));
     let altered = |mut overrides: BTreeMap<String, String>| {
         changes.iter().for_each(|change| change.apply(&mut overrides));
         overrides
     };
     let of = match resource {
         ConfigResource::Topic(id) => {
-            let mut topic = Topic::clone(image.topic_by_id(*id).ok_or_else(|| no_such_topic(*id))?);
+            let topic = image.topic_by_id(*id).ok_or_else(|| no_such_topic(*id))?;
+            if is_outdated(&topic.configs) {
+                return Ok(Response::Outdated);
+            }
+            let mut topic = Topic::clone(topic);
             topic.configs = altered(topic.configs);
             let configs = topic.configs.clone();
             image.put(Arc::new(topic));
@@ -229,6 +236,9 @@ fn alter_configs(
         ConfigResource::EveryBroker => None,
     };
     let held = image.broker_configs.get(&of).map(|held| BTreeMap::clone(held)).unwrap_or_default();
+    if is_outdated(&held) {
+        return Ok(Response::Outdated);
+    }
     let configs = altered(held);
     if configs.is_empty() {
         image.broker_configs.remove(&of);
@@ -437,7 +447,8 @@ mod tests {
             default: text("delete"),
             words: words("delete"),
         };
-        let mut alter = |resource, changes| apply(&mut image, &Command::AlterConfigs { resource, changes });
+        let mut alter =
+            |resource, changes| apply(&mut image, &Command::AlterConfigs { resource, changes, seen: None });
         let topic = ConfigResource::Topic(TopicId(Uuid::from_u128(1)));
         let Response::Configs(configs) = alter(topic.clone(), vec![set.clone(), append("compact,delete")])
         else {
@@ -457,6 +468,42 @@ mod tests {
         assert_eq!(held, [Some(BrokerId(1))]);
         let stored = serde_json::to_string(&image).unwrap();
         assert_eq!(serde_json::from_str::<Image>(&stored).unwrap(), image);
+    }
+
+    #[test]
+    fn a_change_that_was_decided_on_other_overrides_is_none() {
+        let mut image = Image::default();
+        create(&mut image, "a", 1, &[1]);
+        let set = |resource, value: &str, seen| {
+            let changes = vec![ConfigChange::Set { key: "retention.ms".to_owned(), value: value.to_owned() }];
+            Command::AlterConfigs { resource, changes, seen }
+        };
+        for resource in [ConfigResource::Topic(TopicId(Uuid::from_u128(1))), ConfigResource::EveryBroker] {
+            let nothing = fingerprint(&BTreeMap::new());
+            let first = apply(&mut image, &set(resource.clone(), "1", Some(nothing)));
+            let Response::Configs(configs) = first else { panic!("{first:?}") };
+            let before = image.clone();
+            assert_eq!(apply(&mut image, &set(resource.clone(), "2", Some(nothing))), Response::Outdated);
+            assert_eq!(image, before);
+            let seen = Some(fingerprint(&configs));
+            assert!(matches!(apply(&mut image, &set(resource.clone(), "3", seen)), Response::Configs(_)));
+            assert!(matches!(apply(&mut image, &set(resource, "4", None)), Response::Configs(_)));
+        }
+        let mut stored = serde_json::to_value(set(ConfigResource::EveryBroker, "5", None)).unwrap();
+        stored["AlterConfigs"].as_object_mut().unwrap().remove("seen").expect("it is written");
+        let read: Command = serde_json::from_value(stored).unwrap();
+        assert_eq!(read, set(ConfigResource::EveryBroker, "5", None), "as logs of before have it");
+    }
+
+    #[test]
+    fn a_fingerprint_never_changes() {
+        let of = |pairs: &[(&str, &str)]| {
+            fingerprint(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+        };
+        assert_eq!(of(&[]), 0);
+        assert_ne!(of(&[("ab", "c")]), of(&[("a", "bc")]));
+        assert_ne!(of(&[("a", "b"), ("c", "d")]), of(&[("a", "d"), ("c", "b")]));
+        assert_eq!(of(&[("retention.ms", "5")]), 0x9b18_c54b);
     }
 
     #[test]

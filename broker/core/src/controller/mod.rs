@@ -158,9 +158,16 @@ pub enum Command {
     ForgetDeleted { ids: Vec<TopicId> },
     /// Gives a topic more partitions, if it still has `present`. → [`Response::Topic`], as it is now
     AddPartitions { id: TopicId, present: usize, assignment: Vec<Vec<BrokerId>> },
-    /// Changes configuration overrides in the given order, all or none. Who submits has checked keys and values.
-    /// → [`Response::Configs`]
-    AlterConfigs { resource: ConfigResource, changes: Vec<ConfigChange> },
+    /// Changes configuration overrides in the given order, all or none. Who submits has checked keys and values, and that
+    /// they go together with those of [`fingerprint`] `seen`: if these have changed, nothing is changed.
+    /// → [`Response::Configs`] or [`Response::Outdated`]
+    AlterConfigs {
+        resource: ConfigResource,
+        changes: Vec<ConfigChange>,
+        /// `None`: whatever they are, as in logs of before.
+        #[serde(default)]
+        seen: Option<u32>,
+    },
     /// A block of producer ids for one broker. → [`Response::ProducerIds`]
     AllocateProducerIds { broker: BrokerId, count: i32 },
 }
@@ -241,6 +248,14 @@ impl ConfigChange {
     }
 }
 
+/// Tells a set of overrides from another one. It is part of committed commands: what it gives never changes.
+pub fn fingerprint(overrides: &BTreeMap<String, String>) -> u32 {
+    overrides.iter().flat_map(|(key, value)| [key, value]).fold(0, |sum, text| {
+        let sum = crc32c::crc32c_append(sum, &(text.len() as u64).to_le_bytes());
+        crc32c::crc32c_append(sum, text.as_bytes())
+    })
+}
+
 /// What applying a command gave.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Response {
@@ -256,6 +271,8 @@ pub enum Response {
     Directories,
     /// The overrides of a resource after a change.
     Configs(BTreeMap<String, String>),
+    /// The overrides of the resource are others than those that were seen; nothing was changed.
+    Outdated,
     /// The block `first .. first + count`.
     ProducerIds { first: ProducerId, count: i32 },
     /// Nothing was changed.

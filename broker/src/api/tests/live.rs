@@ -77,6 +77,23 @@ impl Live {
         self.reconnect().await;
     }
 
+    /// Another connection to the same broker.
+    pub(super) async fn beside(&self) -> Live {
+        let address = self.broker.as_ref().unwrap().addresses()[0].1.to_string();
+        Live {
+            env: self.env.clone(),
+            broker: None,
+            directory: self.directory.clone(),
+            connection: self
+                .env
+                .connect(&address, self.env.now() + Duration::from_secs(5))
+                .await
+                .unwrap(),
+            next_id: 0,
+            received: BytesMut::new(),
+        }
+    }
+
     async fn reconnect(&mut self) {
         let address = self.broker.as_ref().unwrap().addresses()[0].1.to_string();
         self.connection = self.env.connect(&address, self.env.now() + Duration::from_secs(5)).await.unwrap();

@@ -233,6 +233,29 @@ async fn steps_on_a_topic_are_checked_one_by_one_and_together() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_at_the_same_time_are_checked_together() {
+    let mut live = Live::start("configs-together").await;
+    live.create("t", 1).await;
+    let mut other = live.beside().await;
+    for turn in 0..30 {
+        let (least, most) = tokio::join!(
+            live.alter_one(TOPIC, "t", &[set("min.compaction.lag.ms", "5")]),
+            other.alter_one(TOPIC, "t", &[set("max.compaction.lag.ms", "4")]),
+        );
+        let mut codes = [least.0, most.0];
+        codes.sort_unstable();
+        assert_eq!(codes, [0, ResponseError::InvalidConfig.code()], "turn {turn}: {least:?} {most:?}");
+        // Those that go together are made both.
+        let (one, another) = tokio::join!(
+            live.alter_one(TOPIC, "t", &[set("retention.ms", "9"), (DELETE, "min.compaction.lag.ms", None)]),
+            other.alter_one(TOPIC, "t", &[set("segment.ms", "9"), (DELETE, "max.compaction.lag.ms", None)]),
+        );
+        assert_eq!((one, another), (ok(), ok()));
+    }
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resources_are_judged_each_by_itself() {
     let mut live = Live::start("configs-resources").await;
     live.create("t", 1).await;

@@ -88,17 +88,7 @@ async fn who_waits_for_a_topic_learns_of_its_deletion() {
         let topic = live.create("a", 1).await;
         assert_eq!(live.produce(13, &topic, 0, "one").await, (0, 0));
         live.send(1, version, &encoded(&super::fetch(version, &topic, &[1], (0, -1), 60_000), version)).await;
-        let mut other = Live {
-            env: live.env.clone(),
-            broker: None,
-            directory: live.directory.clone(),
-            connection: {
-                let address = live.broker.as_ref().unwrap().addresses()[0].1.to_string();
-                live.env.connect(&address, live.env.now() + Duration::from_secs(5)).await.unwrap()
-            },
-            next_id: 0,
-            received: BytesMut::new(),
-        };
+        let mut other = live.beside().await;
         live.env.sleep(Duration::from_millis(100)).await;
         assert_eq!(other.delete_by_name("a").await, 0);
         let mut body = live.receive(1).await.unwrap();
