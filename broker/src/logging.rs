@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn there_are_no_loggers_but_those_of_the_program_and_of_its_start() {
-        let levels = LogLevels::new("info,mio::poll=warn,gracchus[span]=debug".to_owned(), Box::new(|_| Ok(())));
+        let levels =
+            LogLevels::new("info,mio::poll=warn,gracchus[span]=debug".to_owned(), Box::new(|_| Ok(())));
         let count = levels.levels().len();
         assert_eq!(count, LOGGERS.len() + 2, "root, and what the start named");
         for invented in

@@ -158,11 +158,13 @@ impl BrokerConfig {
     ///
     /// # Errors
     /// If a directory has no such name, or two have the same.
-    pub fn place_directories(&mut self, absolute: impl Fn(&Path) -> io::Result<PathBuf>) -> Result<(), String> {
+    pub fn place_directories(
+        &mut self,
+        absolute: impl Fn(&Path) -> io::Result<PathBuf>,
+    ) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         for directory in &mut self.log_dirs {
-            *directory =
-                absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+            *directory = absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
             if !seen.insert(directory.clone()) {
                 return Err(format!("log.dirs: {} occurs twice", directory.display()));
             }

@@ -214,8 +214,7 @@ fn alter_configs(
     changes: &[ConfigChange],
     seen: Option<u32>,
 ) -> Result<Response, Rejection> {
-    let is_outdated =
-        |held: &BTreeMap<String, String>| seen.is_some_and(|seen| seen != fingerprint(held));
+    let is_outdated = |held: &BTreeMap<String, String>| seen.is_some_and(|seen| seen != fingerprint(held));
     let altered = |mut overrides: BTreeMap<String, String>| {
         changes.iter().for_each(|change| change.apply(&mut overrides));
         overrides

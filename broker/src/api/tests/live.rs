@@ -84,11 +84,7 @@ impl Live {
             env: self.env.clone(),
             broker: None,
             directory: self.directory.clone(),
-            connection: self
-                .env
-                .connect(&address, self.env.now() + Duration::from_secs(5))
-                .await
-                .unwrap(),
+            connection: self.env.connect(&address, self.env.now() + Duration::from_secs(5)).await.unwrap(),
             next_id: 0,
             received: BytesMut::new(),
         }

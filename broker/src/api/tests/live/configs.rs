@@ -237,19 +237,18 @@ async fn changes_at_the_same_time_are_checked_together() {
     let mut live = Live::start("configs-together").await;
     live.create("t", 1).await;
     let mut other = live.beside().await;
+    let (least, most) = ([set("min.compaction.lag.ms", "5")], [set("max.compaction.lag.ms", "4")]);
+    let one = [set("retention.ms", "9"), (DELETE, "min.compaction.lag.ms", None)];
+    let another = [set("segment.ms", "9"), (DELETE, "max.compaction.lag.ms", None)];
     for turn in 0..30 {
-        let (least, most) = tokio::join!(
-            live.alter_one(TOPIC, "t", &[set("min.compaction.lag.ms", "5")]),
-            other.alter_one(TOPIC, "t", &[set("max.compaction.lag.ms", "4")]),
-        );
+        let (least, most) =
+            tokio::join!(live.alter_one(TOPIC, "t", &least), other.alter_one(TOPIC, "t", &most));
         let mut codes = [least.0, most.0];
         codes.sort_unstable();
         assert_eq!(codes, [0, ResponseError::InvalidConfig.code()], "turn {turn}: {least:?} {most:?}");
         // Those that go together are made both.
-        let (one, another) = tokio::join!(
-            live.alter_one(TOPIC, "t", &[set("retention.ms", "9"), (DELETE, "min.compaction.lag.ms", None)]),
-            other.alter_one(TOPIC, "t", &[set("segment.ms", "9"), (DELETE, "max.compaction.lag.ms", None)]),
-        );
+        let (one, another) =
+            tokio::join!(live.alter_one(TOPIC, "t", &one), other.alter_one(TOPIC, "t", &another));
         assert_eq!((one, another), (ok(), ok()));
     }
     live.stop().await;
@@ -421,8 +420,9 @@ async fn log_levels_change_while_the_broker_runs() {
     assert_eq!(live.alter_one(LOGGER, "1", &[(DELETE, "gracchus::log", None)]).await, ok());
     assert_eq!(live.value(LOGGER, "1", "gracchus::log").await, ("INFO".into(), 6));
     assert_eq!(live.alter_one(LOGGER, "2", &[set("root", "INFO")]).await.0, request);
-    let (code, message) =
-        live.alter_one(LOGGER, "1", &[set("gracchus::log", "DEBUG"), set("gracchus::log::x1", "DEBUG")]).await;
+    let (code, message) = live
+        .alter_one(LOGGER, "1", &[set("gracchus::log", "DEBUG"), set("gracchus::log::x1", "DEBUG")])
+        .await;
     assert_eq!((code, &*message), (config, "Logger gracchus::log::x1 does not exist!"));
     assert_eq!(live.value(LOGGER, "1", "gracchus::log").await, ("INFO".into(), 6));
     live.stop().await;
