@@ -4,12 +4,12 @@
 //! changed, both ways. A fetch takes two steps: [`FetchSessions::resolve`] turns the request into the full list of
 //! partitions, and once these were read, [`FetchSessions::answer`] says which of them the response holds. Between
 //! the two anything may happen to the session; the epoch tells. Never: grow beyond the slots and partitions that it
-//! was given, or leave out a partition that has news.
+//! was given, remember a name that no topic can have, or leave out a partition that has news.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{TopicId, error::ResponseError};
+use crate::{TopicId, error::ResponseError, topic::validate_name};
 
 /// Partitions that all sessions together may remember: a bound on memory that hostile clients cannot move.
 pub const PARTITIONS_MOST: usize = 250_000;
@@ -195,8 +195,11 @@ impl FetchSessions {
             return Err(ResponseError::FetchSessionIdNotFound);
         }
         let before = session.partitions.len();
-        for (key, partition) in &request.partitions {
-            session.put(key, *partition);
+        let mut passing = Vec::new();
+        for (key, partition) in request.partitions {
+            if !session.put(&key, partition) {
+                passing.push((key, partition));
+            }
         }
         for key in &request.forgotten {
             session.forget(key);
@@ -205,12 +208,13 @@ impl FetchSessions {
         if after == 0 {
             self.partitions -= before;
             self.sessions.remove(&id);
-            return Ok(Context { partitions: Vec::new(), kind: Kind::Sessionless });
+            return Ok(Context { partitions: without_repetitions(passing), kind: Kind::Sessionless });
         }
         session.used_ms = now_ms;
         session.epoch = next_epoch(session.epoch);
-        let context =
-            Context { partitions: session.list(), kind: Kind::Incremental { id, next_epoch: session.epoch } };
+        let mut partitions = session.list();
+        partitions.extend(without_repetitions(passing));
+        let context = Context { partitions, kind: Kind::Incremental { id, next_epoch: session.epoch } };
         self.partitions = self.partitions - before + after;
         Ok(context)
     }
@@ -319,16 +323,21 @@ impl Session {
         }
     }
 
-    /// Adds a partition at the end, or changes what is asked of it.
-    fn put(&mut self, key: &PartitionKey, request: PartitionRequest) {
+    /// Adds a partition at the end, or changes what is asked of it. `false` when it is not to be remembered: it is
+    /// answered this once.
+    fn put(&mut self, key: &PartitionKey, request: PartitionRequest) -> bool {
         if let Some(cached) = self.partitions.get_mut(key) {
             cached.request = request;
-            return;
+            return true;
+        }
+        if matches!(&key.topic, TopicKey::Name(name) if validate_name(name).is_err()) {
+            return false;
         }
         let cached = Cached { place: self.next_place, request, high_watermark: -1, log_start_offset: -1 };
         self.order.insert(self.next_place, key.clone());
         self.partitions.insert(key.clone(), cached);
         self.next_place += 1;
+        true
     }
 
     fn forget(&mut self, key: &PartitionKey) {
@@ -344,7 +353,8 @@ impl Session {
     /// Whether the client must be told, and notes that it was. A partition that gave records goes to the end of the
     /// order, so that the others come first next time.
     fn news(&mut self, key: &PartitionKey, answer: &PartitionAnswer) -> bool {
-        let Some(cached) = self.partitions.get_mut(key) else { return false };
+        // What is not remembered was asked for just now.
+        let Some(cached) = self.partitions.get_mut(key) else { return true };
         let changed = cached.high_watermark != answer.high_watermark
             || cached.log_start_offset != answer.log_start_offset;
         // After an error the high watermark is told again, whatever it is.
@@ -541,6 +551,33 @@ mod tests {
             sessions.sessions.keys().copied().next().unwrap()
         );
         assert_eq!((sessions.len(), sessions.partitions), (1, 2));
+    }
+
+    #[test]
+    fn a_name_that_no_topic_can_have_is_answered_and_not_remembered() {
+        let bad = |name: String| (PartitionKey { topic: TopicKey::Name(name.into()), partition: 0 }, at(0, 0).1);
+        let failed = PartitionAnswer { failed: true, ..quiet(-1) };
+        for name in [String::new(), "a b".to_owned(), "x".repeat(250), "x".repeat(0x8000)] {
+            let mut sessions = FetchSessions::new(10);
+            let alone = SessionRequest { partitions: vec![bad(name.clone())], ..request(0, 0, &[], &[]) };
+            let context = sessions.resolve(alone, 0).unwrap();
+            let answer = sessions.answer(&context, &[failed], 0, 7 << 40);
+            assert_eq!((answer.session_id, answer.included), (NO_SESSION, vec![true]));
+            let beside = SessionRequest { partitions: vec![bad(name.clone()), at(0, 1)], ..request(0, 0, &[], &[]) };
+            let context = sessions.resolve(beside, 0).unwrap();
+            let answer = sessions.answer(&context, &[failed, quiet(10)], 0, 7 << 40);
+            let id = answer.session_id;
+            assert_eq!((id != NO_SESSION, answer.included), (true, vec![true, true]));
+            let again = SessionRequest { partitions: vec![bad(name.clone())], ..request(id, 1, &[], &[]) };
+            let context = sessions.resolve(again, 0).unwrap();
+            assert_eq!(sessions.answer(&context, &[quiet(10), failed], 0, 0).included, [false, true]);
+            let context = sessions.resolve(request(id, 2, &[], &[]), 0).unwrap();
+            assert_eq!((order(&context), sessions.partitions), (vec![0], 1));
+            let last = SessionRequest { partitions: vec![bad(name)], ..request(id, 3, &[], &[0]) };
+            let context = sessions.resolve(last, 0).unwrap();
+            assert_eq!(sessions.answer(&context, &[failed], 0, 0).included, [true]);
+            assert_eq!((sessions.len(), sessions.partitions), (0, 0));
+        }
     }
 
     #[test]

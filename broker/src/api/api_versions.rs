@@ -75,12 +75,16 @@ fn advertised(api: &Api) -> ApiVersion {
         .with_max_version(*api.versions.end())
 }
 
-/// Letters, digits, `-` and `.`, with a letter or digit at both ends.
+/// The longest name or version that is kept for a connection.
+const SOFTWARE_MOST: usize = 256;
+
+/// Letters, digits, `-` and `.`, with a letter or digit at both ends, and not longer than anybody would name software.
 fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends =
         [bytes.first(), bytes.last()].into_iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
-    ends && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+    ends && bytes.len() <= SOFTWARE_MOST
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 #[cfg(test)]
@@ -95,5 +99,7 @@ mod tests {
         for bad in ["", "-a", "a.", "a b", "a_b", "ä", "a\n"] {
             assert!(!is_plain(bad), "{bad}");
         }
+        assert!(is_plain(&"a".repeat(SOFTWARE_MOST)));
+        assert!(!is_plain(&"a".repeat(SOFTWARE_MOST + 1)), "it would be kept as long as the connection lives");
     }
 }

@@ -258,9 +258,16 @@ fn put_endpoints(out: &mut BytesMut, endpoints: &[NodeEndpoint]) {
     out.put_slice(&encoded);
 }
 
+/// A text that is longer than such a string can be (no name of a topic is) becomes an empty one: whoever sent it, it must
+/// not end the process.
 fn put_string(out: &mut BytesMut, text: &str) {
-    out.put_i16(i16::try_from(text.len()).expect("a topic name came in a string of the same kind"));
-    out.put_slice(text.as_bytes());
+    match i16::try_from(text.len()) {
+        Ok(length) => {
+            out.put_i16(length);
+            out.put_slice(text.as_bytes());
+        }
+        Err(_) => out.put_i16(0),
+    }
 }
 
 fn put_compact_string(out: &mut BytesMut, text: &str) {
@@ -462,6 +469,15 @@ mod tests {
             endpoints in proptest::collection::vec(endpoint(), 0..3),
         ) -> FetchResponse {
             FetchResponse { throttle_time_ms, error_code, session_id, topics, endpoints }
+        }
+    }
+
+    #[test]
+    fn a_text_of_any_length_can_be_encoded() {
+        for (length, sent) in [(0, 0), (249, 249), (0x7fff, 0x7fff), (0x8000, 0), (70_000, 0)] {
+            let mut out = BytesMut::new();
+            put_string(&mut out, &"x".repeat(length));
+            assert_eq!((out.len(), &out[..2]), (2 + sent, &(sent as i16).to_be_bytes()[..]), "{length}");
         }
     }
 

@@ -30,6 +30,7 @@ use kafka_protocol::{
 };
 
 use super::{
+    create_topics::MOST_PARTITIONS,
     exchange::{Answer, BadRequest, Envelope, Reply, Request},
     services::{self, Services, is_internal},
     shape::{Field, Kind, Message, Structure},
@@ -78,8 +79,9 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
         let create = |name| auto_create(&services, &image, name);
-        let refused: BTreeMap<Arc<str>, ResponseError> =
-            join_all(missing.into_iter().map(create)).await.into_iter().flatten().collect();
+        let most = most_created(usize::try_from(services.config.num_partitions).unwrap_or(1));
+        let created = join_all(missing.into_iter().take(most).map(create)).await;
+        let refused: BTreeMap<Arc<str>, ResponseError> = created.into_iter().flatten().collect();
         let image = services.controller.image();
         Asked { refused, ..asked }.answer(&image, body.topics.as_deref())
     })))
@@ -100,6 +102,12 @@ fn missing(body: &MetadataRequest, image: &Image, services: &Services) -> BTreeS
         image.topic(name.as_str()).is_none() && validate_name(name).is_ok() && !is_internal(name)
     };
     names.filter(creatable).map(|name| Arc::from(name.as_str())).collect()
+}
+
+/// How many topics of so many partitions one request may create: no more than CreateTopics. The rest stay unknown, and
+/// the client asks again.
+fn most_created(partitions: usize) -> usize {
+    (MOST_PARTITIONS / partitions.max(1)).max(1)
 }
 
 /// Creates `name` with the broker's defaults; the error if that was refused.
@@ -404,6 +412,12 @@ mod tests {
             assert_eq!(response.brokers, []);
             assert_eq!(response.topics[0].partitions[0].error_code, error);
         }
+    }
+
+    #[test]
+    fn one_request_creates_no_more_partitions_than_create_topics_would() {
+        let most: Vec<usize> = [0, 1, 3, 10_000, 20_000].into_iter().map(most_created).collect();
+        assert_eq!(most, [10_000, 10_000, 3_333, 1, 1]);
     }
 
     #[test]

@@ -46,8 +46,12 @@ static TOPIC: Structure = Structure {
 
 static PARTITION: Structure = Structure {
     fields: &[Field::new(Kind::Fixed(4)), Field::new(Kind::Numbers(4))],
-    memory: size_of::<ReassignablePartition>(),
+    // Each may be answered with a sentence that names its topic.
+    memory: size_of::<ReassignablePartition>() + SENTENCE,
 };
+
+/// What a sentence about a partition takes beside what any answer does.
+const SENTENCE: usize = 400;
 
 /// Structure of ListPartitionReassignments.
 pub static LIST_SHAPE: Message = Message {

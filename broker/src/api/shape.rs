@@ -97,6 +97,8 @@ pub enum Malformed {
     NegativeLength(i64),
     /// A varint of more than 32 bits.
     Varint,
+    /// A string longer than any may be.
+    TextLength(usize),
     /// A known tagged field whose content does not have the declared size.
     TaggedSize(u32),
 }
@@ -107,6 +109,7 @@ impl fmt::Display for Malformed {
             Malformed::Truncated => f.write_str("the body ends too early, or a length in it is too large"),
             Malformed::NegativeLength(length) => write!(f, "length {length} is negative"),
             Malformed::Varint => f.write_str("a varint has more than 32 bits"),
+            Malformed::TextLength(length) => write!(f, "a string of {length} bytes is longer than {TEXT_MOST}"),
             Malformed::TaggedSize(tag) => write!(f, "tagged field {tag} does not have its declared size"),
         }
     }
@@ -117,7 +120,7 @@ impl fmt::Display for Malformed {
 pub struct Measured {
     /// Bytes of the body that belong to the message.
     pub length: usize,
-    /// Upper estimate of what decoding allocates, in bytes, and of what answering takes for lists of numbers and names.
+    /// Upper estimate of what decoding allocates, in bytes, and of what answering takes for each element of a list.
     pub memory: usize,
 }
 
@@ -131,9 +134,12 @@ impl Message {
     }
 }
 
-/// What an answer takes for each number or name of a list, its sentence included: four bytes of request may ask about a
-/// partition each, and a list of them is charged for as what becomes of it.
+/// What an answer takes for each number, name or structure of a list, its sentence included: four bytes of request may
+/// ask about a partition each, and a list of them is charged for as what becomes of it.
 const ANSWERED: usize = 256;
+/// The longest string, also where its length could say more: versions that are not flexible could not carry it back.
+/// Kafka's generated readers refuse the same.
+const TEXT_MOST: usize = 0x7fff;
 /// An unknown tagged field in a tree map: the entry, and the first one's leaf node.
 const TAG_MEMORY: usize = 48;
 const TAG_NODE_MEMORY: usize = 480;
@@ -175,7 +181,7 @@ impl Walk<'_> {
             }
             Kind::Array(element) => {
                 let count = self.count()?;
-                self.memory += count * element.memory;
+                self.memory += count * (element.memory + ANSWERED);
                 (0..count).try_for_each(|_| self.structure(element))
             }
             Kind::Inline(structure) => self.structure(structure),
@@ -188,6 +194,9 @@ impl Walk<'_> {
 
     fn text(&mut self) -> Result<(), Malformed> {
         let length = if self.flexible { self.compact_length()? } else { self.short_length()? };
+        if length > TEXT_MOST {
+            return Err(Malformed::TextLength(length));
+        }
         self.skip(length)
     }
 

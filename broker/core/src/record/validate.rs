@@ -40,8 +40,12 @@ pub struct Rejected {
     pub records: Vec<(i32, String)>,
 }
 
-/// How far a batch may expand while its records are checked one by one.
+/// How far a batch may expand while it is recompressed, which keeps nobody else waiting.
 const LOOK_INSIDE_LIMIT: usize = 256 << 20;
+/// How far a batch may expand while its records are checked one by one, which happens where requests are served: so many
+/// times what the topic lets it have compressed, within these bounds. Apache Kafka knows no such limit.
+const EXPANSION_MOST: usize = 16;
+const EXPANDED_LEAST: usize = 16 << 20;
 /// How many records at fault an answer names; more would let a request grow its own answer.
 const NAMED_MOST: usize = 100;
 /// The first Produce version whose clients know zstd (KIP-110).
@@ -67,6 +71,7 @@ pub fn validate_produce(records: Option<Bytes>, rules: &ProduceRules) -> Result<
     if rules.compacted {
         check_each(
             &batch,
+            rules,
             ResponseError::InvalidRecord,
             "the topic is compacted: every record needs a key",
             |record| record.has_key,
@@ -150,7 +155,7 @@ fn check_timestamps(batch: &Batch, rules: &ProduceRules) -> Result<(), Rejected>
         return Ok(());
     }
     let message = format!("the timestamp is not within [{oldest}, {newest}]");
-    check_each(batch, ResponseError::InvalidTimestamp, &message, |record| {
+    check_each(batch, rules, ResponseError::InvalidTimestamp, &message, |record| {
         record.timestamp == NO_TIMESTAMP || (oldest..=newest).contains(&record.timestamp)
     })?;
     if batch.header.max_timestamp > newest {
@@ -163,19 +168,31 @@ fn check_timestamps(batch: &Batch, rules: &ProduceRules) -> Result<(), Rejected>
 /// Looks at every record; those that are not `good` are named in the refusal.
 fn check_each(
     batch: &Batch,
+    rules: &ProduceRules,
     error: ResponseError,
     message: &str,
     good: impl Fn(&RecordMeta) -> bool,
 ) -> Result<(), Rejected> {
     let mut at_fault = Vec::new();
-    let looked = scan_records(batch, LOOK_INSIDE_LIMIT, |record| {
+    let limit = rules.max_message_bytes.saturating_mul(EXPANSION_MOST);
+    let limit = limit.clamp(EXPANDED_LEAST, LOOK_INSIDE_LIMIT);
+    let looked = scan_records(batch, limit, |record| {
         if !good(&record) {
             at_fault.push((record.index, message.to_owned()));
         }
         if at_fault.len() < NAMED_MOST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    if let Err(error) = looked {
-        return refuse(ResponseError::InvalidRecord, error.to_string());
+    match looked {
+        Ok(()) => {}
+        Err(BatchError::TooLarge(_)) => {
+            let message = format!(
+                "the batch is looked into record by record, and has more than {limit} bytes decompressed: \
+                 {EXPANSION_MOST} times max.message.bytes, or {} MiB",
+                EXPANDED_LEAST >> 20
+            );
+            return refuse(ResponseError::InvalidRecord, message);
+        }
+        Err(error) => return refuse(ResponseError::InvalidRecord, error.to_string()),
     }
     if at_fault.is_empty() {
         return Ok(());
@@ -327,6 +344,27 @@ mod tests {
         let refused = refused(bytes, &ProduceRules { compacted: true, ..rules() });
         assert_eq!(refused.error, ResponseError::InvalidRecord);
         assert_eq!(refused.records.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn records_are_looked_into_only_as_far_as_the_topics_limit_goes() {
+        let keyed = |bytes: usize| {
+            let value = Some(vec![0; bytes].into());
+            RecordToWrite { timestamp: NOW, key: Some("k".into()), value, ..RecordToWrite::default() }
+        };
+        let of = |bytes| BatchBuilder::new().codec(Codec::Zstd).record(keyed(bytes)).build();
+        let compacted = ProduceRules { compacted: true, ..rules() };
+        let bounded = ProduceRules { timestamp_before_max_ms: 1000, ..rules() };
+        assert!(validate_produce(Some(of(15 << 20)), &compacted).is_ok(), "the least that every topic takes");
+        let bomb = of(17 << 20);
+        for rules in [&compacted, &bounded] {
+            let refused = refused(bomb.clone(), rules);
+            assert_eq!(refused.error, ResponseError::InvalidRecord);
+            assert!(refused.message.contains("16 times max.message.bytes"), "{}", refused.message);
+        }
+        assert!(validate_produce(Some(bomb.clone()), &rules()).is_ok(), "nobody looks into it");
+        let roomy = ProduceRules { max_message_bytes: 2 << 20, ..compacted };
+        assert!(validate_produce(Some(bomb), &roomy).is_ok());
     }
 
     #[test]

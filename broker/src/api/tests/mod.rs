@@ -620,6 +620,46 @@ fn decoding_is_charged_for() {
     assert!(measured.memory >= decoded.capacity() * size_of::<metadata_request::MetadataRequestTopic>());
 }
 
+#[test]
+fn a_string_longer_than_any_can_be_is_refused() {
+    let api = Api::of(fetch::KEY).unwrap();
+    // A compact length could say more than what version 11 can carry back.
+    for (length, passes) in [(249, true), (0x7fff, true), (0x8000, false), (100_000, false)] {
+        let name = StrBytes::from_string("x".repeat(length));
+        let topic = fetch_request::FetchTopic::default().with_topic(TopicName(name));
+        let body = encoded(&FetchRequest::default().with_topics(vec![topic]), 12);
+        let expected = if passes { Ok(body.len()) } else { Err(shape::Malformed::TextLength(length)) };
+        assert_eq!(api.shape.measure(&body, 12).map(|measured| measured.length), expected);
+    }
+}
+
+#[test]
+fn an_answer_is_charged_for_by_the_element() {
+    use kafka_protocol::messages::{
+        alter_partition_reassignments_request as moved, describe_quorum_request as quorum,
+        offset_for_leader_epoch_request as epochs,
+    };
+    const COUNT: usize = 1000;
+    let moved = moved::ReassignableTopic::default()
+        .with_partitions(vec![moved::ReassignablePartition::default().with_replicas(None); COUNT]);
+    let moved = AlterPartitionReassignmentsRequest::default().with_topics(vec![moved]);
+    let quorum =
+        quorum::TopicData::default().with_partitions(vec![quorum::PartitionData::default(); COUNT]);
+    let quorum = DescribeQuorumRequest::default().with_topics(vec![quorum]);
+    let epochs = epochs::OffsetForLeaderTopic::default()
+        .with_partitions(vec![epochs::OffsetForLeaderPartition::default(); COUNT]);
+    let epochs = OffsetForLeaderEpochRequest::default().with_topics(vec![epochs]);
+    for (key, body, each) in [
+        (reassignments::ALTER, encoded(&moved, 1), 640),
+        (describe_quorum::KEY, encoded(&quorum, 2), 200),
+        (offset_for_leader_epoch::KEY, encoded(&epochs, 4), 200),
+    ] {
+        let api = Api::of(key).unwrap();
+        let measured = api.shape.measure(&body, *api.versions.end()).unwrap();
+        assert!(measured.memory >= each * COUNT, "{}: {} bytes charged", api.name, measured.memory);
+    }
+}
+
 /// Whatever passes the walk must be harmless to decode, and mean the same bytes.
 fn check(api: &Api, version: i16, body: Vec<u8>) {
     if let Ok(measured) = api.shape.measure(&body, version)
