@@ -38,6 +38,10 @@ use crate::{
 /// How long a stop waits for requests under way to be answered.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a log directory may take to bring all to its segments. Long: it is bounded only because file handles may never
+/// come.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(300);
+
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -74,6 +78,7 @@ pub enum StartError {
 /// A running broker. Dropping it without [`Broker::stop`] leaves its tasks running until their Env ends them.
 #[derive(Debug)]
 pub struct Broker {
+    env: Arc<dyn Env>,
     config: Arc<LiveConfig>,
     base: Base,
     controller: Arc<Controller>,
@@ -95,12 +100,19 @@ struct Base {
 
 impl Base {
     /// Leaves everything so that the next start finds it clean.
-    async fn close(self) {
+    async fn close(self, env: &dyn Env) {
         if let Some(controller) = self.controller {
             controller.stop().await;
         }
         for directory in self.directories {
-            directory.close().await;
+            // Given up, it has no clean marker: the next start replays and recovers.
+            if env.timeout(CLOSE_PATIENCE, directory.close()).await.is_none() {
+                tracing::error!(
+                    "log directory {} is not closed cleanly within {} s; the next start recovers it",
+                    directory.path().display(),
+                    CLOSE_PATIENCE.as_secs()
+                );
+            }
         }
         drop(self.metadata_lock);
     }
@@ -139,7 +151,7 @@ impl Broker {
         let (controller, bound, listeners) = match started.await {
             Ok(started) => started,
             Err(error) => {
-                base.close().await;
+                base.close(&*env).await;
                 return Err(error);
             }
         };
@@ -160,7 +172,7 @@ impl Broker {
         follow_limits(&env, &live, server.view());
         if let Some(endpoint) = &endpoint {
             let sources = Sources {
-                env,
+                env: env.clone(),
                 begun,
                 host,
                 live: live.clone(),
@@ -172,7 +184,7 @@ impl Broker {
             };
             endpoint.is(Phase::Serving(Arc::new(sources)));
         }
-        Ok(Broker { config: live, base, controller, replicas, server, listeners, endpoint })
+        Ok(Broker { env, config: live, base, controller, replicas, server, listeners, endpoint })
     }
 
     /// Each listener with the address that it is bound to.
@@ -215,7 +227,7 @@ impl Broker {
         }
         self.server.stop(GRACE).await;
         self.replicas.stop().await;
-        self.base.close().await;
+        self.base.close(&*self.env).await;
     }
 }
 

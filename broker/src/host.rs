@@ -7,23 +7,23 @@ use std::sync::Arc;
 
 use crate::logging::LogLevels;
 
-/// What the operating system counts about this process.
+/// What the operating system counts about this process, as far as it can be found out.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ProcessUsage {
     /// Resident memory in bytes.
-    pub resident_bytes: u64,
+    pub resident_bytes: Option<u64>,
     /// Virtual memory in bytes.
-    pub virtual_bytes: u64,
+    pub virtual_bytes: Option<u64>,
     /// Processor time of all threads, in user and system mode, in seconds.
-    pub cpu_seconds: f64,
+    pub cpu_seconds: Option<f64>,
     /// Open files and sockets.
-    pub open_files: u64,
+    pub open_files: Option<u64>,
     /// How many of them it may have.
-    pub most_open_files: u64,
+    pub most_open_files: Option<u64>,
     /// Threads.
-    pub threads: u64,
+    pub threads: Option<u64>,
     /// When it was started, in seconds since the Unix epoch.
-    pub started_at_seconds: f64,
+    pub started_at_seconds: Option<f64>,
 }
 
 /// See the module's text.

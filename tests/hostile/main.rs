@@ -128,6 +128,40 @@ fn frames_that_are_no_requests() {
     drop(promises);
 }
 
+/// A compact string may be longer than what an older version can carry back: a session that was opened in one and goes on
+/// in the other must not bring such a name there.
+#[test]
+fn a_name_that_older_versions_cannot_say_is_not_kept_in_a_fetch_session() {
+    let scratch = Scratch::new("long-names");
+    let mut broker = Broker::start(scratch.path(), Options::default());
+    prepare(&broker);
+    let before = broker.resident_bytes().1;
+    let full = |length: usize| {
+        let partition = FetchPartition::default().with_partition_max_bytes(1_000);
+        let topic =
+            FetchTopic::default().with_topic(name(&"x".repeat(length))).with_partitions(vec![partition]);
+        FetchRequest::default().with_session_epoch(0).with_topics(vec![topic])
+    };
+    for length in [0x8000, 0x7fff, 250] {
+        let mut client = broker.connect();
+        client.stream().write_all(&encode(&full(length), 12)).expect("writes");
+        let Ok(frame) = client.receive_frame() else {
+            assert_eq!(length, 0x8000, "only such a name is refused");
+            continue;
+        };
+        // Correlation id, tags, throttle time, error; then the session.
+        let session = i32::from_be_bytes(frame[11..15].try_into().expect("four bytes"));
+        for version in [7, 11] {
+            let next = FetchRequest::default().with_session_id(session).with_session_epoch(1);
+            let mut client = broker.connect();
+            client.stream().write_all(&encode(&next, version)).expect("writes");
+            client.receive_frame().expect("is answered");
+        }
+        assert_eq!(session, 0, "there is nothing to remember of a name of {length} bytes");
+    }
+    serves(&mut broker, before);
+}
+
 #[test]
 fn idle_connections_and_a_client_that_reads_nothing() {
     let scratch = Scratch::new("idle");

@@ -3,7 +3,11 @@
 //! A write that completed is in the send buffer, nothing more. A peer that vanished is noticed late or never: who
 //! needs to know sets a deadline of its own.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -54,6 +58,12 @@ pub trait WriteHalf: Send + Sync {
 
     /// Tells the peer that nothing more comes.
     fn shutdown(&mut self) -> BoxFuture<'_, io::Result<()>>;
+
+    /// What grows whenever bytes have left, within a write, too: how to tell a slow peer from one that reads nothing.
+    /// `None` if nobody counts.
+    fn sent(&self) -> Option<Arc<AtomicU64>> {
+        None
+    }
 }
 
 /// Something to send.

@@ -24,6 +24,7 @@ use super::{
     OpenError, frame,
     raft_types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig},
 };
+use crate::log::patiently;
 
 /// The newest image, for everyone to load.
 #[derive(Debug)]
@@ -179,7 +180,8 @@ struct SnapshotFile {
 
 impl SnapshotFile {
     async fn replace(&self, bytes: Bytes) -> io::Result<()> {
-        self.env.disk().replace(&self.path, bytes).await
+        let replace = || self.env.disk().replace(&self.path, bytes.clone());
+        patiently(&*self.env, "the metadata snapshot", replace).await
     }
 }
 

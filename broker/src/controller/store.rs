@@ -32,6 +32,7 @@ use super::{
     frame::{self, BadFrame},
     raft_types::{Entry, LogId, StorageError, TypeConfig, Vote},
 };
+use crate::log::patiently;
 
 /// The first frame of `log`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -131,8 +132,10 @@ impl LogStore {
     async fn rewrite(&mut self, purged: Option<LogId>, entries: Entries) -> io::Result<()> {
         let bytes = encode_log(purged, &entries)?;
         let length = bytes.len() as u64;
-        self.env.disk().replace(&self.log_path, bytes).await?;
-        self.file = self.env.disk().open(&self.log_path, Open::Existing).await?;
+        let env = &*self.env;
+        patiently(env, "the metadata log", || env.disk().replace(&self.log_path, bytes.clone())).await?;
+        let open = || env.disk().open(&self.log_path, Open::Existing);
+        self.file = patiently(env, "the metadata log", open).await?;
         self.length = length;
         self.purged = purged;
         self.entries.store(Arc::new(entries));
@@ -231,7 +234,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let saved = async {
             let bytes = frame::encode(vote)?;
-            self.env.disk().replace(&self.vote_path, bytes).await
+            let replace = || self.env.disk().replace(&self.vote_path, bytes.clone());
+            patiently(&*self.env, "the metadata's vote", replace).await
         };
         saved.await.map_err(|error| StorageIOError::write_vote(&error))?;
         self.vote = Some(*vote);

@@ -16,6 +16,11 @@ use crate::{host::Host, metrics::Sources};
 
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 16;
+/// And these besides, which only say whether the broker lives and serves: who supervises it must not take a crowd of
+/// scrapers that say nothing for a broker that is dead.
+const RESERVED: usize = 2;
+/// Such a connection has so long for its request.
+const HURRY: Duration = Duration::from_secs(1);
 /// Bytes of a request's head.
 const HEAD: usize = 8 << 10;
 /// Header lines of it.
@@ -74,8 +79,13 @@ struct Answering {
 
 async fn accept(answering: Answering, mut listener: Box<dyn Listener>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let reserved = Arc::new(Semaphore::new(RESERVED));
     loop {
-        let place = places.clone().acquire_owned().await.expect("never closed");
+        let (mut place, mut hurried) = tokio::select! {
+            biased;
+            place = places.clone().acquire_owned() => (place.expect("never closed"), false),
+            place = reserved.clone().acquire_owned() => (place.expect("never closed"), true),
+        };
         let connection = match listener.accept().await {
             Ok(connection) => connection,
             Err(error) => {
@@ -84,9 +94,12 @@ async fn accept(answering: Answering, mut listener: Box<dyn Listener>) {
                 continue;
             }
         };
+        if hurried && let Ok(free) = places.clone().try_acquire_owned() {
+            (place, hurried) = (free, false);
+        }
         let served = answering.clone();
         spawn(&*answering.env, "metrics-connection", async move {
-            served.serve(connection).await;
+            served.serve(connection, hurried).await;
             drop(place);
         });
     }
@@ -106,12 +119,13 @@ enum Asked {
 }
 
 impl Answering {
-    async fn serve(&self, mut connection: Connection) {
-        let asked = self.env.timeout(PATIENCE, read_head(&mut connection)).await;
+    async fn serve(&self, mut connection: Connection, hurried: bool) {
+        let patience = if hurried { HURRY } else { PATIENCE };
+        let asked = self.env.timeout(patience, read_head(&mut connection)).await;
         let (response, with_body) = match asked {
             None | Some(Asked::Gone) => return,
-            Some(Asked::Get(path)) => (self.answer(&path), true),
-            Some(Asked::Head(path)) => (self.answer(&path), false),
+            Some(Asked::Get(path)) => (self.answer(&path, hurried), true),
+            Some(Asked::Head(path)) => (self.answer(&path, hurried), false),
             Some(Asked::OtherMethod) => (Response::refused(405, "Method Not Allowed"), true),
             Some(Asked::TooLong) => (Response::refused(431, "Request Header Fields Too Large"), true),
             Some(Asked::Malformed) => (Response::refused(400, "Bad Request"), true),
@@ -127,12 +141,15 @@ impl Answering {
             }
             Ok::<_, std::io::Error>(())
         };
-        let _ = self.env.timeout(PATIENCE, sent).await;
+        let _ = self.env.timeout(patience, sent).await;
     }
 
-    fn answer(&self, path: &str) -> Response {
+    fn answer(&self, path: &str, hurried: bool) -> Response {
         let phase = self.phase.borrow().clone();
         match (path.split('?').next().unwrap_or_default(), phase) {
+            ("/metrics", _) if hurried => {
+                Response::text(503, "Service Unavailable", "too many connections\n".to_owned())
+            }
             ("/health", _) => Response::text(200, "OK", "alive\n".to_owned()),
             ("/ready", Phase::Serving(sources)) => match &sources.troubles()[..] {
                 [] => Response::text(200, "OK", "ready\n".to_owned()),
@@ -236,6 +253,32 @@ impl Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn silent_connections_do_not_keep_out_who_asks_for_the_health() {
+        use gracchus_env::production::{IoThreads, TokioEnv};
+        let env: Arc<dyn Env> =
+            TokioEnv::new(tokio::runtime::Handle::current(), IoThreads { submissions: 1, reads: 1 });
+        let listener = env.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address().to_string();
+        let _endpoint = Endpoint::start(&env, listener, Host::default());
+        let deadline = env.now() + Duration::from_secs(8);
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS {
+            silent.push(env.connect(&address, deadline).await.unwrap());
+        }
+        for (path, code) in [("/health", "200"), ("/ready", "503"), ("/metrics", "503")] {
+            let mut asker = env.connect(&address, deadline).await.unwrap();
+            let request = Bytes::from(format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n"));
+            asker.writer.write(vec![Piece::Bytes(request)]).await.unwrap();
+            let mut answer = BytesMut::with_capacity(1024);
+            asker.reader.read(&mut answer, 1024).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{path}: {answer}");
+        }
+        assert!(env.now() < deadline, "before any of the silent ones was cut off");
+        drop(silent);
+    }
 
     #[test]
     fn heads_are_read_whole_and_within_bounds() {

@@ -331,18 +331,27 @@ impl Count {
     }
 }
 
-/// Under the names that every Prometheus client uses.
+/// Under the names that every Prometheus client uses; what could not be found out is left out, for 0 would be a claim.
 pub(super) fn process(host: &Host, families: &mut Families) {
     let Some(usage) = host.process.map(|ask| ask()) else { return };
-    families.gauge("process_resident_memory_bytes", "Resident memory.", usage.resident_bytes as f64);
-    families.gauge("process_virtual_memory_bytes", "Virtual memory.", usage.virtual_bytes as f64);
-    families.counter("process_cpu_seconds_total", "Processor time, user and system.", usage.cpu_seconds);
-    families.gauge("process_open_fds", "Open files and sockets.", usage.open_files as f64);
-    families.gauge("process_max_fds", "How many of them there may be.", usage.most_open_files as f64);
-    families.gauge("process_threads", "Threads.", usage.threads as f64);
-    families.gauge(
-        "process_start_time_seconds",
-        "When the process was started, since the Unix epoch.",
-        usage.started_at_seconds,
-    );
+    let count = |number: Option<u64>| number.map(|number| number as f64);
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory.", count(usage.resident_bytes)),
+        ("process_virtual_memory_bytes", "Virtual memory.", count(usage.virtual_bytes)),
+        ("process_open_fds", "Open files and sockets.", count(usage.open_files)),
+        ("process_max_fds", "How many of them there may be.", count(usage.most_open_files)),
+        ("process_threads", "Threads.", count(usage.threads)),
+        (
+            "process_start_time_seconds",
+            "When the process was started, since the Unix epoch.",
+            usage.started_at_seconds,
+        ),
+    ] {
+        if let Some(value) = value {
+            families.gauge(name, help, value);
+        }
+    }
+    if let Some(seconds) = usage.cpu_seconds {
+        families.counter("process_cpu_seconds_total", "Processor time, user and system.", seconds);
+    }
 }

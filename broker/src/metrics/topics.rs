@@ -66,18 +66,17 @@ pub(crate) struct ReplicaMetrics {
 struct Topics {
     by_name: BTreeMap<Arc<str>, Arc<TopicMetrics>>,
     gone: TopicCounts,
+    /// With so many names it is time to look which of them nobody counts for any more.
+    most: usize,
 }
 
-impl ReplicaMetrics {
-    /// The counters of `name`, to be kept by who needs them often.
-    pub(crate) fn topic(&self, name: &Arc<str>) -> Arc<TopicMetrics> {
-        self.locked().by_name.entry(name.clone()).or_default().clone()
-    }
+/// So many names may be forgotten ones.
+const FORGOTTEN: usize = 64;
 
-    /// All topics by name, and the broker's totals. Lets go of topics that no replica counts for any more.
-    pub(crate) fn read(&self) -> (Vec<(Arc<str>, TopicCounts)>, TopicCounts) {
-        let mut topics = self.locked();
-        let Topics { by_name, gone } = &mut *topics;
+impl Topics {
+    /// Lets go of topics that no replica counts for any more.
+    fn prune(&mut self) {
+        let Self { by_name, gone, most } = self;
         by_name.retain(|_, counters| {
             let kept = Arc::strong_count(counters) > 1;
             if !kept {
@@ -85,6 +84,26 @@ impl ReplicaMetrics {
             }
             kept
         });
+        *most = 2 * by_name.len() + FORGOTTEN;
+    }
+}
+
+impl ReplicaMetrics {
+    /// The counters of `name`, to be kept by who needs them often.
+    pub(crate) fn topic(&self, name: &Arc<str>) -> Arc<TopicMetrics> {
+        let mut topics = self.locked();
+        // Also where nobody ever reads the metrics: topics may come and go without end.
+        if topics.by_name.len() >= topics.most {
+            topics.prune();
+        }
+        topics.by_name.entry(name.clone()).or_default().clone()
+    }
+
+    /// All topics by name, and the broker's totals. Lets go of topics that no replica counts for any more.
+    pub(crate) fn read(&self) -> (Vec<(Arc<str>, TopicCounts)>, TopicCounts) {
+        let mut topics = self.locked();
+        topics.prune();
+        let Topics { by_name, gone, .. } = &mut *topics;
         let topics: Vec<_> = by_name.iter().map(|(name, counters)| (name.clone(), counters.read())).collect();
         let mut total = *gone;
         add(&mut total, self.elsewhere.read());
@@ -118,5 +137,17 @@ mod tests {
         assert_eq!(metrics.read(), (vec![], [5, 0, 0, 0, 0, 0, 1]));
         metrics.topic(&name).messages_in.add(1);
         assert_eq!(metrics.read().1[0], 6);
+    }
+
+    #[test]
+    fn topics_that_come_and_go_are_let_go_although_nobody_reads() {
+        let metrics = ReplicaMetrics::default();
+        let kept = metrics.topic(&"kept".into());
+        for number in 0..10_000 {
+            metrics.topic(&format!("t{number}").into()).messages_in.add(1);
+        }
+        kept.messages_in.add(1);
+        assert!(metrics.locked().by_name.len() <= 2 * FORGOTTEN, "{}", metrics.locked().by_name.len());
+        assert_eq!(metrics.read(), (vec![("kept".into(), [1, 0, 0, 0, 0, 0, 0])], [10_001, 0, 0, 0, 0, 0, 0]));
     }
 }

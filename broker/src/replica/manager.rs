@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use gracchus_core::{
     BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition,
     controller::{Command, Image, Located, Partition, Topic},
@@ -38,6 +39,9 @@ use crate::{
     log::{LogDirectory, LogId, Remover, StorageError, inventory, patiently},
     metrics::ReplicaMetrics,
 };
+
+/// A stop gives up what is left when no log was closed for so long.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A partition by identity: a deleted topic's namesake is another key.
 type Key = (TopicId, PartitionIndex);
@@ -375,22 +379,33 @@ impl ReplicaManager {
         }
     }
 
-    /// Closes all logs cleanly. Requests that still wait are answered.
+    /// Closes all logs cleanly. Requests that still wait are answered. A log that waits for what does not come (a file
+    /// handle) is left as it is, to be recovered by the next start: a stop has an end.
     pub async fn stop(&self) {
+        self.stop_within(CLOSE_PATIENCE).await;
+    }
+
+    /// The same with another patience.
+    pub(super) async fn stop_within(&self, patience: Duration) {
         for task in std::mem::take(&mut *self.followers.lock().unwrap_or_else(PoisonError::into_inner)) {
             task.abort();
         }
         self.deletions.give_up();
         let replicas = self.snapshot();
-        let mut closing = Vec::with_capacity(replicas.len());
+        let mut closing = FuturesUnordered::new();
         for replica in &replicas {
             let (closed, wait) = oneshot::channel();
             replica.send(Message::Close(closed));
             closing.push(wait);
         }
-        for wait in closing {
-            // An owner that ended earlier dropped its queue, and the sender with it.
-            let _ = wait.await;
+        // An owner that ended earlier dropped its queue, and the sender with it.
+        while let Some(Some(_)) = self.env.timeout(patience, closing.next()).await {}
+        if !closing.is_empty() {
+            tracing::error!(
+                "{} logs are not closed cleanly: none was for {} s; the next start recovers them",
+                closing.len(),
+                patience.as_secs()
+            );
         }
         self.deletions.stop();
         self.purgatory.stop();

@@ -139,6 +139,24 @@ impl Node {
     }
 }
 
+#[tokio::test]
+async fn a_stop_without_file_handles_ends_and_loses_nothing() {
+    let machine = Machine::new(1);
+    let node = Node::start(&machine).await.unwrap();
+    let topic = node.create("a", 1).await.unwrap();
+    for offset in 0..3 {
+        assert_eq!(node.produce("a", topic, "kept").await, Ok(offset));
+    }
+    machine.lack_handles(usize::MAX);
+    let stop = node.replicas.stop_within(Duration::from_millis(300));
+    node.env.timeout(Duration::from_secs(20), stop).await.expect("the stop ends");
+    let _ = node.env.timeout(Duration::from_millis(300), node.directories[0].close()).await;
+    machine.lack_handles(0);
+    let node = Node::start(&machine).await.unwrap();
+    assert_eq!(node.read("a", topic).await.unwrap().1, 3);
+    node.stop().await;
+}
+
 /// Deletes a topic with three records and creates its namesake, until the power fails. How far it came.
 async fn replace_topic(node: &Node, old: TopicId) -> Option<(TopicId, bool)> {
     node.delete(old).await?;

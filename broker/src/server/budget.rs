@@ -6,12 +6,16 @@
 //! no number of large ones, however slowly they are sent, keeps the others out. No connection holds more than a quarter
 //! of either part, no address more than half, so that neither who pipelines without end nor who sends slowly from many
 //! connections keeps the others out. A frame larger than such a share takes all of it.
-//! Never: wait for one's own connection while holding what others wait for. The order is connection, address, all; each
-//! is held only by who needs nothing further to the left.
+//!
+//! What a request takes besides its frame (its decoded form, and the answer if that is large) has half as much again, of
+//! which an address holds no more than half. A request waits for it with its frame in hand, after all else; an answer,
+//! which is there already, does not wait.
+//! Never: wait for one's own connection while holding what others wait for. The order is connection, address, all,
+//! besides; each is held only by who needs nothing further to the left.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,6 +24,9 @@ use crate::replica::Charge;
 
 /// Up to this size a request counts as small.
 const SMALL: usize = 64 << 10;
+
+/// What requests take besides their frames may be this much in any case.
+const BESIDES_LEAST: u32 = 1 << 20;
 
 /// What one address may hold of it, and what one connection: this part.
 const OF_ADDRESS: u32 = 2;
@@ -31,13 +38,24 @@ pub(super) struct Budget {
     all: Share,
     waiting: AtomicUsize,
     waits: AtomicU64,
+    /// An answer found no memory since somebody looked last.
+    refused: AtomicBool,
 }
 
-/// A part of the budget, for small and for large requests.
+/// A part of the budget, for small and for large requests, and for what they take besides.
 #[derive(Debug)]
 pub(super) struct Share {
     small: Lane,
     large: Lane,
+    besides: Lane,
+}
+
+/// What a request holds besides its frame.
+#[derive(Debug)]
+pub(super) struct Besides {
+    /// So much.
+    pub(super) bytes: usize,
+    _held: [OwnedSemaphorePermit; 2],
 }
 
 impl Share {
@@ -45,6 +63,7 @@ impl Share {
         Arc::new(Share {
             small: Lane::new(self.small.total / part),
             large: Lane::new(self.large.total / part),
+            besides: Lane::new(self.besides.total / part),
         })
     }
 
@@ -107,10 +126,34 @@ impl Purse {
         Arc::new([connection, address, all])
     }
 
-    /// Takes `bytes` of what all have if they are there now: for what a request that already holds a share needs
-    /// besides. It cannot wait while holding, and must not fail because the connection uses the share that it may.
-    pub(super) fn try_take_besides(&self, bytes: usize) -> Option<Charge> {
-        Some(Arc::new(self.budget.all.lane(bytes).try_take(bytes)?))
+    /// Takes `bytes` besides the frame, waiting as long as others hold too much; `None` if nobody can have so many.
+    pub(super) async fn take_besides(&self, bytes: usize) -> Option<Besides> {
+        let (address, all) = (&self.address.besides, &self.budget.all.besides);
+        if bytes > all.total as usize {
+            return None;
+        }
+        if let Some(besides) = self.try_hold_besides(bytes) {
+            return Some(besides);
+        }
+        let _waiting = Waiting::new(&self.budget);
+        let address = address.take(bytes).await;
+        let all = all.take(bytes).await;
+        Some(Besides { bytes, _held: [address, all] })
+    }
+
+    /// Takes `bytes` for an answer if they are there now. One that is larger than what all may have needs all of it.
+    pub(super) fn try_take_besides(&self, bytes: usize) -> Option<Besides> {
+        let besides = self.try_hold_besides(bytes);
+        if besides.is_none() {
+            self.budget.refused.store(true, Ordering::Relaxed);
+        }
+        besides
+    }
+
+    fn try_hold_besides(&self, bytes: usize) -> Option<Besides> {
+        let address = self.address.besides.try_take(bytes)?;
+        let all = self.budget.all.besides.try_take(bytes)?;
+        Some(Besides { bytes, _held: [address, all] })
     }
 
     /// Takes `bytes` if they are there now.
@@ -134,9 +177,14 @@ impl Budget {
         let total = u32::try_from(bytes).unwrap_or(u32::MAX);
         let small = total / 4;
         Arc::new(Self {
-            all: Share { small: Lane::new(small), large: Lane::new(total - small) },
+            all: Share {
+                small: Lane::new(small),
+                large: Lane::new(total - small),
+                besides: Lane::new((total / 2).max(BESIDES_LEAST)),
+            },
             waiting: AtomicUsize::new(0),
             waits: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
         })
     }
 
@@ -148,6 +196,11 @@ impl Budget {
     /// For a new connection from an address with that share.
     pub(super) fn purse(self: &Arc<Self>, address: Arc<Share>) -> Purse {
         Purse { budget: self.clone(), address, connection: self.all.of(OF_CONNECTION) }
+    }
+
+    /// Whether somebody waits for memory, or had to be refused it since this was asked last.
+    pub(super) fn is_short(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed) || self.waiting() > 0
     }
 
     /// How many connections wait for memory.
@@ -220,6 +273,7 @@ mod tests {
         }
         assert_eq!(held.len(), 12, "a quarter of what large requests may have");
         assert!(greedy.try_take_besides(1 << 20).is_some(), "what it has begun it can go on with");
+        assert!(!budget.is_short());
         let sibling = budget.purse(address.clone());
         while let Some(charge) = sibling.try_take(1 << 20) {
             held.push(charge);
@@ -239,5 +293,30 @@ mod tests {
         let _whole = greedy.try_take(40 << 20).expect("the shares are free");
         assert_eq!(budget.available(), 24 << 20);
         assert!(sibling.try_take(1 << 20).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_requests_take_besides_is_waited_for_and_no_address_holds_it_all() {
+        let budget = Budget::new(64 << 20);
+        let greedy = budget.purse(budget.share_of_address());
+        assert!(greedy.take_besides((32 << 20) + 1).await.is_none(), "nobody can have so much");
+        let held = greedy.take_besides(12 << 20).await.expect("there is room");
+        assert_eq!((held.bytes, budget.available()), (12 << 20, 64 << 20), "frames have their own");
+        let mut waits = Box::pin(greedy.take_besides(8 << 20));
+        assert!((&mut waits).now_or_never().is_none(), "its address has half of it");
+        assert!(budget.is_short());
+        let other = stranger(&budget).take_besides(16 << 20).now_or_never().expect("another does not wait");
+        assert!(stranger(&budget).try_take_besides(8 << 20).is_none());
+        drop(held);
+        let held = (&mut waits).now_or_never().expect("woken");
+        drop(waits);
+        assert!(budget.is_short(), "an answer was refused");
+        assert!(!budget.is_short(), "and that was told");
+        drop(held);
+        let large = greedy.take_besides(20 << 20).now_or_never().flatten();
+        assert!(large.is_none(), "as much as that is not there");
+        let large = greedy.take_besides(16 << 20).now_or_never().flatten().expect("the rest");
+        drop((large, other));
+        assert!(greedy.try_take_besides(100 << 20).is_some(), "an answer that is there is let go, alone");
     }
 }

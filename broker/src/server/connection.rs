@@ -17,7 +17,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
-    budget::{Budget, Purse},
+    budget::{Besides, Budget, Purse},
     buffers::BufferPool,
     complaints::Complaints,
     frame::{Frame, FrameError, FrameReader, take_client_id},
@@ -27,7 +27,6 @@ use super::{
 };
 use crate::api::{BadRequest, ConnectionContext, Envelope, Reply, Request, RequestContext, Route, Service};
 use crate::metrics::{ListenerMetrics, ServerMetrics, Stages};
-use crate::replica::Charge;
 
 /// Requests of one connection that may be in flight together.
 const WINDOW: u32 = 1024;
@@ -80,7 +79,7 @@ pub(super) async fn serve(
     let _ended = Ended(watch.clone());
     let Connection { reader, writer, .. } = connection;
     let (sender, receiver) = mpsc::channel(WINDOW as usize);
-    let told = Told { env: shared.env.clone(), metrics: shared.metrics.clone() };
+    let told = Told { env: shared.env.clone(), metrics: shared.metrics.clone(), purse: purse.clone() };
     let writer = spawn(&*shared.env, "connection-writer", writer::run(writer, receiver, watch.clone(), told));
     let guard = Writer::new(writer);
     let frames =
@@ -201,7 +200,7 @@ impl Reading<'_> {
             None if route.shape.is_none() => None,
             None => return Err(format!("the header of a request of api key {api_key} is malformed").into()),
         };
-        let memory = self.measure(&route, &bytes, front)?;
+        let memory = self.measure(&route, &bytes, front).await?;
         let turn = self.turn(&route).await;
         let request = Request {
             context: RequestContext { connection: self.context.clone(), client_id },
@@ -245,8 +244,13 @@ impl Reading<'_> {
         self.window.clone().acquire_many_owned(shares).await.expect("the window is never closed")
     }
 
-    /// Checks the body's structure, and charges for what decoding it takes if that is much.
-    fn measure(&self, route: &Route, body: &[u8], front: Front) -> Result<Option<Charge>, Cow<'static, str>> {
+    /// Checks the body's structure, and charges for what decoding it takes if that is much: waits until others are done.
+    async fn measure(
+        &self,
+        route: &Route,
+        body: &[u8],
+        front: Front,
+    ) -> Result<Option<Besides>, Cow<'static, str>> {
         let Some(shape) = route.shape else { return Ok(None) };
         let Front { api_key, api_version, .. } = front;
         let measured = shape.measure(body, api_version).map_err(|malformed| {
@@ -255,10 +259,14 @@ impl Reading<'_> {
         if measured.memory <= FREE_DECODING {
             return Ok(None);
         }
-        match self.purse.try_take_besides(measured.memory) {
-            Some(charge) => Ok(Some(charge)),
+        let waiting = self.watch.waits_for_memory();
+        let besides = self.purse.take_besides(measured.memory).await;
+        drop(waiting);
+        match besides {
+            Some(besides) => Ok(Some(besides)),
             None => Err(format!(
-                "a request of api key {api_key} would take {} bytes when decoded, more than is free",
+                "a request of api key {api_key} would take {} bytes when decoded, more than queued.max.request.bytes \
+                 allows",
                 measured.memory
             )
             .into()),

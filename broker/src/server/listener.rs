@@ -127,7 +127,7 @@ pub(super) async fn sweep(
                 () = &mut wake => break,
             }
         }
-        connections.look(shared.env.now(), &patience, shared.budget.waiting() > 0);
+        connections.look(shared.env.now(), &patience, shared.budget.is_short());
     }
 }
 

@@ -17,7 +17,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    api::{Answer, BadRequest, ConnectionContext, Envelope, Principal, Reply, Request, Route},
+    api::{
+        Answer, BadRequest, ConnectionContext, Envelope, Principal, Reply, Request, Route,
+        shape::{Field, Kind, Message, Structure},
+    },
     server::watch::Watch,
 };
 
@@ -29,6 +32,16 @@ const ALONE: i16 = 1;
 const ECHO: i16 = 2;
 /// One that is malformed as far as its handler can see.
 const BAD: i16 = 3;
+
+/// One whose requests take much memory when decoded: 256 bytes for each byte of an array.
+const WIDE: i16 = 4;
+const HIGHEST: i16 = WIDE;
+
+static WIDE_SHAPE: Message = Message {
+    flexible_from: i16::MAX,
+    body: Structure { fields: &[Field::new(Kind::Array(&NARROW))], memory: 0 },
+};
+static NARROW: Structure = Structure { fields: &[Field::new(Kind::Fixed(1))], memory: 0 };
 
 /// A layer behind the connections that the test answers for.
 #[derive(Default)]
@@ -79,11 +92,11 @@ fn response(envelope: &Envelope, body: &[u8]) -> Answer {
 
 impl Service for Script {
     fn route(&self, api_key: i16, _api_version: i16) -> Option<Route> {
-        (api_key <= BAD).then_some(Route {
+        (api_key <= HIGHEST).then_some(Route {
             request_header_version: 1,
             response_header_version: 0,
             overlaps: api_key == OVERLAPS,
-            shape: None,
+            shape: (api_key == WIDE).then_some(&WIDE_SHAPE),
         })
     }
 
@@ -166,6 +179,19 @@ impl WriteHalf for Received {
     }
 }
 
+/// A peer that reads nothing.
+struct Deaf;
+
+impl WriteHalf for Deaf {
+    fn write(&mut self, _pieces: Vec<Piece>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn shutdown(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(std::future::pending())
+    }
+}
+
 struct World {
     env: Arc<dyn Env>,
     script: Arc<Script>,
@@ -189,20 +215,28 @@ impl World {
             budget: Budget::new(budget),
             pool: BufferPool::new(1 << 20),
             complaints: Complaints::new(env.clone()),
-            metrics: ServerMetrics::new(BAD, []),
+            metrics: ServerMetrics::new(HIGHEST, []),
             largest_request: 1 << 20,
         });
         World { env, script, shared, stop: state::channel(false).0 }
     }
 
     fn connect(&self) -> Peer {
-        let (send, pieces) = mpsc::unbounded_channel();
         let received = Received::default();
+        self.connect_with(received.clone(), Box::new(received))
+    }
+
+    fn connect_deaf(&self) -> Peer {
+        self.connect_with(Received::default(), Box::new(Deaf))
+    }
+
+    fn connect_with(&self, received: Received, writer: Box<dyn WriteHalf>) -> Peer {
+        let (send, pieces) = mpsc::unbounded_channel();
         let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let connection = Connection {
             peer,
             reader: Box::new(Pieces(pieces, Bytes::new())),
-            writer: Box::new(received.clone()),
+            writer,
         };
         let context = Arc::new(ConnectionContext::new(1, peer, "TEST".into(), Principal::anonymous()));
         let watch = Arc::new(Watch::default());
@@ -419,6 +453,65 @@ async fn memory_comes_back_when_the_payload_is_let_go_and_not_before() {
     assert_eq!(world.shared.budget.waiting(), 0);
 }
 
+/// A request that takes 256 bytes for each of `count` when decoded.
+fn wide(correlation_id: i32, count: usize) -> Bytes {
+    let mut body = (count as u32).to_be_bytes().to_vec();
+    body.resize(4 + count, 0);
+    frame(WIDE, correlation_id, &body)
+}
+
+#[tokio::test]
+async fn who_needs_memory_to_be_decoded_waits_for_it_and_is_not_closed() {
+    // Half of it for decoding: room for two of these.
+    let world = World::new(4 << 20);
+    let peers: Vec<Peer> = (0..3).map(|_| world.connect()).collect();
+    for (id, peer) in peers.iter().enumerate() {
+        peer.send(wide(id as i32, 3_500));
+        world.settle().await;
+    }
+    assert_eq!(world.script.started(), [0, 1]);
+    assert_eq!(world.shared.budget.waiting(), 1);
+    assert!(peers.iter().all(|peer| !peer.ended()));
+    world.script.answer(0, b"");
+    world.until(|| world.script.started() == [0, 1, 2]).await;
+    let glutton = world.connect();
+    glutton.send(wide(3, 9_000));
+    world.until(|| glutton.ended()).await;
+    assert_eq!(world.script.started(), [0, 1, 2], "more than all may have");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_counted() {
+    let world = World::new(4 << 20);
+    let deaf: Vec<Peer> = (0..2).map(|_| world.connect_deaf()).collect();
+    for (id, peer) in deaf.iter().enumerate() {
+        peer.send(frame(ECHO, id as i32, &body(900_000)));
+        world.settle().await;
+    }
+    let late = world.connect();
+    late.send(frame(ECHO, 2, &body(60_000)));
+    world.until(|| late.received.ids() == [2]).await;
+    late.send(frame(ECHO, 3, &body(900_000)));
+    world.until(|| late.ended()).await;
+    assert_eq!(late.received.ids(), [2], "there is no memory for a third large one");
+    assert!(deaf.iter().all(|peer| !peer.ended()), "the sweeper sees to them");
+    assert!(world.shared.budget.is_short(), "because others go without");
+    world.stop.send(true).unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_takes_the_place_of_what_its_request_took() {
+    let world = World::new(4 << 20);
+    let peer = world.connect();
+    // Of the 2 MiB its address has a half, and the request takes nearly all of that.
+    for id in 0..3 {
+        peer.send(wide(id, 4_000));
+        world.until(|| world.script.started().len() == id as usize + 1).await;
+        world.script.answer(id, &body(1_000_000));
+        world.until(|| peer.received.ids().len() == id as usize + 1).await;
+    }
+}
+
 #[tokio::test]
 async fn a_frame_above_the_whole_budget_is_served_alone() {
     let world = World::new(1000);
@@ -514,4 +607,23 @@ async fn a_peer_that_reads_nothing_is_closed() {
     let end = peer.writer.write(flood).await;
     assert!(end.is_err(), "the server never takes it all");
     assert!((env.now() - began).as_millis() < 5000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_reads_one_answer_slowly_gets_all_of_it() {
+    const LENGTH: usize = 40 << 20;
+    let (env, _script, _server, address) = impatient().await;
+    let mut peer = env.connect(&address, env.now() + Duration::from_secs(5)).await.unwrap();
+    peer.writer.write(vec![Piece::Bytes(frame(ECHO, 1, &body(LENGTH)))]).await.unwrap();
+    let (began, mut received) = (env.now(), 0);
+    let mut buffer = BytesMut::with_capacity(1 << 20);
+    while received < LENGTH + 8 {
+        let read = peer.reader.read(&mut buffer, 1 << 20).await.expect("it is not closed");
+        assert!(read > 0, "closed after {received} bytes");
+        received += read;
+        buffer.clear();
+        // Two seconds in all, five times as long as anybody may be idle.
+        let due = began + Duration::from_millis(2000 * received as u64 / LENGTH as u64);
+        env.sleep(due.since(env.now())).await;
+    }
 }

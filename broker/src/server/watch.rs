@@ -4,7 +4,10 @@
 //! on the way of a request. Nothing here decides anything about a request: it is bookkeeping, read loosely.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -21,6 +24,12 @@ pub(super) struct Watch {
     receiving: AtomicUsize,
     waits_for_memory: AtomicBool,
     writing: AtomicBool,
+    /// Grows with every byte sent, if the connection counts them: a write may be long.
+    sent: OnceLock<Arc<AtomicU64>>,
+    /// Bytes of answers in memory that wait for the peer to read them, if they are many.
+    holding: AtomicUsize,
+    /// Grows with every such write.
+    held: AtomicU64,
     in_flight: AtomicUsize,
     ended: AtomicBool,
 }
@@ -50,6 +59,24 @@ impl Watch {
     /// Says so until the guard is dropped.
     pub(super) fn writing(&self) -> Flag<'_> {
         Flag::raise(&self.writing)
+    }
+
+    /// `sent` moves with what is sent.
+    pub(super) fn counts(&self, sent: Arc<AtomicU64>) {
+        let _ = self.sent.set(sent);
+    }
+
+    /// Says until the guard is dropped that so many bytes of memory wait for the peer.
+    pub(super) fn holds(&self, bytes: usize) -> Holding<'_> {
+        self.held.fetch_add(1, Relaxed);
+        self.holding.store(bytes, Relaxed);
+        Holding(&self.holding)
+    }
+
+    /// What has moved so far, either way.
+    fn moved(&self) -> u64 {
+        let sent = self.sent.get().map_or(0, |sent| sent.load(Relaxed));
+        self.progress.load(Relaxed).wrapping_add(sent)
     }
 
     /// A request was started.
@@ -91,6 +118,16 @@ impl Drop for Flag<'_> {
     }
 }
 
+/// See [`Watch::holds`].
+#[derive(Debug)]
+pub(super) struct Holding<'a>(&'a AtomicUsize);
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
 /// How long a connection may do nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
@@ -98,7 +135,8 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
     /// In the middle of a request: no byte for this long; a fifth of it when others wait for memory.
     pub(super) stalled: Duration,
-    /// In the middle of a request, when others wait for memory: this long in all, and a second more per MiB.
+    /// In the middle of a request, or of answers that are held in memory, when others wait for memory: this long in all,
+    /// and a second more per MiB.
     pub(super) slow: Duration,
 }
 
@@ -109,12 +147,14 @@ pub(super) struct Seen {
     progress_at: Instant,
     frames: u64,
     frames_at: Instant,
+    held: u64,
+    held_at: Instant,
 }
 
 impl Seen {
     /// The connection is new.
     pub(super) fn new(now: Instant) -> Self {
-        Self { progress: 0, progress_at: now, frames: 0, frames_at: now }
+        Self { progress: 0, progress_at: now, frames: 0, frames_at: now, held: 0, held_at: now }
     }
 
     /// Looks at the connection: a reason to close it, if there is one.
@@ -131,18 +171,26 @@ impl Seen {
         if frames != self.frames || receiving == 0 || blameless {
             (self.frames, self.frames_at) = (frames, now);
         }
-        let progress = watch.progress.load(Relaxed);
+        let held = watch.held.load(Relaxed);
+        let holding = watch.holding.load(Relaxed);
+        if held != self.held || holding == 0 {
+            (self.held, self.held_at) = (held, now);
+        }
+        let progress = watch.moved();
         if progress != self.progress || blameless {
             (self.progress, self.progress_at) = (progress, now);
         }
         let quiet = now.since(self.progress_at);
-        let slow = patience.slow + Duration::from_secs((receiving >> 20) as u64);
+        let slow = |bytes: usize| patience.slow + Duration::from_secs((bytes >> 20) as u64);
         let stalled = if memory_is_short { patience.stalled / 5 } else { patience.stalled };
         if receiving > 0 && quiet >= stalled {
             return Some("it stalled in the middle of a request");
         }
-        if receiving > 0 && memory_is_short && now.since(self.frames_at) >= slow {
+        if receiving > 0 && memory_is_short && now.since(self.frames_at) >= slow(receiving) {
             return Some("it sends a request too slowly while others wait for memory");
+        }
+        if holding > 0 && memory_is_short && now.since(self.held_at) >= slow(holding) {
+            return Some("it reads its responses too slowly while others wait for memory");
         }
         if quiet < patience.idle {
             return None;
@@ -196,6 +244,46 @@ mod tests {
         let trickle = |_| watch.progress();
         assert_eq!(closed_at(&watch, 1000, false, trickle), None);
         assert_eq!(closed_at(&watch, 1000, true, trickle), Some(50));
+    }
+
+    #[test]
+    fn a_peer_that_reads_slowly_within_one_write_is_not_cut_off() {
+        let watch = Watch::default();
+        let sent = Arc::new(AtomicU64::new(0));
+        watch.counts(sent.clone());
+        watch.started();
+        let _writing = watch.writing();
+        let reads_until = |last: u64| {
+            let sent = sent.clone();
+            move |second: u64| {
+                if second % 100 == 0 && second <= last {
+                    sent.fetch_add(4096, Relaxed);
+                }
+            }
+        };
+        assert_eq!(closed_at(&watch, 5000, true, reads_until(5000)), None);
+        assert_eq!(closed_at(&watch, 5000, false, reads_until(1000)), Some(1600), "when it has stopped");
+    }
+
+    #[test]
+    fn who_holds_memory_reads_it_in_time_when_it_is_short() {
+        let watch = Watch::default();
+        let sent = Arc::new(AtomicU64::new(0));
+        watch.counts(sent.clone());
+        watch.started();
+        let _writing = watch.writing();
+        let holding = watch.holds(20 << 20);
+        let trickle = |_| _ = sent.fetch_add(1, Relaxed);
+        assert_eq!(closed_at(&watch, 1000, false, trickle), None, "nobody needs it");
+        assert_eq!(closed_at(&watch, 1000, true, trickle), Some(51));
+        drop(holding);
+        assert_eq!(closed_at(&watch, 1000, true, trickle), None);
+        let one_after_the_other = |second: u64| {
+            if second % 20 == 0 {
+                std::mem::forget(watch.holds(1 << 20));
+            }
+        };
+        assert_eq!(closed_at(&watch, 500, true, one_after_the_other), None, "each write is its own");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The writing half of a connection: answers in the order of their requests, several in one write when they are ready.
 //!
+//! What waits in memory for the peer to read it is charged for, unless it is little; ranges of files are not in memory.
+//!
 //! Never: send an answer before the one ahead of it, or anything after one that closes the connection.
 
 use std::{
@@ -14,17 +16,21 @@ use std::{
 use gracchus_env::{Env, Piece, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::watch::Watch;
+use super::{
+    budget::{Besides, Purse},
+    watch::Watch,
+};
 use crate::{
     api::{Answer, Reply},
     metrics::{ServerMetrics, Stages},
-    replica::Charge,
 };
 
 /// Responses that go into one write at most.
 const MOST_RESPONSES: usize = 64;
 /// No further response joins a write that has this many bytes.
 const ENOUGH_BYTES: u64 = 1 << 20;
+/// A write that has no more than this in memory is not charged for.
+const FREE_ANSWERS: usize = 64 << 10;
 
 /// A request that was started and waits for its turn.
 #[derive(Debug)]
@@ -33,20 +39,21 @@ pub(super) struct InFlight {
     /// Its share of the connection's window, given back when the answer has been written.
     pub(super) turn: OwnedSemaphorePermit,
     /// What its decoded form takes, if that is much.
-    pub(super) memory: Option<Charge>,
+    pub(super) memory: Option<Besides>,
     pub(super) stages: Stages,
 }
 
-/// Who is told how long requests took.
+/// Who is told how long requests took, and who lends the memory of answers.
 pub(super) struct Told {
     pub(super) env: Arc<dyn Env>,
     pub(super) metrics: Arc<ServerMetrics>,
+    pub(super) purse: Purse,
 }
 
 /// Why a writer stopped before its requests ran out.
 #[derive(Debug)]
 pub(super) enum WriteEnd {
-    /// A handler wants the connection closed.
+    /// A handler wants the connection closed, or there is no memory for its answers.
     Close(Cow<'static, str>),
     /// The connection failed.
     Io(io::Error),
@@ -59,6 +66,9 @@ pub(super) async fn run(
     watch: Arc<Watch>,
     told: Told,
 ) -> Result<(), WriteEnd> {
+    if let Some(sent) = half.sent() {
+        watch.counts(sent);
+    }
     let mut waiting: Option<InFlight> = None;
     let mut merged = Merged::default();
     loop {
@@ -78,8 +88,7 @@ pub(super) async fn run(
                 answer
             }
         };
-        drop(memory);
-        let mut close = merged.add(answer, turn, stages);
+        let mut close = merged.add(answer, turn, stages, memory);
         while close.is_none() && merged.has_room() {
             let Ok(mut next) = requests.try_recv() else { break };
             match poll_fn(|context| Poll::Ready(poll_reply(&mut next.reply, context))).await {
@@ -87,7 +96,7 @@ pub(super) async fn run(
                     if matches!(next.reply, Reply::Later(_)) {
                         next.stages.answered = told.env.now();
                     }
-                    close = merged.add(answer, next.turn, next.stages);
+                    close = merged.add(answer, next.turn, next.stages, next.memory);
                 }
                 Poll::Pending => {
                     waiting = Some(next);
@@ -95,7 +104,7 @@ pub(super) async fn run(
                 }
             }
         }
-        merged.write(half.as_mut(), &watch, &told).await.map_err(WriteEnd::Io)?;
+        merged.write(half.as_mut(), &watch, &told).await?;
         if let Some(reason) = close {
             return Err(WriteEnd::Close(reason));
         }
@@ -117,25 +126,38 @@ fn poll_reply(reply: &mut Reply, context: &mut Context<'_>) -> Poll<Answer> {
 struct Merged {
     pieces: Vec<Piece>,
     bytes: u64,
+    /// How many of them are in memory.
+    in_memory: usize,
+    /// What was charged for that.
+    held: Vec<Besides>,
     turns: Vec<OwnedSemaphorePermit>,
     stages: Vec<Stages>,
 }
 
 impl Merged {
-    /// Adds an answer; a reason when the connection is to be closed in its place.
+    /// Adds an answer; a reason when the connection is to be closed in its place. What its request took in memory is
+    /// kept for an answer that is in memory in its stead.
     fn add(
         &mut self,
         answer: Answer,
         turn: OwnedSemaphorePermit,
         stages: Stages,
+        memory: Option<Besides>,
     ) -> Option<Cow<'static, str>> {
         match answer {
             Answer::Frame(frame) => {
                 self.bytes += frame.len() as u64;
+                self.in_memory += frame.len();
+                self.held.extend(memory);
                 self.pieces.push(Piece::Bytes(frame));
             }
             Answer::Pieces(pieces) => {
-                self.bytes += pieces.iter().map(Piece::len).sum::<u64>();
+                for piece in &pieces {
+                    self.bytes += piece.len();
+                    if let Piece::Bytes(bytes) = piece {
+                        self.in_memory += bytes.len();
+                    }
+                }
                 self.pieces.extend(pieces);
             }
             Answer::Nothing => {}
@@ -150,14 +172,37 @@ impl Merged {
         self.turns.len() < MOST_RESPONSES && self.bytes < ENOUGH_BYTES
     }
 
-    async fn write(&mut self, half: &mut dyn WriteHalf, watch: &Watch, told: &Told) -> io::Result<()> {
+    /// Charges for what waits in memory beyond what was charged already. Does not wait: the answers are there, and who
+    /// reads none would have them for nothing.
+    fn charge(&mut self, purse: &Purse) -> Result<(), WriteEnd> {
+        let charged: usize = self.held.iter().map(|held| held.bytes).sum();
+        let more = self.in_memory.saturating_sub(charged);
+        if more > FREE_ANSWERS {
+            let besides = purse.try_take_besides(more).ok_or_else(|| {
+                WriteEnd::Close(
+                    format!("its responses take {} bytes, more than is free in queued.max.request.bytes", self.in_memory)
+                        .into(),
+                )
+            })?;
+            self.held.push(besides);
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, half: &mut dyn WriteHalf, watch: &Watch, told: &Told) -> Result<(), WriteEnd> {
         let writing_from = told.env.now();
         if !self.pieces.is_empty() {
+            if self.in_memory > FREE_ANSWERS {
+                self.charge(&told.purse)?;
+            }
+            let holding = (!self.held.is_empty()).then(|| watch.holds(self.in_memory));
             let writing = watch.writing();
-            half.write(mem::take(&mut self.pieces)).await?;
-            drop(writing);
+            half.write(mem::take(&mut self.pieces)).await.map_err(WriteEnd::Io)?;
+            drop((writing, holding));
         }
         self.bytes = 0;
+        self.in_memory = 0;
+        self.held.clear();
         let written = told.env.now();
         for stages in self.stages.drain(..) {
             if let Some(metrics) = told.metrics.request(stages.api_key) {

@@ -3,6 +3,9 @@
 //! Partial writes are finished, interrupted calls repeated, every other error is handed on as the kernel gave it.
 //! An error of any sync, background write-back included, stands for the whole file (see [`Syncs`]).
 //!
+//! A step of a submission that needs a handle of its own (the sync of a directory) finds one also when the process has
+//! none left: one is kept for that.
+//!
 //! Never: retry over a failed write or sync.
 
 use std::{
@@ -13,7 +16,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -48,6 +51,18 @@ pub(super) struct SystemDisk {
     reads: Arc<Pool>,
     /// One thread: write-back is a hint and must never take the place of what somebody waits for.
     writeback: Arc<Pool>,
+    spare: Arc<Spare>,
+}
+
+/// A handle that is given up when a directory has to be opened and there is no other. Held across that open and what is
+/// done with it, so that one at a time does so.
+struct Spare(Mutex<Option<OwnedFd>>);
+
+impl Spare {
+    fn new() -> Self {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Self(Mutex::new(retry_on_intr(|| rustix::fs::open("/dev/null", flags, Mode::empty())).ok()))
+    }
 }
 
 impl SystemDisk {
@@ -56,6 +71,7 @@ impl SystemDisk {
             submissions: Pool::new("io-submit", threads.submissions),
             reads: Arc::new(Pool::new("io-read", threads.reads)),
             writeback: Arc::new(Pool::new("io-writeback", 1)),
+            spare: Arc::new(Spare::new()),
         }
     }
 }
@@ -80,8 +96,8 @@ impl Disk for SystemDisk {
     }
 
     fn submit(&self, ops: Vec<Op>) -> BoxFuture<'static, io::Result<()>> {
-        let writeback = self.writeback.clone();
-        self.submissions.run(move || ops.iter().try_for_each(|op| run(op, &writeback)))
+        let (writeback, spare) = (self.writeback.clone(), self.spare.clone());
+        self.submissions.run(move || ops.iter().try_for_each(|op| run(op, &writeback, &spare)))
     }
 
     fn list(&self, directory: &Path) -> BoxFuture<'static, io::Result<Vec<DirEntry>>> {
@@ -203,7 +219,7 @@ fn handle(file: &Arc<dyn File>) -> io::Result<&Arc<Handle>> {
 }
 
 /// One step of a submission, on an I/O thread.
-fn run(op: &Op, writeback: &Pool) -> io::Result<()> {
+fn run(op: &Op, writeback: &Pool, spare: &Spare) -> io::Result<()> {
     match op {
         Op::WriteAt { file, offset, buffers } => write_at(&handle(file)?.file, *offset, buffers),
         Op::Sync { file } => handle(file)?.sync(Purpose::Durability),
@@ -222,7 +238,7 @@ fn run(op: &Op, writeback: &Pool) -> io::Result<()> {
         Op::Rename { from, to } => fs::rename(from, to),
         Op::RemoveFile { path } => fs::remove_file(path),
         Op::RemoveDir { path } => fs::remove_dir_all(path),
-        Op::SyncDir { path } => sync_directory(path),
+        Op::SyncDir { path } => sync_directory(path, spare),
     }
 }
 
@@ -299,16 +315,32 @@ fn list(directory: &Path) -> io::Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
-    Ok(retry_on_intr(|| rustix::fs::fsync(&directory_handle(path)?))?)
+fn sync_directory(path: &Path, spare: &Spare) -> io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let open = || retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()));
+    match open() {
+        Err(Errno::MFILE | Errno::NFILE) => {}
+        opened => return Ok(sync(&opened?)?),
+    }
+    let mut spare = spare.0.lock().unwrap_or_else(PoisonError::into_inner);
+    // Somebody else may be faster to take the number that this frees.
+    *spare = None;
+    let directory = wait_for_handle(open)?;
+    let synced = sync(&directory);
+    // It takes the place of the one given up: to close it and open another would be to lose it to somebody.
+    *spare = Some(directory);
+    Ok(synced?)
+}
+
+fn sync(directory: &OwnedFd) -> Result<(), Errno> {
+    retry_on_intr(|| rustix::fs::fsync(directory))
 }
 
 /// A step of a submission cannot be tried again by itself, so this waits for a handle.
-fn directory_handle(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+fn wait_for_handle(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     let mut looks = 0;
     loop {
-        match retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
+        match open() {
             Err(Errno::MFILE | Errno::NFILE) if looks < HANDLE_LOOKS => {
                 looks += 1;
                 thread::sleep(HANDLE_PAUSE);

@@ -12,7 +12,10 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -112,7 +115,7 @@ fn connection(stream: TcpStream, peer: SocketAddr) -> io::Result<Connection> {
     // Shared instead of split: dropping one half alone must not tell the peer anything.
     let stream = Arc::new(stream);
     let reader = Box::new(SystemReadHalf { stream: stream.clone() });
-    Ok(Connection { peer, reader, writer: Box::new(SystemWriteHalf { stream }) })
+    Ok(Connection { peer, reader, writer: Box::new(SystemWriteHalf { stream, sent: Arc::default() }) })
 }
 
 struct SystemListener {
@@ -161,6 +164,8 @@ impl ReadHalf for SystemReadHalf {
 
 struct SystemWriteHalf {
     stream: Arc<TcpStream>,
+    /// Bytes so far; read by who wonders whether the peer still reads.
+    sent: Arc<AtomicU64>,
 }
 
 impl WriteHalf for SystemWriteHalf {
@@ -182,6 +187,10 @@ impl WriteHalf for SystemWriteHalf {
 
     fn shutdown(&mut self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move { SockRef::from(&*self.stream).shutdown(Shutdown::Write) })
+    }
+
+    fn sent(&self) -> Option<Arc<AtomicU64>> {
+        Some(self.sent.clone())
     }
 }
 
@@ -240,7 +249,10 @@ impl SystemWriteHalf {
             });
             match sent {
                 Ok(0) => return Err(cut_short(file)),
-                Ok(count) => offset += count as u64,
+                Ok(count) => {
+                    offset += count as u64;
+                    self.sent.fetch_add(count as u64, Relaxed);
+                }
                 Err(error) => self.wait(error).await?,
             }
         }
@@ -262,6 +274,7 @@ impl SystemWriteHalf {
             }
         }
         drop(bytes);
+        self.sent.fetch_add(sent as u64, Relaxed);
         if sent == 0 {
             self.stream.writable().await?;
         }
@@ -283,7 +296,10 @@ impl SystemWriteHalf {
                 Ok(rustix::net::sendmsg(&*self.stream, &slices[..count], &mut control, flags)?)
             });
             match sent {
-                Ok(count) => gathered.advance(count),
+                Ok(count) => {
+                    gathered.advance(count);
+                    self.sent.fetch_add(count as u64, Relaxed);
+                }
                 Err(error) => self.wait(error).await?,
             }
         }
