@@ -555,7 +555,8 @@ mod tests {
 
     #[test]
     fn a_name_that_no_topic_can_have_is_answered_and_not_remembered() {
-        let bad = |name: String| (PartitionKey { topic: TopicKey::Name(name.into()), partition: 0 }, at(0, 0).1);
+        let bad =
+            |name: String| (PartitionKey { topic: TopicKey::Name(name.into()), partition: 0 }, at(0, 0).1);
         let failed = PartitionAnswer { failed: true, ..quiet(-1) };
         for name in [String::new(), "a b".to_owned(), "x".repeat(250), "x".repeat(0x8000)] {
             let mut sessions = FetchSessions::new(10);
@@ -563,7 +564,8 @@ mod tests {
             let context = sessions.resolve(alone, 0).unwrap();
             let answer = sessions.answer(&context, &[failed], 0, 7 << 40);
             assert_eq!((answer.session_id, answer.included), (NO_SESSION, vec![true]));
-            let beside = SessionRequest { partitions: vec![bad(name.clone()), at(0, 1)], ..request(0, 0, &[], &[]) };
+            let beside =
+                SessionRequest { partitions: vec![bad(name.clone()), at(0, 1)], ..request(0, 0, &[], &[]) };
             let context = sessions.resolve(beside, 0).unwrap();
             let answer = sessions.answer(&context, &[failed, quiet(10)], 0, 7 << 40);
             let id = answer.session_id;

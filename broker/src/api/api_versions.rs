@@ -100,6 +100,9 @@ mod tests {
             assert!(!is_plain(bad), "{bad}");
         }
         assert!(is_plain(&"a".repeat(SOFTWARE_MOST)));
-        assert!(!is_plain(&"a".repeat(SOFTWARE_MOST + 1)), "it would be kept as long as the connection lives");
+        assert!(
+            !is_plain(&"a".repeat(SOFTWARE_MOST + 1)),
+            "it would be kept as long as the connection lives"
+        );
     }
 }

@@ -109,7 +109,9 @@ impl fmt::Display for Malformed {
             Malformed::Truncated => f.write_str("the body ends too early, or a length in it is too large"),
             Malformed::NegativeLength(length) => write!(f, "length {length} is negative"),
             Malformed::Varint => f.write_str("a varint has more than 32 bits"),
-            Malformed::TextLength(length) => write!(f, "a string of {length} bytes is longer than {TEXT_MOST}"),
+            Malformed::TextLength(length) => {
+                write!(f, "a string of {length} bytes is longer than {TEXT_MOST}")
+            }
             Malformed::TaggedSize(tag) => write!(f, "tagged field {tag} does not have its declared size"),
         }
     }

@@ -148,6 +148,9 @@ mod tests {
         }
         kept.messages_in.add(1);
         assert!(metrics.locked().by_name.len() <= 2 * FORGOTTEN, "{}", metrics.locked().by_name.len());
-        assert_eq!(metrics.read(), (vec![("kept".into(), [1, 0, 0, 0, 0, 0, 0])], [10_001, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(
+            metrics.read(),
+            (vec![("kept".into(), [1, 0, 0, 0, 0, 0, 0])], [10_001, 0, 0, 0, 0, 0, 0])
+        );
     }
 }

@@ -233,11 +233,7 @@ impl World {
     fn connect_with(&self, received: Received, writer: Box<dyn WriteHalf>) -> Peer {
         let (send, pieces) = mpsc::unbounded_channel();
         let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let connection = Connection {
-            peer,
-            reader: Box::new(Pieces(pieces, Bytes::new())),
-            writer,
-        };
+        let connection = Connection { peer, reader: Box::new(Pieces(pieces, Bytes::new())), writer };
         let context = Arc::new(ConnectionContext::new(1, peer, "TEST".into(), Principal::anonymous()));
         let watch = Arc::new(Watch::default());
         // Each from an address of its own.

@@ -180,8 +180,11 @@ impl Merged {
         if more > FREE_ANSWERS {
             let besides = purse.try_take_besides(more).ok_or_else(|| {
                 WriteEnd::Close(
-                    format!("its responses take {} bytes, more than is free in queued.max.request.bytes", self.in_memory)
-                        .into(),
+                    format!(
+                        "its responses take {} bytes, more than is free in queued.max.request.bytes",
+                        self.in_memory
+                    )
+                    .into(),
                 )
             })?;
             self.held.push(besides);

@@ -643,8 +643,7 @@ fn an_answer_is_charged_for_by_the_element() {
     let moved = moved::ReassignableTopic::default()
         .with_partitions(vec![moved::ReassignablePartition::default().with_replicas(None); COUNT]);
     let moved = AlterPartitionReassignmentsRequest::default().with_topics(vec![moved]);
-    let quorum =
-        quorum::TopicData::default().with_partitions(vec![quorum::PartitionData::default(); COUNT]);
+    let quorum = quorum::TopicData::default().with_partitions(vec![quorum::PartitionData::default(); COUNT]);
     let quorum = DescribeQuorumRequest::default().with_topics(vec![quorum]);
     let epochs = epochs::OffsetForLeaderTopic::default()
         .with_partitions(vec![epochs::OffsetForLeaderPartition::default(); COUNT]);
