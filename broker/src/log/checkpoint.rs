@@ -131,6 +131,20 @@ impl Checkpoints {
         state.recovery_points_changed || state.log_starts_changed
     }
 
+    /// Forgets the logs for which `keep` does not hold; the files follow when they are next written.
+    pub(crate) fn retain(&self, keep: impl Fn(&TopicPartition) -> bool) {
+        let mut state = self.state();
+        let state = &mut *state;
+        for (offsets, changed) in [
+            (&mut state.recovery_points, &mut state.recovery_points_changed),
+            (&mut state.log_starts, &mut state.log_starts_changed),
+        ] {
+            let before = offsets.len();
+            offsets.retain(|tp, _| keep(tp));
+            *changed |= offsets.len() < before;
+        }
+    }
+
     /// Whether the files lag behind.
     pub(crate) fn changed(&self) -> bool {
         let state = self.state();

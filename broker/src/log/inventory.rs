@@ -1,8 +1,9 @@
 //! Which logs a directory holds, before anybody opens one, and what to do with those that nobody should open.
 //!
-//! Never: a guess. A directory whose name or `partition.metadata` does not read as a log's is left alone.
+//! Never: a guess. A directory whose name or `partition.metadata` does not read as a log's is left alone, and what its name
+//! merely ends like is not removed.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use gracchus_core::{TopicId, TopicPartition, controller::Image};
 
@@ -47,15 +48,21 @@ pub struct Leftovers {
 
 /// Sets aside the logs in `directory` that belong to no partition in `image`, and says which deletions are not finished.
 /// Deleted topics that the image still knows are not touched, nor are namesakes: whoever opens the log finds those.
+/// The checkpoints say nothing more of logs that are neither here nor said to be here.
 /// Costs one listing, and a look into each directory without a partition.
 pub async fn tidy(directory: &LogDirectory, image: &Image) -> Result<Leftovers, StorageError> {
     let mut leftovers = Leftovers::default();
+    let mut there = BTreeSet::new();
     for name in directories(directory).await? {
-        if name.ends_with(names::DELETED) {
+        if names::is_set_aside(&name, names::DELETED) {
             leftovers.deleted.push(directory.path().join(&name));
             continue;
         }
-        let Some(tp) = names::partition(&name).filter(|tp| image.partition(tp).is_none()) else { continue };
+        let Some(tp) = names::partition(&name) else { continue };
+        there.insert(tp.clone());
+        if image.partition(&tp).is_some() {
+            continue;
+        }
         match understood(directory, &tp).await? {
             Some(topic_id) if !image.deleted.contains_key(&topic_id) => {
                 set_aside_stray(directory, LogId { tp, topic_id }).await?;
@@ -64,6 +71,7 @@ pub async fn tidy(directory: &LogDirectory, image: &Image) -> Result<Leftovers, 
             _ => {}
         }
     }
+    directory.forget_others(image, &there);
     Ok(leftovers)
 }
 

@@ -82,6 +82,16 @@ pub(crate) fn set_aside(partition: &TopicPartition, unique: u128, kind: &str) ->
     format!("{topic}{suffix}")
 }
 
+/// Whether `name` is one that [`set_aside`] gives. What else ends like that is somebody's own.
+pub(crate) fn is_set_aside(name: &str, kind: &str) -> bool {
+    let Some((log, unique)) = name.strip_suffix(kind).and_then(|rest| rest.rsplit_once('.')) else {
+        return false;
+    };
+    let is_unique =
+        unique.len() == 32 && unique.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_unique && partition(log).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +133,30 @@ mod tests {
         assert_eq!(name.len(), 255);
         assert!(name.ends_with("-7.00000000000000000000000000000abc-delete"));
         assert_eq!(partition(&name), None);
+    }
+
+    #[test]
+    fn only_what_was_set_aside_is_taken_for_that() {
+        for topic in ["orders", "with.dots-and-dashes", &"t".repeat(249)] {
+            for kind in [DELETED, STRAY] {
+                let name = set_aside(&TopicPartition::new(topic, 7), u128::MAX / 3, kind);
+                assert!(is_set_aside(&name, kind), "{name}");
+                assert!(!is_set_aside(&name, if kind == DELETED { STRAY } else { DELETED }), "{name}");
+            }
+        }
+        for strange in [
+            "-delete",
+            "backup-delete",
+            "orders-3-delete",
+            "orders-3.00ff-delete",
+            "orders.00000000000000000000000000000abc-delete",
+            "orders-03.00000000000000000000000000000abc-delete",
+            "orders-3.00000000000000000000000000000ABC-delete",
+            "orders-3.00000000000000000000000000000xyz-delete",
+            "orders-3.00000000000000000000000000000abc-delete-",
+            "-3.00000000000000000000000000000abc-delete",
+        ] {
+            assert!(!is_set_aside(strange, DELETED), "{strange}");
+        }
     }
 }

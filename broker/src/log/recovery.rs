@@ -5,7 +5,8 @@
 //! after a crash in the middle of it: later segments go before the torn one is cut, everything is synced before the
 //! log is served (what a reader saw once must survive a power loss), and a step that finds its work done does nothing.
 //!
-//! Never: a byte below the recovery point given up silently, state newer than the log, another topic's log.
+//! Never: a byte below the recovery point given up silently, state newer than the log, another topic's log, a log start
+//! that goes back.
 
 use std::{
     collections::BTreeSet,
@@ -204,10 +205,7 @@ impl Opening<'_> {
         let Some(found) = self.list().await? else { return self.create().await };
         match self.is_ours(&found).await? {
             Ours::Nothing => return self.create().await,
-            Ours::Name => {
-                let base = self.directory.log_start(self.id);
-                return self.create_from(base.unwrap_or(Offset(0))).await;
-            }
+            Ours::Name => return self.create_again(&found).await,
             Ours::Log => {}
         }
         let (mut parts, recovered) = self.take_up(found, left).await?;
@@ -244,6 +242,71 @@ impl Opening<'_> {
     async fn create(&self) -> Result<(Parts, Recovered), StorageError> {
         self.directory.disown(&self.id.tp).await?;
         self.create_from(Offset(0)).await
+    }
+
+    /// The names of the log are there, and none of its segments: it begins where it is known to start.
+    async fn create_again(&self, found: &Found) -> Result<(Parts, Recovered), StorageError> {
+        let base = self.directory.log_start(self.id).unwrap_or(Offset(0));
+        let damaged = base > Offset(0) || self.directory.recovery_point(self.id).is_some_and(|it| it > base);
+        if damaged {
+            tracing::warn!(
+                log = %self.id.tp,
+                log_start = %base,
+                "a log has no segment left: acknowledged records may be missing. It begins anew at its log start; check \
+                 the disk, and whether somebody removed files"
+            );
+            self.forget_all(found, base).await?;
+        }
+        let (mut parts, recovered) = self.create_from(base).await?;
+        (parts.loose, parts.leftovers) = (found.is_loose(), self.leftovers(found));
+        Ok((parts, Recovered { damaged, ..recovered }))
+    }
+
+    /// The log start, if it is durable and behind `log_end`: then all that is left of the log had left it before.
+    pub(crate) fn start_beyond(&self, log_end: Offset) -> Option<Offset> {
+        self.directory.log_start(self.id).filter(|start| *start > log_end)
+    }
+
+    /// A log that ends below its start begins anew there: its start has been seen, and an offset between the two may have
+    /// been given. Only the name of the new segment makes the change: until it is durable the next start finds the same
+    /// as this one, from then on it passes over what lies below the log start.
+    async fn begin_anew(
+        &self,
+        found: &Found,
+        log_end: Offset,
+        log_start: Offset,
+    ) -> Result<Parts, StorageError> {
+        tracing::warn!(
+            log = %self.id.tp,
+            %log_end,
+            %log_start,
+            "a log ends below its log start: the disk lost what it had confirmed, acknowledged records may be missing. It \
+             begins anew at its log start; check the disk, and whether it may keep a volatile write cache"
+        );
+        self.forget_all(found, log_start).await?;
+        let mut parts = self.begin(log_start, EpochCache::new(), BTreeSet::new()).await?;
+        parts.loose = found.is_loose();
+        let left = |name: &&String| {
+            let kinds = [names::LOG, names::INDEX, names::TIME_INDEX];
+            let base = kinds.iter().find_map(|kind| names::parse(name, kind));
+            base.map_or(name.ends_with(names::DELETED_FILE), |base| base < log_start)
+        };
+        parts.leftovers = found.names.iter().filter(left).map(|name| self.path.join(name)).collect();
+        self.directory.files().forget_directory(self.path);
+        Ok(parts)
+    }
+
+    /// Nothing of before speaks for a log that begins anew at `base`: neither the journal, nor a recovery point above, nor
+    /// what producers had written. In this order, and all of it before the new segment is there: a power loss on the way
+    /// leaves a log that begins anew once more.
+    async fn forget_all(&self, found: &Found, base: Offset) -> Result<(), StorageError> {
+        let snapshot = |offset: &Offset| names::file(self.path, *offset, names::SNAPSHOT);
+        let mut ops: Vec<Op> =
+            found.snapshots.iter().map(|offset| Op::RemoveFile { path: snapshot(offset) }).collect();
+        ops.push(Op::SyncDir { path: self.path.to_path_buf() });
+        let forget =
+            Forget { id: self.id.clone(), segment_base: Offset(0), position: 0, end_offset: Some(base), ops };
+        self.directory.flusher().forget(forget).await
     }
 
     /// An empty log, every name of it durable.
@@ -356,6 +419,10 @@ impl Opening<'_> {
         let lost_replayed = replayed.is_some_and(|replayed| (last.base, last.size) < replayed);
         checked.recovered.damaged |= lost_replayed;
         self.cut(&found, &mut checked).await?;
+        if let Some(log_start) = self.start_beyond(checked.log_end()) {
+            let parts = self.begin_anew(&found, checked.log_end(), log_start).await?;
+            return Ok((parts, Recovered { damaged: true, ..checked.recovered }));
+        }
         if checked.cut.is_none() && point.is_some_and(|point| checked.log_end() < point) {
             self.lower_recovery_point(&checked).await?;
         }

@@ -133,7 +133,8 @@ impl Opening<'_> {
         Ok(length == wanted.len() as u64 && file.read_at(0, wanted.len()).await? == *wanted)
     }
 
-    /// The first offset that can be read, if the log holds `first .. log_end`.
+    /// The first offset that can be read, if the log holds `first .. log_end`, which is not below it
+    /// ([`Opening::start_beyond`]).
     pub(crate) fn log_start(&self, first: Offset, log_end: Offset) -> Offset {
         self.directory.log_start(self.id).unwrap_or(first).clamp(first, log_end.max(first))
     }

@@ -36,6 +36,9 @@ pub(crate) async fn open_clean(
     if found.segments.last() != Some(&active) || !found.snapshots.contains(&clean.log_end) {
         return Ok(None);
     }
+    if opening.start_beyond(clean.log_end).is_some() {
+        return Ok(None);
+    }
     let files = Files::open(opening.disk(), opening.path, active.0)
         .await
         .map_err(opening.fail("opening a segment"))?;

@@ -258,8 +258,9 @@ impl Segment {
         self.damaged.store(true, Ordering::Release);
         let (offsets, times) = self.build_indexes(size, next_offset).await?;
         if self.persisted == Persisted::Whole && !self.repairing.swap(true, Ordering::AcqRel) {
-            self.replace_index_files(&offsets, &times).await?;
+            let replaced = self.replace_index_files(&offsets, &times).await;
             self.repairing.store(false, Ordering::Release);
+            replaced?;
         }
         let offsets = Arc::new(Loaded { index: offsets, rebuilt: true });
         let times = Arc::new(Loaded { index: times, rebuilt: true });
@@ -311,8 +312,11 @@ impl Segment {
         let disk = self.directory.env().disk();
         self.check_life()?;
         for (kind, bytes) in [(names::INDEX, offsets.bytes()), (names::TIME_INDEX, times.bytes())] {
-            let replaced = disk.replace(&self.file_path(kind), bytes.clone()).await;
-            replaced.map_err(|error| self.fail(&error, "replacing an index"))?;
+            if let Err(error) = disk.replace(&self.file_path(kind), bytes.clone()).await {
+                // Where the log has gone meanwhile, so has the place for its index: nothing is wrong with the disk.
+                self.check_life()?;
+                return Err(self.fail(&error, "replacing an index"));
+            }
         }
         self.damaged.store(false, Ordering::Release);
         Ok(())

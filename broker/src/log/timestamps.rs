@@ -68,7 +68,19 @@ impl SegmentView {
         }
     }
 
-    /// The same, by the time index and a walk over what it does not cover.
+    /// The same among the batches behind offset `last`, which ends one.
+    pub(crate) async fn max_timestamp_behind(
+        &self,
+        last: Offset,
+        upper: Offset,
+    ) -> Result<Option<TimeEntry>, StorageError> {
+        match self.locate(last.plus(1)).await? {
+            Some(next) => self.max_since(next.position, None, upper).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same as [`Self::max_timestamp_below`], by the time index and a walk over what it does not cover.
     async fn max_before(&self, upper: Offset) -> Result<Option<TimeEntry>, StorageError> {
         let indexed = self.time_entry(|entry| entry.last_offset < upper).await?;
         match indexed {
@@ -139,6 +151,34 @@ impl SegmentView {
             }
             None => Ok(None),
         }
+    }
+
+    /// The record with the greatest timestamp from offset `from` on in the batch that ends at offset `last`, the first if
+    /// there are several.
+    pub(crate) async fn greatest_record(
+        &self,
+        last: Offset,
+        from: Offset,
+    ) -> Result<Option<Found>, StorageError> {
+        let Some(batch) = self.locate(last).await? else { return Ok(None) };
+        let mut scan = self.walk(batch.position).await?;
+        let Some(located) = self.next(&mut scan).await? else { return Ok(None) };
+        let bytes =
+            scan.bytes(&located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
+        let batch = Batch::check(bytes).map_err(|error| self.segment.corrupt(located.position, &error))?;
+        let mut greatest: Option<Found> = None;
+        let looked = record::scan_records(&batch, UNPACK_LIMIT, |record| {
+            let before = greatest.map_or(-1, |(timestamp, ..)| timestamp);
+            if record.offset >= from && record.timestamp > before {
+                greatest = Some((record.timestamp, record.offset, located.header.leader_epoch));
+            }
+            ControlFlow::Continue(())
+        });
+        if let Err(error) = looked {
+            let offset = located.header.base_offset;
+            tracing::debug!(log = ?self.segment, %offset, %error, "cannot look into all of a batch");
+        }
+        Ok(greatest)
     }
 
     /// The last time index entry for which `fits` holds (it holds for a prefix), confirmed by the batch it names, and

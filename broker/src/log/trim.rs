@@ -3,7 +3,7 @@
 //! The log start is durable before anybody can see it, in the directory's checkpoint, and everything written is: a log
 //! never ends below its start. Files go after that, under another name first; those that hold a view or a range of one keep
 //! it. Never: a log start that goes back; a file removed while its segment is in the log; a segment that a crash brings
-//! back (recovery passes over what lies below the log start).
+//! back (recovery passes over what lies below the log start); a handle of a file that left kept for nobody.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
@@ -13,7 +13,7 @@ use gracchus_env::Op;
 use super::{
     error::StorageError,
     handles::patiently,
-    log::Log,
+    log::{Log, seals_durably},
     names,
     retention::{Facts, Reason, Retention, Verdict},
     segment_view::SegmentView,
@@ -110,8 +110,11 @@ impl Log {
             let facts = segment.facts(last);
             let reason = match retention.judge(&facts) {
                 Verdict::Goes(reason) => reason,
-                Verdict::ByAge if retention.is_expired(segment.largest_ms().await?) => Reason::Time,
-                Verdict::ByAge | Verdict::Stays => break,
+                Verdict::ByAge => match self.age_known(segment).await? {
+                    Some(largest_ms) if retention.is_expired(largest_ms) => Reason::Time,
+                    _ => break,
+                },
+                Verdict::Stays => break,
             };
             tracing::info!(
                 log = %self.id.tp, segment = %segment.base(), end = %segment.next_offset, bytes = segment.size,
@@ -122,11 +125,33 @@ impl Log {
             if last {
                 self.stage_roll("retention", now_ms);
                 self.commit().await?;
+                // Where rolls do not wait for the disk, the new segment must still have its name before the old ones lose
+                // theirs: without either the log would end below its start.
+                if !seals_durably(&self.config) {
+                    self.flush().await?;
+                }
             }
         }
         match below {
             Some(below) => self.drop_segments(below).await,
             None => Ok(Trimmed { segments: Vec::new() }),
+        }
+    }
+
+    /// The newest timestamp of a segment. `None` where it cannot be read: then the segment stays, and the log goes on.
+    async fn age_known(&self, segment: &SegmentView) -> Result<Option<i64>, StorageError> {
+        match segment.largest_ms().await {
+            Ok(largest_ms) => Ok(Some(largest_ms)),
+            Err(error @ (StorageError::Exhausted(_) | StorageError::Corrupt(_))) => {
+                tracing::warn!(
+                    log = %self.id.tp, segment = %segment.base(), %error,
+                    "retention cannot tell how old a segment is: it and those behind it stay until that is so. If the \
+                     process lacks file handles, let it open more; if the file is damaged, restore it, or delete its \
+                     records (kafka-delete-records) or let retention.bytes take it"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -164,6 +189,11 @@ impl Log {
         }
         ops.extend(self.drop_snapshots(first_kept));
         self.submit(ops, "taking segments out").await?;
+        // A reader of an older view may have opened one before it had its other name. Nobody asks for it again, and as long
+        // as the handle is kept the disk does not get the space back.
+        for segment in &trimmed.segments {
+            self.directory.files().forget(&segment.segment.file_path(names::LOG));
+        }
         self.end_cut();
         Ok(files)
     }

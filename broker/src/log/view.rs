@@ -117,9 +117,35 @@ impl LogView {
                 greatest = Some((segment, max));
             }
         }
+        let Some((segment, max)) = greatest else { return Ok(None) };
+        match segment.record_with(max, self.log_start).await? {
+            Some(found) => Ok(Some(found)),
+            None => self.max_behind_start(max.last_offset, upper).await,
+        }
+    }
+
+    /// The same where the batch that ends at offset `first` has its greatest timestamp below the log start: it counts with
+    /// its other records.
+    async fn max_behind_start(&self, first: Offset, upper: Offset) -> Result<Option<Found>, StorageError> {
+        let (mut inside, mut greatest) = (None, None::<(_, TimeEntry)>);
+        for segment in self.segments_below(upper) {
+            let max = if first < segment.next_offset && segment.base() <= first {
+                inside = segment.greatest_record(first, self.log_start).await?;
+                segment.max_timestamp_behind(first, upper).await?
+            } else {
+                segment.max_timestamp_below(upper).await?
+            };
+            if let Some(max) = max
+                && greatest.as_ref().is_none_or(|(_, other)| max.timestamp > other.timestamp)
+            {
+                greatest = Some((segment, max));
+            }
+        }
         match greatest {
-            Some((segment, max)) => segment.record_with(max, self.log_start).await,
-            None => Ok(None),
+            Some((segment, max)) if inside.is_none_or(|(timestamp, ..)| max.timestamp > timestamp) => {
+                segment.record_with(max, self.log_start).await
+            }
+            _ => Ok(inside),
         }
     }
 

@@ -6,7 +6,8 @@
 //! waits for it.
 //!
 //! Never: a log opened while the log of an earlier topic of that name may be in its place; a topic forgotten while a
-//! directory that may hold it cannot be looked into.
+//! directory that may hold it cannot be looked into; a deleted topic that waits for another one, since whoever carries
+//! out its deletion waits for it.
 
 use std::{
     collections::BTreeSet,
@@ -49,18 +50,30 @@ impl Deletions {
         Self { settled: watch::Sender::new(BTreeSet::new()), stopping: watch::Sender::new(false), remover }
     }
 
-    /// Waits until no deleted topic of this name is in the way. False if the broker stops before.
-    pub(crate) async fn make_way(&self, controller: &Controller, name: &str) -> bool {
-        let mut settled = self.settled.subscribe();
-        let in_the_way = |image: &Image, settled: &BTreeSet<TopicId>| {
-            image.deleted.values().any(|topic| *topic.name == *name && !settled.contains(&topic.id))
-        };
-        let mut stopping = self.stopping.subscribe();
-        tokio::select! {
-            biased;
-            // The senders live as long as `self`.
-            _ = settled.wait_for(|settled| !in_the_way(&controller.image(), settled)) => true,
-            _ = stopping.wait_for(|stopping| *stopping) => false,
+    /// Waits until no deleted topic of the name of `id` is in the way of its log, or it needs none any more.
+    pub(crate) async fn make_way(&self, controller: &Controller, id: &LogId) -> Way {
+        let (mut settled, mut stopping) = (self.settled.subscribe(), self.stopping.subscribe());
+        let mut version = controller.watch();
+        loop {
+            // What changes after the look at it ends the wait below.
+            version.mark_unchanged();
+            let way = Way::look(&settled.borrow_and_update(), &controller.image(), id);
+            if let Some(way) = way {
+                return way;
+            }
+            if *stopping.borrow_and_update() {
+                return Way::Stopping;
+            }
+            // The senders live as long as `self` and the controller.
+            let changed = tokio::select! {
+                biased;
+                changed = settled.changed() => changed,
+                changed = version.changed() => changed,
+                changed = stopping.changed() => changed,
+            };
+            if changed.is_err() {
+                return Way::Stopping;
+            }
         }
     }
 
@@ -76,6 +89,29 @@ impl Deletions {
 
     pub(crate) fn stop(&self) {
         self.remover.stop();
+    }
+}
+
+/// What a log that is to be opened finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Nothing is in its way.
+    Free,
+    /// Its own topic was deleted meanwhile. However many others of that name are, it must not wait for them: its own
+    /// deletion waits for it.
+    Gone,
+    /// The broker stops.
+    Stopping,
+}
+
+impl Way {
+    /// `None` while a deleted namesake is in the way.
+    fn look(settled: &BTreeSet<TopicId>, image: &Image, id: &LogId) -> Option<Way> {
+        if image.topic_by_id(id.topic_id).is_none() {
+            return Some(Way::Gone);
+        }
+        let blocks = |topic: &Topic| *topic.name == *id.tp.topic && !settled.contains(&topic.id);
+        (!image.deleted.values().any(|topic| blocks(topic))).then_some(Way::Free)
     }
 }
 
@@ -161,7 +197,8 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
     for (index, wait) in told {
         match wait.await {
             Ok(Ok(Some(aside))) => manager.deletions.remove(manager, delay, aside),
-            Ok(Ok(None)) => {}
+            // It has not opened one, and has looked no further than where it would have been.
+            Ok(Ok(None)) => unopened.push(index),
             // The owner ended before: the broker is stopping.
             Ok(Err(_)) | Err(_) => reached = false,
         }

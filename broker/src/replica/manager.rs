@@ -25,9 +25,9 @@ use super::{
     PartitionProbe,
     chores::Chores,
     configuration::Configuration,
-    deletion::{self, Deletions},
+    deletion::{self, Deletions, Way},
     inbox::Inbox,
-    owner::{Assignment, Owner},
+    owner::{Assignment, Owner, turn_away},
     purgatory::{Purgatory, Watchers},
     replica::{Message, Replica},
     retention,
@@ -249,11 +249,20 @@ impl ReplicaManager {
         let (manager, topic_id) = (self.clone(), topic.id);
         let assigned = partition.directory_of(self.node);
         spawn(&*self.env, "replica", async move {
-            let place = manager.place(LogId { tp: tp.clone(), topic_id }, assigned).await;
-            let Some(directory) = place else {
-                status.send_replace(Status::Closed);
-                watchers.wake_all();
-                return;
+            let queue = Inbox::new(incoming);
+            let placed = manager.place(LogId { tp: tp.clone(), topic_id }, assigned).await;
+            let directory = match placed {
+                Ok(directory) => directory,
+                Err(Way::Gone) => {
+                    // It has the handle, which keeps the queue open.
+                    drop(manager);
+                    return turn_away(&status, &watchers, queue).await;
+                }
+                Err(_) => {
+                    status.send_replace(Status::Closed);
+                    watchers.wake_all();
+                    return;
+                }
             };
             let owner = Owner {
                 env: manager.env.clone(),
@@ -262,7 +271,7 @@ impl ReplicaManager {
                 directory,
                 config,
                 assignment,
-                queue: Inbox::new(incoming),
+                queue,
                 deletion: None,
                 status,
                 watchers,
@@ -274,14 +283,15 @@ impl ReplicaManager {
         Some(replica)
     }
 
-    /// Where the log is, or is to be, with nothing else in its place. `None` if the broker stops before that is so.
-    async fn place(&self, id: LogId, assigned: Uuid) -> Option<Arc<LogDirectory>> {
-        if !self.deletions.make_way(&self.controller, &id.tp.topic).await {
-            return None;
+    /// Where the log is, or is to be, with nothing else in its place; or why there is no way to it.
+    async fn place(&self, id: LogId, assigned: Uuid) -> Result<Arc<LogDirectory>, Way> {
+        let way = self.deletions.make_way(&self.controller, &id).await;
+        if way != Way::Free {
+            return Err(way);
         }
         let found = self.directories.iter().find(|directory| directory.directory_id() == assigned);
         let directory = match found {
-            Some(directory) => self.moved(&id, directory).await.unwrap_or(directory).clone(),
+            Some(directory) => self.moved(&id, directory).await?.unwrap_or(directory).clone(),
             // Nobody has said which.
             None => place(&*self.env, &self.directories, &id.tp).await,
         };
@@ -294,32 +304,47 @@ impl ReplicaManager {
                  rights and the disk"
             );
         }
-        Some(directory)
+        Ok(directory)
     }
 
-    /// Another directory than `assigned` that holds the log: it was moved by hand while the broker was stopped. The
-    /// metadata are told.
-    async fn moved(&self, id: &LogId, assigned: &Arc<LogDirectory>) -> Option<&Arc<LogDirectory>> {
+    /// Another directory than `assigned` that holds the log: it was moved by hand while the broker was stopped. It takes
+    /// the log start along, then the metadata are told, and only then may the log be opened.
+    ///
+    /// A power loss before the metadata know leaves the checkpoint of `assigned` as it was, and the log as it was: all of
+    /// this is done again. One after that leaves at most entries in `assigned` that the next start drops.
+    async fn moved(
+        &self,
+        id: &LogId,
+        assigned: &Arc<LogDirectory>,
+    ) -> Result<Option<&Arc<LogDirectory>>, Way> {
         let holds = async |directory: &LogDirectory| matches!(inventory::holder(directory, &id.tp).await, Ok(Some(holder)) if holder == id.topic_id);
         if self.directories.len() == 1 || assigned.offline().is_some() || holds(assigned).await {
-            return None;
+            return Ok(None);
         }
         for other in self.directories.iter().filter(|other| !Arc::ptr_eq(other, assigned)) {
             if other.offline().is_none() && holds(other).await {
                 tracing::info!(log = %id, directory = %other.path().display(), "a log was moved to another directory");
                 let directory = other.directory_id();
                 let located = vec![Located { topic: id.topic_id, partition: id.tp.partition, directory }];
-                let controller = self.controller.clone();
-                let locate = Command::Locate { broker: self.node, located };
-                spawn(&*self.env, "log-moved", async move {
-                    if let Err(error) = controller.submit(locate).await {
-                        tracing::debug!(%error, "the next start finds the log again");
+                // Where this fails, so will the opening of the log.
+                if other.take_over(&id.tp, assigned.log_start(id)).await.is_ok() {
+                    let locate = Command::Locate { broker: self.node, located };
+                    if let Err(error) = self.controller.submit(locate).await {
+                        tracing::warn!(
+                            log = %id,
+                            %error,
+                            "the metadata cannot take in where a log was moved to; it is served when the broker was \
+                             started anew"
+                        );
+                        return Err(Way::Stopping);
                     }
-                });
-                return Some(other);
+                    // Of a directory that is offline by now nobody asks anything.
+                    let _ = assigned.disown(&id.tp).await;
+                }
+                return Ok(Some(other));
             }
         }
-        None
+        Ok(None)
     }
 
     /// The handle, if there is one.
@@ -357,6 +382,14 @@ impl ReplicaManager {
     pub async fn tidy(&self) {
         let image = self.image();
         for directory in &self.directories {
+            for log in directory.skipped().iter().filter(|log| image.topic_by_id(log.topic_id).is_some()) {
+                tracing::error!(
+                    %log,
+                    directory = %directory.path().display(),
+                    "the journal had records of a log that is not in its directory any more, although its topic exists: \
+                     acknowledged records may be missing from it. Move logs between log.dirs only after a clean stop"
+                );
+            }
             match inventory::tidy(directory, &image).await {
                 Ok(left) => {
                     for path in left.deleted {

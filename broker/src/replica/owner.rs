@@ -61,6 +61,31 @@ pub(crate) struct Owner {
     pub(crate) chores: Chores,
 }
 
+/// Stands in for the owner of a log whose topic was deleted before the log had a place: answers everybody, until nobody has
+/// the handle any more. Whoever carries out the deletion looks for the log wherever it may be.
+pub(crate) async fn turn_away(status: &watch::Sender<Status>, watchers: &Watchers, mut queue: Inbox) {
+    status.send_replace(Status::Deleted);
+    watchers.wake_all();
+    while let Some(message) = queue.recv().await {
+        match message {
+            Message::Delete(done) => _ = done.send(Ok(None)),
+            message => answer_deleted(message),
+        }
+    }
+}
+
+/// There is no such topic any more.
+fn answer_deleted(message: Message) {
+    match message {
+        Message::Append(append) => {
+            let refused = ProduceOutcome::failed(ResponseError::UnknownTopicOrPartition);
+            let _ = append.reply.send(refused);
+        }
+        Message::Close(closed) => _ = closed.send(()),
+        _ => {}
+    }
+}
+
 /// DeleteRecords: up to the high watermark, wherever that is.
 const TO_HIGH_WATERMARK: i64 = -1;
 
@@ -178,7 +203,7 @@ impl Owner {
         for message in self.queue.drain() {
             match message {
                 Message::Delete(done) => self.deletion = Some(done),
-                message => self.answer_deleted(message),
+                message => answer_deleted(message),
             }
         }
     }
@@ -200,18 +225,7 @@ impl Owner {
         let _ = done.send(aside);
         // Until nobody has the handle any more.
         while let Some(message) = self.queue.recv().await {
-            self.answer_deleted(message);
-        }
-    }
-
-    fn answer_deleted(&self, message: Message) {
-        match message {
-            Message::Append(append) => {
-                let refused = ProduceOutcome::failed(ResponseError::UnknownTopicOrPartition);
-                let _ = append.reply.send(refused);
-            }
-            Message::Close(closed) => _ = closed.send(()),
-            _ => {}
+            answer_deleted(message);
         }
     }
 

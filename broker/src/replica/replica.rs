@@ -31,7 +31,7 @@ pub(crate) struct Append {
     pub(crate) charge: Option<Charge>,
 }
 
-/// Under which name the log waits for its removal; `None` if there was none.
+/// Under which name the log waits for its removal; `None` if there was none where the owner has looked.
 pub(crate) type DeleteReply = oneshot::Sender<Result<Option<PathBuf>, StorageError>>;
 
 /// What the owner is asked to do.

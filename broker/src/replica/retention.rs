@@ -16,9 +16,10 @@ use gracchus_core::{
     PartitionIndex, TopicId, TopicPartition,
     controller::{Image, Topic},
 };
+use uuid::Uuid;
 
 use super::{ReplicaManager, configuration, replica::Message};
-use crate::log::{LogId, Resting};
+use crate::log::{LogDirectory, LogId, Resting, inventory};
 
 /// Until the first check, as in Kafka: a start has better things to do.
 const FIRST: Duration = Duration::from_secs(30);
@@ -79,7 +80,8 @@ impl ReplicaManager {
                         if looks % PORTION == 0 {
                             self.env.sleep(PAUSE).await;
                         }
-                        self.look_at(LogId { tp: tp.clone(), topic_id: topic.id }).await
+                        let assigned = topic.partition(index).map(|it| it.directory_of(self.node));
+                        self.look_at(LogId { tp: tp.clone(), topic_id: topic.id }, assigned).await
                     }
                 };
                 let Some(resting) = resting else { continue };
@@ -100,8 +102,22 @@ impl ReplicaManager {
         led.map(|(index, _)| PartitionIndex(index)).filter(|index| !self.hosts(topic.id, *index)).collect()
     }
 
-    async fn look_at(&self, id: LogId) -> Option<Resting> {
-        for directory in self.directories.iter().filter(|directory| directory.offline().is_none()) {
+    /// Looks where the partition is, by the metadata; elsewhere (it may have been moved by hand) only at a log that is
+    /// known by the topic's id.
+    async fn look_at(&self, id: LogId, assigned: Option<Uuid>) -> Option<Resting> {
+        let is_assigned = |directory: &LogDirectory| Some(directory.directory_id()) == assigned;
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            self.directories.iter().partition(|directory| is_assigned(directory));
+        for directory in here.into_iter().chain(elsewhere) {
+            if directory.offline().is_some() {
+                continue;
+            }
+            let ours = self.directories.len() == 1
+                || is_assigned(directory)
+                || matches!(inventory::holder(directory, &id.tp).await, Ok(Some(holder)) if holder == id.topic_id);
+            if !ours {
+                continue;
+            }
             match Resting::look(directory, &id).await {
                 Ok(None) => {}
                 Ok(found) => return found,

@@ -33,15 +33,23 @@ struct Node {
 impl Node {
     /// Starts with the log directory `/data`. `None` if the power fails first.
     async fn start(machine: &Machine) -> Option<Node> {
+        Self::start_in(machine, &["/data"]).await
+    }
+
+    /// The same with other log directories; the first one has the metadata.
+    async fn start_in(machine: &Machine, paths: &[&str]) -> Option<Node> {
         let env = machine.start();
-        let settings = Settings::default().with("log.dirs", "/data").with("node.id", NODE.0);
+        let settings = Settings::default().with("log.dirs", paths.join(",")).with("node.id", NODE.0);
         let mut config = BrokerConfig::load(&settings, "localhost").unwrap().0;
         config.directory.journal =
             JournalOptions { part_bytes: 16 * 1024, min_parts: 2, max_parts: 3, alignment: 512 };
         let config = Arc::new(config);
-        let open = LogDirectory::open(env.clone(), PathBuf::from("/data"), config.directory.clone());
-        let directories = vec![open.await.ok()?];
-        let controller = Controller::start(env.clone(), ControllerOptions::new(NODE, "/data")).await.ok()?;
+        let mut directories = Vec::new();
+        for path in paths {
+            let open = LogDirectory::open(env.clone(), PathBuf::from(path), config.directory.clone());
+            directories.push(open.await.ok()?);
+        }
+        let controller = Controller::start(env.clone(), ControllerOptions::new(NODE, paths[0])).await.ok()?;
         let register = Command::RegisterBroker {
             id: NODE,
             listeners: vec![],
@@ -249,4 +257,108 @@ async fn check_replaced(machine: &Machine, node: &Node, old: TopicId, steps: u64
         node.env.sleep(Duration::from_millis(5)).await;
     }
     panic!("{steps}: {:?} {:?}", machine.list(&PathBuf::from("/data")), node.controller.image().deleted);
+}
+
+#[tokio::test]
+async fn topics_that_are_deleted_before_they_had_a_log_do_not_wait_for_each_other() {
+    let machine = Machine::new(9);
+    let node = Node::start(&machine).await.unwrap();
+    let first = node.create("a", 1).await.unwrap();
+    // The first log is being opened for as long as there are no turns left.
+    let mut turns = Vec::new();
+    while let Some(turn) = node.env.timeout(Duration::from_millis(5), node.directories[0].turn()).await {
+        turns.push(turn);
+    }
+    let brief = Duration::from_millis(20);
+    assert_eq!(node.env.timeout(brief, node.produce("a", first, "first")).await, None);
+    node.delete(first).await.unwrap();
+    for id in 2..5 {
+        // Its log waits for the first one's to make way when it is deleted, too.
+        let later = node.create("a", id).await.unwrap();
+        let deleted = async {
+            node.env.sleep(brief).await;
+            node.delete(later).await.unwrap();
+        };
+        let told = node.env.timeout(Duration::from_secs(5), async {
+            tokio::join!(node.produce("a", later, "later"), node.read("a", later), deleted)
+        });
+        let (produced, read, ()) = told.await.expect("who asks for a deleted topic is told at once");
+        assert_eq!(produced, Err(ResponseError::UnknownTopicOrPartition));
+        assert!(read.is_err(), "{read:?}");
+    }
+    let newest = node.create("a", 9).await.unwrap();
+    assert_eq!(node.env.timeout(brief, node.produce("a", newest, "newest")).await, None);
+    drop(turns);
+    let kept = node.env.timeout(Duration::from_secs(5), node.produce("a", newest, "again")).await;
+    assert_eq!(kept.expect("all deleted ones make way"), Ok(1));
+    let env = node.env.clone();
+    env.timeout(Duration::from_secs(5), node.stop()).await.expect("nobody waits any more");
+}
+
+const BOTH: [&str; 2] = ["/data", "/more"];
+const CHECKPOINTS: [&str; 2] = ["log-start-offset-checkpoint", "recovery-point-offset-checkpoint"];
+
+impl Node {
+    /// Log start and log end of the only partition, which is opened for it.
+    async fn bounds(&self, topic_id: TopicId) -> (i64, i64) {
+        let _ = self.read("a", topic_id).await;
+        self.replicas.probe().first().map_or((-1, -1), |probe| (probe.log_start.0, probe.log_end.0))
+    }
+
+    /// The one of [`BOTH`] that the metadata name.
+    fn place(&self) -> usize {
+        let image = self.controller.image();
+        let assigned = image.topic("a").unwrap().partitions[0].directory_of(NODE);
+        self.directories.iter().position(|directory| directory.directory_id() == assigned).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_moved_by_hand_keeps_its_start_and_believes_no_other_checkpoint() {
+    let mut moved = 0;
+    for steps in 0..90 {
+        let machine = Machine::new(steps);
+        let node = Node::start_in(&machine, &BOTH).await.unwrap();
+        let id = node.create("a", 1).await.unwrap();
+        for offset in 0..5 {
+            assert_eq!(node.produce("a", id, "old").await, Ok(offset));
+        }
+        let timeout = Duration::from_secs(5);
+        let to = vec![(TopicPartition::new("a", 0), 3)];
+        assert_eq!(node.replicas.delete_records(to, timeout).await, [Ok(gracchus_core::Offset(3))]);
+        let from = node.place();
+        node.stop().await;
+        let (from, to) = (BOTH[from], BOTH[1 - from]);
+        let path = |directory: &str| PathBuf::from(directory).join("a-0");
+        let rename = vec![gracchus_env::Op::Rename { from: path(from), to: path(to) }];
+        let names = BOTH.map(|directory| gracchus_env::Op::SyncDir { path: directory.into() });
+        machine.start().disk().submit(rename.into_iter().chain(names).collect()).await.unwrap();
+        for name in CHECKPOINTS {
+            let stale = if steps % 2 == 0 { "0\n1\na 0 5\n" } else { "0\n0\n" };
+            machine.put(&PathBuf::from(to).join(name), stale.as_bytes());
+        }
+        machine.fail_after(steps);
+        if let Some(node) = Node::start_in(&machine, &BOTH).await {
+            let read = async { (node.bounds(id).await, node.produce("a", id, "new").await) };
+            if let Some((bounds, kept)) = node.env.timeout(Duration::from_millis(300), read).await
+                && kept.is_ok()
+            {
+                assert_eq!((bounds, kept), ((3, 5), Ok(5)), "{steps}");
+                moved += 1;
+            }
+        }
+        machine.lose_power();
+        for _ in 0..2 {
+            let node = Node::start_in(&machine, &BOTH).await.unwrap();
+            let (start, end) = node.bounds(id).await;
+            assert!(start == 3 && (5..=6).contains(&end), "{steps}: {start} {end}");
+            assert_eq!(BOTH[node.place()], to, "{steps}");
+            node.stop().await;
+        }
+        for name in CHECKPOINTS {
+            let left = machine.edit(&PathBuf::from(from).join(name), |bytes| bytes.clone());
+            assert_eq!(left, b"0\n0\n", "{steps}: {name} speaks for a log that is elsewhere");
+        }
+    }
+    assert!((5..85).contains(&moved), "{moved}");
 }

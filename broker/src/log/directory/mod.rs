@@ -16,13 +16,13 @@ mod options;
 mod pairs;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
-use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition};
+use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition, controller::Image};
 use gracchus_env::{Env, FileLock, Op, is_out_of_handles};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
@@ -32,7 +32,11 @@ pub use self::{
     marker::CleanLog,
     options::{DirectoryOptions, JournalOptions},
 };
-use super::{FileCache, Flusher, LogId, StorageError, checkpoint::Checkpoints, journal::Replayed};
+use super::{
+    FileCache, Flusher, LogId, StorageError,
+    checkpoint::Checkpoints,
+    journal::{Replay, Replayed},
+};
 
 const LOCK: &str = ".lock";
 /// Logs that are opened or closed at the same time: enough to keep disk and cores busy.
@@ -108,6 +112,7 @@ pub struct LogDirectory {
     clean: Mutex<BTreeMap<LogId, CleanLog>>,
     /// Of logs that nobody has opened since.
     replayed: Mutex<Replayed>,
+    skipped: Vec<LogId>,
     lock: Mutex<Option<FileLock>>,
     /// See [`LogDirectory::turn`].
     turns: Semaphore,
@@ -133,7 +138,7 @@ impl LogDirectory {
             Checkpoints::read(&*env, &path).await.map_err(failed("cannot read checkpoints of"))?;
         let checkpoints = Arc::new(checkpoints);
         let health = Arc::new(Health::new());
-        let (flusher, replayed) =
+        let (flusher, Replay { replayed, skipped }) =
             Flusher::start(env.clone(), &path, &options, health.clone(), checkpoints.clone()).await?;
         Ok(Arc::new(LogDirectory {
             files: FileCache::new(env.clone(), options.open_files),
@@ -146,6 +151,7 @@ impl LogDirectory {
             checkpoints,
             flusher,
             replayed: Mutex::new(replayed),
+            skipped,
             clean: Mutex::new(clean.unwrap_or_default()),
             lock: Mutex::new(Some(lock)),
             turns: Semaphore::new(TURNS),
@@ -229,6 +235,36 @@ impl LogDirectory {
         }
         self.checkpoints.remove(tp);
         self.flusher.checkpoint().await
+    }
+
+    /// A log whose start was kept elsewhere is here from now on. What the checkpoints here say of its name is of another
+    /// log, or of an earlier time; it begins at `log_start` and is to be checked from there on. Durable when this returns;
+    /// a power loss before leaves what was, or what is to be.
+    pub async fn take_over(
+        &self,
+        tp: &TopicPartition,
+        log_start: Option<Offset>,
+    ) -> Result<(), StorageError> {
+        self.checkpoints.remove(tp);
+        if let Some(log_start) = log_start {
+            self.checkpoints.set_log_start(tp, log_start);
+        }
+        self.flusher.checkpoint().await
+    }
+
+    /// Forgets what the checkpoints say of logs that are not `there`, unless the metadata say that they are here: those
+    /// were moved by hand, and whoever opens them asks for it.
+    pub(crate) fn forget_others(&self, image: &Image, there: &BTreeSet<TopicPartition>) {
+        let is_here = |tp: &TopicPartition| {
+            let partition = image.partition(tp);
+            partition.is_some_and(|it| it.directory_of(self.options.node_id) == self.directory_id)
+        };
+        self.checkpoints.retain(|tp| there.contains(tp) || is_here(tp));
+    }
+
+    /// Logs of which the journal had something, and that were not in the directory any more.
+    pub(crate) fn skipped(&self) -> &[LogId] {
+        &self.skipped
     }
 
     /// How the log was left, if it was closed in order and not touched since. Gives it away: from now on the log counts

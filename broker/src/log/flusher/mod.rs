@@ -35,7 +35,7 @@ use super::{
     DirectoryOptions, LogId, OpenError, StorageError,
     checkpoint::Checkpoints,
     directory::Health,
-    journal::{Replayed, replay},
+    journal::{Replay, replay},
 };
 use crate::metrics::FlusherMetrics;
 
@@ -193,7 +193,7 @@ impl Flusher {
         options: &DirectoryOptions,
         health: Arc<Health>,
         checkpoints: Arc<Checkpoints>,
-    ) -> Result<(Self, Replayed), OpenError> {
+    ) -> Result<(Self, Replay), OpenError> {
         let replay = replay(&*env, path, &options.journal).await;
         let (journal, replayed) =
             replay.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;

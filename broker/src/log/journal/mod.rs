@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use self::{
     entry::GroupBuilder,
     parts::{Journal, NewPart, PartNumber},
-    replay::{Replayed, replay},
+    replay::{Replay, Replayed, replay},
 };
 
 const DIRECTORY: &str = "journal";

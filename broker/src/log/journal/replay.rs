@@ -32,12 +32,20 @@ const OPEN_AT_ONCE: usize = 64;
 /// process ended: a log is journaled only behind what is journaled or synced.
 pub(crate) type Replayed = BTreeMap<LogId, (Offset, u64)>;
 
+/// What a replay has to tell.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    pub(crate) replayed: Replayed,
+    /// Logs that it had something of and that are not in the directory.
+    pub(crate) skipped: Vec<LogId>,
+}
+
 /// Replays the journal of log directory `directory` and leaves it empty.
 pub(crate) async fn replay(
     env: &dyn Env,
     directory: &Path,
     options: &JournalOptions,
-) -> io::Result<(Journal, Replayed)> {
+) -> io::Result<(Journal, Replay)> {
     let (disk, path) = (env.disk(), directory.join(DIRECTORY));
     disk.submit(vec![Op::CreateDir { path: path.clone() }, Op::SyncDir { path: directory.to_owned() }])
         .await?;
@@ -57,8 +65,9 @@ pub(crate) async fn replay(
             "journal replayed"
         );
     }
-    let replayed = target.replayed;
-    Ok((reset(env, directory, options, parts, &chain, strangers).await?, replayed))
+    let skipped = target.known.into_iter().filter(|(_, known)| !known).map(|(id, _)| id).collect();
+    let told = Replay { replayed: target.replayed, skipped };
+    Ok((reset(env, directory, options, parts, &chain, strangers).await?, told))
 }
 
 /// A part whose header is sound.

@@ -1,6 +1,8 @@
 //! The ordinary life of a log.
 
+use futures_util::FutureExt;
 use gracchus_core::controller::Image;
+use gracchus_env::Op;
 
 use super::*;
 use crate::log::{inventory, names, partition_metadata};
@@ -263,4 +265,59 @@ async fn a_cut_takes_indexes_epochs_and_producers_along_and_leaves_readers_their
     assert_eq!(broker.view().epochs.latest(), Some((LeaderEpoch(7), Offset(23))));
     broker.stop().await;
     dump(&machine);
+}
+
+#[tokio::test]
+async fn a_start_removes_nothing_that_is_merely_called_like_a_deleted_log() {
+    let machine = Machine::new(12);
+    let broker = Broker::start(&machine, &config()).await;
+    let disk = broker.directory.env().disk();
+    let strangers =
+        ["backup-delete", "orders-delete", "orders-3.00ff-delete", "orders-3-delete", "mine-stray"];
+    for name in strangers {
+        disk.submit(vec![Op::CreateDir { path: directory_path().join(name) }]).await.unwrap();
+    }
+    let kafkas = "orders-4.0123456789abcdef0123456789abcdef-delete";
+    disk.submit(vec![Op::CreateDir { path: directory_path().join(kafkas) }]).await.unwrap();
+    let left = inventory::tidy(&broker.directory, &Image::default()).await.unwrap();
+    assert_eq!(left.deleted, [directory_path().join(kafkas)]);
+    let there = machine.list(&directory_path());
+    assert!(strangers.iter().all(|name| there.iter().any(|found| found == name)), "{there:?}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_repaired_while_its_log_goes_takes_nothing_offline() {
+    let machine = Machine::new(13);
+    let mut broker = Broker::start(&machine, &config()).await;
+    for number in 0..60 {
+        broker.append(batch(number, 1, 300)).await.unwrap();
+    }
+    broker.stop().await;
+    let index = path("00000000000000000000.index");
+    let good = machine.edit(&index, |bytes| bytes.clone());
+    let mut superseded = 0;
+    // The log goes after so many more steps of the reader.
+    for steps in 0..40 {
+        let broker = Broker::start(&machine, &config()).await;
+        machine.edit(&index, |bytes| bytes.fill(0xff));
+        let view = broker.view();
+        let log = directory_path().join("orders-3");
+        let life = broker.log.life.clone();
+        let mut read = Box::pin(view.read(Offset(3), view.log_end, 100, true));
+        if (0..steps).any(|_| (&mut read).now_or_never().is_some()) {
+            break;
+        }
+        life.end();
+        let aside = directory_path().join("aside");
+        let rename = |from: &std::path::Path, to: &std::path::Path| {
+            vec![Op::Rename { from: from.to_owned(), to: to.to_owned() }]
+        };
+        let disk = broker.directory.env().disk();
+        disk.submit(rename(&log, &aside)).await.unwrap();
+        superseded += usize::from(read.await.is_err());
+        assert_eq!(broker.directory.offline(), None, "after {steps} steps");
+        disk.submit(rename(&aside, &log)).await.unwrap();
+        machine.edit(&index, |bytes| bytes.clone_from(&good));
+    }
+    assert!(superseded > 2, "{superseded}");
 }

@@ -205,3 +205,30 @@ async fn with_log_append_time_a_batch_has_one_time() {
     assert_eq!(view.max_timestamp(Offset(3)).await.unwrap(), Some((500, Offset(0), LeaderEpoch(0))));
     assert_eq!(view.offset_for_timestamp(601, view.log_end).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn the_greatest_timestamp_is_found_also_in_a_batch_that_the_log_start_cuts() {
+    let machine = Machine::new(21);
+    let newest = async |broker: &Broker, upper: i64| {
+        let found = broker.view().max_timestamp(Offset(upper)).await.unwrap();
+        found.map(|(timestamp, offset, _)| (timestamp, offset.0))
+    };
+    let of = |timestamps: &[i64]| {
+        let add = |builder: BatchBuilder, timestamp: &i64| builder.value(*timestamp, "value");
+        timestamps.iter().fold(BatchBuilder::new(), add).build()
+    };
+    let mut broker = Broker::start(&machine, &config()).await;
+    broker.append(of(&[100, 50, 70, 70])).await.unwrap();
+    assert_eq!(newest(&broker, 4).await, Some((100, 0)));
+    broker.log.advance_log_start(Offset(1)).await.unwrap();
+    assert_eq!(newest(&broker, 4).await, Some((70, 2)));
+    broker.append(of(&[60])).await.unwrap();
+    assert_eq!(newest(&broker, 5).await, Some((70, 2)), "the batch behind it is older");
+    broker.append(of(&[70, 80])).await.unwrap();
+    assert_eq!(newest(&broker, 7).await, Some((80, 6)));
+    assert_eq!(newest(&broker, 5).await, Some((70, 2)));
+    broker.log.advance_log_start(Offset(3)).await.unwrap();
+    assert_eq!(newest(&broker, 5).await, Some((70, 3)));
+    broker.log.advance_log_start(Offset(4)).await.unwrap();
+    assert_eq!(newest(&broker, 5).await, Some((60, 4)));
+}

@@ -3,7 +3,7 @@
 use gracchus_core::record::records;
 
 use super::*;
-use crate::log::{ReadError, Resting, memory::Dice};
+use crate::log::{ReadError, Resting, memory::Dice, names};
 
 fn small() -> TopicConfig {
     changed(config(), |config| {
@@ -321,4 +321,92 @@ async fn a_log_that_nobody_opens_is_opened_when_its_time_has_come() {
     machine.put(&path("00000000000000000000.log.deleted"), b"gone");
     let resting = Resting::look(&directory, &id()).await.unwrap();
     assert!(due(resting, &compacted, NOW), "files wait for their removal");
+}
+
+#[tokio::test]
+async fn what_retention_cannot_read_stays_and_the_log_goes_on() {
+    const NOW: i64 = 1_700_000_000_000;
+    let machine = Machine::new(8);
+    let config = changed(config(), |config| {
+        config.segment_bytes = 600;
+        config.retention_ms = 1000;
+    });
+    let mut broker = Broker::start(&machine, &config).await;
+    for number in 0..10 {
+        broker.append(batch(NOW + number, 1, 100)).await.unwrap();
+    }
+    broker.stop().await;
+    // Three batches to a segment: the last header of the second one rots.
+    machine.edit(&path("00000000000000000003.log"), |bytes| {
+        let last = bytes.len() / 3 * 2;
+        bytes[last..last + gracchus_core::record::HEADER_LENGTH].fill(0);
+    });
+    let mut broker = Broker::start(&machine, &config).await;
+    machine.set_clock(NOW + 5000);
+    machine.lack_handles(1);
+    let end = broker.view().log_end;
+    assert!(broker.log.trim(end).await.unwrap().is_empty(), "without a file handle nothing is known");
+    machine.lack_handles(0);
+    for start in [3, 3] {
+        let trimmed = broker.log.trim(end).await.unwrap();
+        broker.log.bury(trimmed).await.unwrap();
+        assert_eq!(broker.view().log_start, Offset(start), "what can be read goes, the rest stays");
+    }
+    assert_eq!(broker.append(batch(NOW + 6000, 1, 10)).await, Ok(end));
+    // Whoever no longer wants the damaged records is rid of them.
+    broker.log.advance_log_start(Offset(6)).await.unwrap();
+    let trimmed = broker.log.trim(end).await.unwrap();
+    broker.log.bury(trimmed).await.unwrap();
+    assert_eq!(broker.view().log_start, Offset(9));
+    assert_eq!(broker.directory.offline(), None);
+}
+
+#[tokio::test]
+async fn a_log_that_lost_what_was_behind_its_start_begins_anew_there() {
+    for whole in [false, true] {
+        let machine = Machine::new(10);
+        let config = small();
+        let mut broker = Broker::start(&machine, &config).await;
+        for sequence in 0..20 {
+            broker.append(idempotent(9, sequence, 300)).await.unwrap();
+        }
+        let start = broker.view().sealed[2].base().plus(1);
+        broker.log.advance_log_start(start).await.unwrap();
+        broker.stop().await;
+        // Of all that was synced the disk has nothing from the log start on.
+        for name in machine.list(&directory()) {
+            let base = [names::LOG, names::INDEX, names::TIME_INDEX]
+                .iter()
+                .find_map(|kind| names::parse(&name, kind));
+            if base.is_some_and(|base| whole || base.0 + 1 >= start.0) {
+                machine.remove(&path(&name));
+            }
+        }
+        // The power fails at each step of the way.
+        for steps in 0..60 {
+            machine.fail_after(steps);
+            let _ = Broker::try_start(&machine, &config).await;
+            machine.lose_power();
+        }
+        let mut broker = Broker::start(&machine, &config).await;
+        assert_eq!((broker.view().log_start, broker.view().log_end), (start, start), "{whole}");
+        assert_eq!(broker.log.producers().len(), 0, "what they had written is gone");
+        let left = broker.log.take_leftovers();
+        broker.log.remove_files(left).await.unwrap();
+        for sequence in 20..30 {
+            let told = broker.append(idempotent(9, sequence, 300)).await;
+            assert_eq!(told, Ok(start.plus(i64::from(sequence) - 20)), "{whole}");
+        }
+        let before = broker.contents().await;
+        machine.lose_power();
+        let broker = Broker::start(&machine, &config).await;
+        assert!(!broker.recovered.damaged, "no recovery point of before speaks for it");
+        assert_eq!((broker.view().log_start, broker.view().log_end), (start, start.plus(10)), "{whole}");
+        assert_eq!(broker.contents().await, before);
+        let logs: Vec<_> =
+            machine.list(&directory()).into_iter().filter(|name| name.ends_with(".log")).collect();
+        assert_eq!(logs[0], format!("{:020}.log", start.0), "what lies below it has gone");
+        broker.stop().await;
+        dump(&machine);
+    }
 }

@@ -193,7 +193,11 @@ async fn create(
 /// Lets the topic live, and mostly its logs lose their front, as the next one's must not; whether every request was
 /// answered.
 async fn live(context: &mut Context, plan: &RecreatePlan, topic: &Arc<Topic>) -> bool {
-    let life = plan.life_ms.draw(&mut context.random);
+    // Now and then so short that it is deleted while its log, or that of its namesake, is still on the way.
+    let life = match context.random.random_bool(0.25) {
+        true => context.random.random_range(0..=40),
+        false => plan.life_ms.draw(&mut context.random),
+    };
     let until_trimmed = context.random.random_range(0..=life);
     context.link.env.sleep(Duration::from_millis(until_trimmed.into())).await;
     let mut certain = true;
