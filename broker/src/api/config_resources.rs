@@ -26,11 +26,9 @@ pub(super) const BROKER_LOGGER: i8 = 8;
 pub(super) const CLIENT_METRICS: i8 = 16;
 pub(super) const GROUP: i8 = 32;
 
-/// The longest value that is kept, in bytes: it stays in the memory of every node.
-pub(super) const LONGEST_VALUE: usize = 1 << 20;
-
-/// The most words of a list: the throttled replicas of twenty thousand partitions with three each.
-const MOST_WORDS: usize = 60_000;
+/// The longest value that is kept, in bytes: a longer one could not be told to anybody, and it stays in the memory of
+/// every node.
+pub(super) const LONGEST_VALUE: usize = i16::MAX as usize;
 
 /// Why not: Kafka's code, and a sentence for people.
 pub(super) type Refused = (ResponseError, String);
@@ -114,7 +112,7 @@ pub(super) fn alter_topic(
         let Some(value) = after.get(name) else { continue };
         let key =
             topic::key(name).ok_or_else(|| invalid_config(format!("Unknown topic config name: {name}")))?;
-        check_room(name, value, key.kind.is_list())?;
+        check_room(name, value)?;
         key.validate(value).map_err(invalid_config)?;
     }
     let (config, _) = TopicConfig::resolve_known(&services.live.load().topic_defaults, &after);
@@ -147,7 +145,7 @@ pub(super) fn alter_broker(
     let set = changed(&changes).into_iter().filter(|name| after.contains_key(*name));
     for name in set.clone() {
         let key = keys::key(name);
-        check_room(name, &after[name], key.as_ref().is_some_and(|key| key.kind.is_list()))?;
+        check_room(name, &after[name])?;
         let error = if key.is_some() { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
         services.live.check(name, &after[name]).map_err(|problem| (error, problem))?;
     }
@@ -182,10 +180,10 @@ fn changes(
             Wish::Delete if !before.contains_key(&key) => continue,
             Wish::Delete => ConfigChange::Delete { key },
             Wish::Append(list) => {
-                ConfigChange::Append { default: default("APPEND")?, words: words(&key, list)?, key }
+                ConfigChange::Append { default: default("APPEND")?, words: words(list), key }
             }
             Wish::Subtract(list) => {
-                ConfigChange::Subtract { default: default("SUBTRACT")?, words: words(&key, list)?, key }
+                ConfigChange::Subtract { default: default("SUBTRACT")?, words: words(list), key }
             }
         };
         changes.push(change);
@@ -194,29 +192,14 @@ fn changes(
 }
 
 /// The words of a list, each once.
-fn words(key: &str, list: &str) -> Result<Vec<String>, Refused> {
+fn words(list: &str) -> Vec<String> {
     let mut seen = BTreeSet::new();
-    let words = topic::words(list).filter(|word| seen.insert(*word)).take(MOST_WORDS + 1);
-    let words: Vec<&str> = words.collect();
-    if words.len() > MOST_WORDS {
-        return Err(too_many(key));
-    }
-    Ok(words.into_iter().map(str::to_owned).collect())
+    topic::words(list).filter(|word| seen.insert(*word)).map(str::to_owned).collect()
 }
 
-/// Whether a value takes no more room than it may; `is_list` says whether it has words.
-fn check_room(key: &str, value: &str, is_list: bool) -> Result<(), Refused> {
-    if value.len() > LONGEST_VALUE {
-        return Err(too_long(key));
-    }
-    if is_list && topic::words(value).nth(MOST_WORDS).is_some() {
-        return Err(too_many(key));
-    }
-    Ok(())
-}
-
-fn too_many(key: &str) -> Refused {
-    invalid_config(format!("The value of {key} has more than {MOST_WORDS} words."))
+/// Whether a value takes no more room than it may.
+fn check_room(key: &str, value: &str) -> Result<(), Refused> {
+    if value.len() > LONGEST_VALUE { Err(too_long(key)) } else { Ok(()) }
 }
 
 /// A value that would stay in the metadata for good and be sent to whoever asks.
@@ -325,18 +308,7 @@ mod tests {
 
     #[test]
     fn words_are_taken_once_and_empty_ones_not_at_all() {
-        let taken = |list: &str| words("key", list).unwrap();
-        assert_eq!(taken(&",".repeat(LONGEST_VALUE)), [""; 0]);
-        assert_eq!(taken(" a ,,b,a, ,b"), ["a", "b"]);
-        let many = |count: usize| (0..count).map(|number| format!("{number},")).collect::<String>();
-        assert_eq!(taken(&many(MOST_WORDS)).len(), MOST_WORDS);
-        let (error, message) = words("key", &many(MOST_WORDS + 1)).unwrap_err();
-        assert_eq!(
-            (error, &*message),
-            (ResponseError::InvalidConfig, "The value of key has more than 60000 words.")
-        );
-        assert!(check_room("key", &many(MOST_WORDS + 1), false).is_ok(), "no list");
-        assert!(check_room("key", &many(MOST_WORDS), true).is_ok());
-        assert!(check_room("key", &many(MOST_WORDS + 1), true).is_err());
+        assert_eq!(words(&",".repeat(LONGEST_VALUE)), [""; 0]);
+        assert_eq!(words(" a ,,b,a, ,b"), ["a", "b"]);
     }
 }

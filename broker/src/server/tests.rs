@@ -607,7 +607,7 @@ async fn a_peer_that_reads_nothing_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_reads_one_answer_slowly_gets_all_of_it() {
-    const LENGTH: usize = 40 << 20;
+    const LENGTH: usize = 16 << 20;
     let (env, _script, _server, address) = impatient().await;
     let mut peer = env.connect(&address, env.now() + Duration::from_secs(5)).await.unwrap();
     peer.writer.write(vec![Piece::Bytes(frame(ECHO, 1, &body(LENGTH)))]).await.unwrap();
