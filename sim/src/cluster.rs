@@ -19,7 +19,6 @@ use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    faults::REBUILDABLE,
     files_check,
     judge::Judge,
     world::{NodeId, World, lock},
@@ -205,6 +204,7 @@ impl Operator {
         let (stop, stopping) = oneshot::channel();
         let stopped = Arc::new(Mutex::new(false));
         self.status.send_replace(Status::Starting);
+        self.judge.node_started(self.node);
         self.world.tell(format!("{} starts, incarnation {incarnation}", self.world.name(self.node)));
         let main = Main {
             world: self.world.clone(),
@@ -275,7 +275,7 @@ impl Operator {
             }
             Order::Rot(down) => {
                 self.world.kill(process);
-                match self.world.rot(self.node, &REBUILDABLE) {
+                match self.world.rot(self.node, |path| self.judge.is_rebuildable(path)) {
                     Some(places) => self.world.tell(format!("rot: {places}")),
                     None => self.world.tell("no file that could rot"),
                 }

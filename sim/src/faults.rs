@@ -16,8 +16,10 @@ use crate::{
     world::{Nanos, NodeId, World},
 };
 
-/// Files that a broker can rebuild: rot in them must not cost a record.
-pub const REBUILDABLE: [&str; 3] = [".index", ".timeindex", ".snapshot"];
+/// Files that a broker can rebuild from the segments beside them: rot in them must not cost a record.
+pub const INDEXES: [&str; 2] = [".index", ".timeindex"];
+/// What a broker can rebuild only from a log that still has its first record.
+pub const PRODUCERS: &str = ".snapshot";
 
 /// Draws the faults of one broker over `duration_ms`.
 pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {

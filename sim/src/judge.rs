@@ -20,6 +20,7 @@ use gracchus_workload::{History, WorkloadPlan};
 
 use crate::{
     cluster::{self, Slot},
+    faults::{INDEXES, PRODUCERS},
     files_check,
     world::{NodeId, Process, World, lock},
 };
@@ -55,6 +56,8 @@ pub(crate) struct Judge {
     checker: Mutex<Option<Checker>>,
     /// Topics that leave flushing to the operating system.
     unsynced: Vec<Arc<str>>,
+    /// Topics whose logs keep all that was ever in them.
+    whole: Vec<Arc<str>>,
     seen: Mutex<BTreeMap<NodeId, Seen>>,
     known: Mutex<files_check::Known>,
 }
@@ -75,8 +78,10 @@ impl Judge {
             let set = topic.configs.get("flush.messages").is_some_and(|messages| messages != "1");
             set || topic.changes.iter().any(|key| key == "flush.messages")
         });
+        let whole = plan.topics.iter().enumerate().filter(|(index, _)| plan.keeps_all_of(*index));
         Arc::new(Self {
             world: world.clone(),
+            whole: whole.map(|(_, topic)| Arc::from(topic.name.as_str())).collect(),
             checker: Mutex::new(Some(Checker::new(config))),
             unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
             seen: Mutex::default(),
@@ -95,6 +100,21 @@ impl Judge {
                 judge.look(&lock(slot));
             }
         });
+    }
+
+    /// Whether a broker can make do without the file at `path`.
+    pub(crate) fn is_rebuildable(&self, path: &str) -> bool {
+        let of = |topic: &Arc<str>| {
+            let partition = path.rsplit('/').nth(1).and_then(|log| log.rsplit_once('-'));
+            partition.is_some_and(|(name, _)| *name == **topic)
+        };
+        INDEXES.iter().any(|index| path.ends_with(index))
+            || path.ends_with(PRODUCERS) && self.whole.iter().any(of)
+    }
+
+    /// A process of `node` begins.
+    pub(crate) fn node_started(&self, node: NodeId) {
+        self.tell(EventKind::NodeStarted { node: number(node) });
     }
 
     /// The power of `node` failed.

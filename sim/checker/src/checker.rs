@@ -196,7 +196,7 @@ impl Checker {
                 let index = self.find(at)?;
                 let deletions = &mut self.history.partitions[index].deletions;
                 match before {
-                    -1 => deletions.everything_asked = true,
+                    -1 => (deletions.everything_asked, deletions.asked_in_vain) = (true, false),
                     before => deletions.asked = deletions.asked.max(*before),
                 }
             }
@@ -308,6 +308,11 @@ impl Checker {
                 let index = self.find(at)?;
                 return self.see_start(index, *log_start);
             }
+            EventKind::NodeStarted { .. } => {
+                for partition in &mut self.history.partitions {
+                    partition.deletions.asked_in_vain = partition.deletions.everything_asked;
+                }
+            }
             EventKind::PowerLost { .. } => {
                 let exposed = |state: &&mut PartitionState| !state.synced && state.judged == Judged::Fully;
                 for state in self.history.partitions.iter_mut().filter(exposed) {
@@ -323,9 +328,8 @@ impl Checker {
                     self.see_start(index, *log_start)?;
                     recovered_log::whole(&self.history, index, *log_start, *log_end, records)?;
                 }
-                // Requests to the process before this one are dead.
                 let deletions = &mut self.history.partitions[index].deletions;
-                if deletions.everything_asked {
+                if deletions.everything_asked && deletions.asked_in_vain {
                     deletions.everything_asked = false;
                     deletions.asked = deletions.asked.max(*log_start);
                 }

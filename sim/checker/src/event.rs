@@ -219,6 +219,8 @@ pub enum EventKind {
     },
     /// A log start offset was seen outside of the answers above.
     LogStartSeen { client: u32, at: Partition, log_start: i64 },
+    /// A process of the node begins: none before it answers any more.
+    NodeStarted { node: i32 },
     /// A node's power failed: what no sync had reached may be gone. (A plain kill loses nothing: no event needed.)
     PowerLost { node: i32 },
     /// The log that a node serves after a restart, read in full before it takes any produce: all records from

@@ -161,6 +161,8 @@ pub(crate) struct Deletions {
     pub(crate) asked: i64,
     /// The deletion of everything committed was asked for and has no answer yet.
     pub(crate) everything_asked: bool,
+    /// By a request to a process that has ended: what it has not done by the next recovery is not done.
+    pub(crate) asked_in_vain: bool,
     /// All below this was judged.
     pub(crate) judged: i64,
     /// When the log start was seen last.

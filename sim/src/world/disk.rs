@@ -215,13 +215,17 @@ impl NodeDisk {
         self.names.walk().into_iter().map(|(path, entry)| (path, digest(&entry))).collect()
     }
 
-    /// Damages files whose names end in one of `suffixes`, all in the same way; says which.
-    pub(crate) fn rot(&mut self, random: &mut SmallRng, suffixes: &[&str]) -> Option<String> {
+    /// Damages files whose paths are `rebuildable`, all in the same way; says which.
+    pub(crate) fn rot(
+        &mut self,
+        random: &mut SmallRng,
+        rebuildable: &dyn Fn(&str) -> bool,
+    ) -> Option<String> {
         let mut candidates = Vec::new();
         for (path, entry) in self.names.walk() {
             if let Entry::File(inode) = entry {
                 let filled = lock(&inode.content).length() > 0;
-                if filled && suffixes.iter().any(|suffix| path.ends_with(suffix)) {
+                if filled && rebuildable(&path) {
                     candidates.push((path, inode));
                 }
             }

@@ -375,10 +375,10 @@ impl World {
         lock(&self.node(node).disk).report
     }
 
-    /// Damages some files whose names end in one of `suffixes`; says which.
-    pub fn rot(&self, node: NodeId, suffixes: &[&str]) -> Option<String> {
+    /// Damages some files whose paths are `rebuildable`; says which.
+    pub fn rot(&self, node: NodeId, rebuildable: impl Fn(&str) -> bool) -> Option<String> {
         let mut random = self.random();
-        lock(&self.node(node).disk).rot(&mut random, suffixes)
+        lock(&self.node(node).disk).rot(&mut random, &rebuildable)
     }
 
     /// Changes what is wrong with the path from one machine to another.

@@ -461,6 +461,14 @@ impl WorkloadPlan {
         SmallRng::seed_from_u64(crate::record::mix(self.seed ^ crate::record::mix(u64::from(number) + 1)))
     }
 
+    /// Whether the logs of a topic, named by its index, keep all that was ever in them.
+    pub fn keeps_all_of(&self, topic: usize) -> bool {
+        let TopicPlan { configs, changes, .. } = &self.topics[topic];
+        let may_go = |key: &String| key.starts_with("retention.");
+        let trimmed = self.delete_records.as_ref().is_some_and(|plan| plan.topics.contains(&topic));
+        !trimmed && !configs.keys().chain(changes).any(may_go)
+    }
+
     /// Indexes that point outside the plan, as a sentence; for plans written by hand.
     pub fn check(&self) -> Result<(), String> {
         let lists = self.producers.iter().map(|producer| ("producer", &producer.topics));

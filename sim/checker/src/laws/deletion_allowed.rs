@@ -187,6 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_dead_process_was_asked_to_delete_is_not_deleted_later() {
+        let all = || {
+            let asked = EventKind::RecordsDeletionAsked { at: Partition::new("t", 0), before: -1 };
+            four(&[]).event(asked)
+        };
+        let recovered = |story: Story| story.recovered("t", 0, &[(0, 1), (1, 2), (2, 3), (3, 4)]);
+        // A log may be opened because of the request.
+        begins(recovered(all()), 4).holds();
+        let started = |story: Story| story.event(EventKind::NodeStarted { node: 1 });
+        begins(started(all()), 4).holds();
+        begins(recovered(started(all())), 4).broken("deletion_allowed");
+        let again = EventKind::RecordsDeletionAsked { at: Partition::new("t", 0), before: -1 };
+        begins(recovered(started(all()).event(again)), 4).holds();
+    }
+
+    #[test]
     fn a_refused_change_of_retention_deletes_nothing() {
         let changed = |outcome| {
             let (topic, topic_id, change) = ("t".into(), 1, 1);

@@ -50,6 +50,8 @@ pub(super) async fn trim(context: &mut Context, topic: &Arc<Topic>, partition: i
         _ => start + context.random.random_range(0..=(end - start).max(0) / share),
     };
     let at = topic.at(partition);
+    // Whoever is connected to now is asked, and no later process.
+    context.link.connection().await;
     context.recorder.tell(EventKind::RecordsDeletionAsked { at: at.clone(), before });
     match ask(&mut context.link, topic, partition, before).await {
         Ok(Ok(low_watermark)) => {
