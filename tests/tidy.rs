@@ -18,6 +18,7 @@ const SHIPPED: [&str; 3] = ["broker/core/src", "broker/env/src", "broker/src"];
 /// state. Everything else is owned by one task.
 const LOCKS: &[(&str, &str)] = &[
     ("broker/env/src/contract/tasks.rs", "a check notices that a future was dropped"),
+    ("broker/env/src/net.rs", "counts what was sent, for who watches the connection"),
     ("broker/env/src/tokio/disk.rs", "whether a background write-back is queued already"),
     ("broker/env/src/tokio/io_threads.rs", "the queue between runtime and I/O threads"),
     (
