@@ -256,7 +256,7 @@ mod tests {
         let reads_until = |last: u64| {
             let sent = sent.clone();
             move |second: u64| {
-                if second % 100 == 0 && second <= last {
+                if second.is_multiple_of(100) && second <= last {
                     sent.fetch_add(4096, Relaxed);
                 }
             }
@@ -279,7 +279,7 @@ mod tests {
         drop(holding);
         assert_eq!(closed_at(&watch, 1000, true, trickle), None);
         let one_after_the_other = |second: u64| {
-            if second % 20 == 0 {
+            if second.is_multiple_of(20) {
                 std::mem::forget(watch.holds(1 << 20));
             }
         };
