@@ -21,6 +21,7 @@ const LOCKS: &[(&str, &str)] = &[
     ("broker/env/src/net.rs", "counts what was sent, for who watches the connection"),
     ("broker/env/src/tokio/disk.rs", "whether a background write-back is queued already"),
     ("broker/env/src/tokio/io_threads.rs", "the queue between runtime and I/O threads"),
+    ("broker/env/src/tokio/net.rs", "counts what was sent, for who watches the connection"),
     (
         "broker/env/src/tokio/syncs.rs",
         "the handles of a file that no sync uses, and how the first failed one ended",
