@@ -19,7 +19,7 @@ use super::{Base, StartError, lock_metadata, open_directory, start_controller, w
 use crate::{
     config::BrokerConfig,
     controller::Controller,
-    log::{self, inventory},
+    log::{self, LogId, inventory},
 };
 
 /// Opens directories and metadata; what is open is in `base`, also after an error.
@@ -126,8 +126,9 @@ struct Lost {
 
 /// The open directory that holds the log.
 async fn find(base: &Base, tp: &TopicPartition, topic_id: TopicId) -> Option<Uuid> {
+    let log = LogId { tp: tp.clone(), topic_id };
     for directory in &base.directories {
-        if matches!(inventory::holder(directory, tp).await, Ok(Some(holder)) if holder == topic_id) {
+        if inventory::holds(directory, &log).await {
             return Some(directory.directory_id());
         }
     }

@@ -12,6 +12,11 @@ use super::{
     set_aside,
 };
 
+/// Whether the directory of the log's name is this very log's, as far as can be found out.
+pub async fn holds(directory: &LogDirectory, log: &LogId) -> bool {
+    matches!(holder(directory, &log.tp).await, Ok(Some(topic_id)) if topic_id == log.topic_id)
+}
+
 /// Whose log the directory of a partition is. `None`: there is none, or it was not finished.
 pub async fn holder(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
     let path = partition_metadata::path(&directory.path().join(tp.to_string()));

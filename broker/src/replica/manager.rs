@@ -317,12 +317,12 @@ impl ReplicaManager {
         id: &LogId,
         assigned: &Arc<LogDirectory>,
     ) -> Result<Option<&Arc<LogDirectory>>, Way> {
-        let holds = async |directory: &LogDirectory| matches!(inventory::holder(directory, &id.tp).await, Ok(Some(holder)) if holder == id.topic_id);
-        if self.directories.len() == 1 || assigned.offline().is_some() || holds(assigned).await {
+        if self.directories.len() == 1 || assigned.offline().is_some() || inventory::holds(assigned, id).await
+        {
             return Ok(None);
         }
         for other in self.directories.iter().filter(|other| !Arc::ptr_eq(other, assigned)) {
-            if other.offline().is_none() && holds(other).await {
+            if other.offline().is_none() && inventory::holds(other, id).await {
                 tracing::info!(log = %id, directory = %other.path().display(), "a log was moved to another directory");
                 let directory = other.directory_id();
                 let located = vec![Located { topic: id.topic_id, partition: id.tp.partition, directory }];

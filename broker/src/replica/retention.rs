@@ -114,7 +114,7 @@ impl ReplicaManager {
             }
             let ours = self.directories.len() == 1
                 || is_assigned(directory)
-                || matches!(inventory::holder(directory, &id.tp).await, Ok(Some(holder)) if holder == id.topic_id);
+                || inventory::holds(directory, &id).await;
             if !ours {
                 continue;
             }
