@@ -77,7 +77,8 @@ fn it_tells_what_was_done_under_names_that_an_operator_of_kafka_knows() {
             value(&format!("kafka_network_requestmetrics_{phase}_{what}{{request=\"Produce\"}}"))
         };
         assert_eq!(of("count"), 10.0, "{phase}");
-        assert!(of("sum") > 0.0, "{phase}");
+        // None of them had to wait for its turn.
+        assert_eq!(of("sum") > 0.0, phase != "requestqueuetimems", "{phase}");
     }
     let at_log = |name: &str| value(&format!("kafka_log_log_{name}{{topic=\"counted\",partition=\"1\"}}"));
     assert_eq!(

@@ -42,6 +42,7 @@ const LOCKS: &[(&str, &str)] = &[
     ("broker/src/logging.rs", "which loggers were set, for who asks"),
     ("broker/src/metrics/cells.rs", "counters for the metrics, which nothing else reads"),
     ("broker/src/metrics/topics.rs", "the registry of the counters of topics"),
+    ("broker/src/replica/configuration.rs", "publishes the configuration, an immutable snapshot"),
     ("broker/src/replica/manager.rs", "the map from partition to its owner's queue"),
     ("broker/src/replica/purgatory.rs", "who waits; woken under it, decided elsewhere"),
     ("broker/src/server/budget.rs", "counts who waits for memory, for the log"),

@@ -88,7 +88,7 @@ pub fn start(services: &Arc<Services>, mut request: Request) -> Result<Reply, Ba
     };
     let envelope = request.envelope;
     let throttle_ms = request.context.throttle_ms();
-    let listener = request.context.connection.listener.clone();
+    let connection = request.context.connection;
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
         let outcomes = match pending {
@@ -102,9 +102,9 @@ pub fn start(services: &Arc<Services>, mut request: Request) -> Result<Reply, Ba
         if acks == 0 {
             return silent(&answered);
         }
-        let endpoints = if version >= 10 {
+        let endpoints = if version >= 10 && hinted(&answered).next().is_some() {
             let image = services.controller.image();
-            services::endpoints(&image, &listener, hinted(&answered))
+            services::endpoints(&image, &connection.listener, hinted(&answered))
         } else {
             Vec::new()
         };

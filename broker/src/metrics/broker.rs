@@ -28,6 +28,8 @@ pub(crate) struct RequestMetrics {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stages {
     pub(crate) api_key: i16,
+    /// Of the request, in bytes.
+    pub(crate) length: usize,
     pub(crate) received: Instant,
     pub(crate) started: Instant,
     pub(crate) handled: Instant,
@@ -35,14 +37,17 @@ pub(crate) struct Stages {
 }
 
 impl RequestMetrics {
-    /// The answer was written from `writing` to `written`.
-    pub(crate) fn observe(&self, stages: &Stages, writing: Instant, written: Instant) {
-        self.total.observe(written.since(stages.received));
-        self.queue.add_time(stages.started.since(stages.received));
-        self.local.add_time(stages.handled.since(stages.started));
-        self.remote.add_time(stages.answered.since(stages.handled));
-        self.response_queue.add_time(writing.since(stages.answered));
-        self.send.add_time(written.since(writing));
+    /// The answers to these were written from `writing` to `written`.
+    fn observe(&self, requests: &[Stages], writing: Instant, written: Instant) {
+        // Added up first: connections on other cores count in the same cells.
+        let sum = |time: fn(&Stages) -> Duration| requests.iter().map(time).sum();
+        self.total.observe(requests.iter().map(|stages| written.since(stages.received)));
+        self.queue.add_time(sum(|stages| stages.started.since(stages.received)));
+        self.local.add_time(sum(|stages| stages.handled.since(stages.started)));
+        self.remote.add_time(sum(|stages| stages.answered.since(stages.handled)));
+        self.response_queue.add_time(requests.iter().map(|stages| writing.since(stages.answered)).sum());
+        self.send.add_time(requests.iter().map(|_| written.since(writing)).sum());
+        self.request_bytes.add(requests.iter().map(|stages| stages.length as u64).sum());
     }
 }
 
@@ -75,6 +80,15 @@ impl ServerMetrics {
         })
     }
 
+    /// The answers to these were written from `writing` to `written`.
+    pub(crate) fn observe(&self, requests: &[Stages], writing: Instant, written: Instant) {
+        for requests in requests.chunk_by(|one, next| one.api_key == next.api_key) {
+            if let Some(metrics) = self.request(requests[0].api_key) {
+                metrics.observe(requests, writing, written);
+            }
+        }
+    }
+
     /// Those of an API, unless its number is beyond all that are served.
     pub(crate) fn request(&self, api_key: i16) -> Option<&RequestMetrics> {
         self.requests.get(usize::try_from(api_key).ok()?)
@@ -96,6 +110,6 @@ pub(crate) struct FlusherMetrics {
 impl FlusherMetrics {
     /// A submission with a sync took so long.
     pub(crate) fn synced(&self, time: Duration) {
-        self.syncs.observe(time);
+        self.syncs.observe([time]);
     }
 }

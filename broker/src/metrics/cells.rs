@@ -12,7 +12,10 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Relaxed);
+        // To add nothing would still take the cell from the other cores.
+        if count > 0 {
+            self.0.fetch_add(count, Relaxed);
+        }
     }
 
     /// Nanoseconds.
@@ -68,12 +71,17 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    pub(crate) fn observe(&self, time: Duration) {
-        let units = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).div_ceil(FIRST_BOUND_MICROS).max(1);
-        let bucket = (units.next_power_of_two().trailing_zeros() as usize).min(BUCKETS);
-        let bucket = if units > 1 << (BUCKETS - 1) { BUCKETS } else { bucket };
-        self.counts[bucket].fetch_add(1, Relaxed);
-        self.sum.add_time(time);
+    pub(crate) fn observe(&self, times: impl IntoIterator<Item = Duration>) {
+        let mut sum = Duration::ZERO;
+        for time in times {
+            let units =
+                u64::try_from(time.as_micros()).unwrap_or(u64::MAX).div_ceil(FIRST_BOUND_MICROS).max(1);
+            let bucket = (units.next_power_of_two().trailing_zeros() as usize).min(BUCKETS);
+            let bucket = if units > 1 << (BUCKETS - 1) { BUCKETS } else { bucket };
+            self.counts[bucket].fetch_add(1, Relaxed);
+            sum = sum.saturating_add(time);
+        }
+        self.sum.add_time(sum);
     }
 
     pub(crate) fn read(&self) -> Times {
@@ -113,16 +121,15 @@ mod tests {
             [(0, Some(0.016)), (16, Some(0.016)), (17, Some(0.032)), (1024, Some(1.024)), (1025, Some(2.048))]
         {
             let histogram = Histogram::default();
-            histogram.observe(Duration::from_micros(micros));
+            histogram.observe([Duration::from_micros(micros)]);
             let times = histogram.read();
             let first = times.buckets.iter().find(|(_, count)| *count == 1).map(|(bound, _)| *bound);
             assert_eq!(first, bound, "{micros} µs");
             assert_eq!((times.count, times.buckets.len()), (1, 20));
         }
         let histogram = Histogram::default();
-        histogram.observe(Duration::from_secs(9));
-        histogram.observe(Duration::MAX);
-        histogram.observe(Duration::from_micros(8_388_608));
+        let times = [Duration::from_secs(9), Duration::MAX, Duration::from_micros(8_388_608)];
+        histogram.observe(times);
         assert_eq!((histogram.read().buckets[19], histogram.read().count), ((8388.608, 1), 3));
     }
 

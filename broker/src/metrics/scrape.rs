@@ -225,7 +225,7 @@ impl Sources {
         );
         let waiting = &self.replicas.metrics;
         purgatory.value(&[("delayedoperation", "Fetch")], waiting.waiting_fetches.get() as f64);
-        purgatory.value(&[("delayedoperation", "Produce")], waiting.waiting_produces.get() as f64);
+        purgatory.value(&[("delayedoperation", "Produce")], waiting.waiting_produces() as f64);
         families.add(purgatory);
         families.gauge(
             "kafka_server_fetchsessioncache_numincrementalfetchsessions",

@@ -20,6 +20,8 @@ pub(crate) struct TopicMetrics {
     pub(crate) fetch_requests: Counter,
     pub(crate) failed_produce_requests: Counter,
     pub(crate) failed_fetch_requests: Counter,
+    /// Produces that wait for the disk.
+    pub(crate) waiting_produces: Gauge,
 }
 
 /// The counters of a [`TopicMetrics`] at one moment, in the order of [`TopicMetrics::NAMES`].
@@ -56,8 +58,6 @@ pub(crate) struct ReplicaMetrics {
     topics: Mutex<Topics>,
     /// Fetches that wait for records.
     pub(crate) waiting_fetches: Gauge,
-    /// Produces that wait for the disk.
-    pub(crate) waiting_produces: Gauge,
     /// Requests for partitions that are not here.
     pub(crate) elsewhere: TopicMetrics,
 }
@@ -109,6 +109,11 @@ impl ReplicaMetrics {
         add(&mut total, self.elsewhere.read());
         topics.iter().for_each(|(_, counts)| add(&mut total, *counts));
         (topics, total)
+    }
+
+    /// Produces that wait for the disk.
+    pub(crate) fn waiting_produces(&self) -> usize {
+        self.locked().by_name.values().map(|counters| counters.waiting_produces.get()).sum()
     }
 
     fn locked(&self) -> MutexGuard<'_, Topics> {

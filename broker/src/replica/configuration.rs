@@ -1,22 +1,22 @@
 //! A replica's topic configuration as it now is: the topic's overrides over the broker's defaults.
 //!
 //! Whoever checks a batch loads it once per batch; the owner gets it as a message, so that its log changes between two
-//! rounds. Never: resolved anew when neither overrides nor defaults have changed.
+//! rounds. Never changed by two at once. Never: resolved anew when neither overrides nor defaults have changed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arc_swap::{ArcSwap, Guard};
 use gracchus_core::topic::TopicConfig;
-use tokio::sync::watch;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Configuration(watch::Sender<Resolved>);
+pub(crate) struct Configuration(ArcSwap<Resolved>);
 
 #[derive(Debug)]
-struct Resolved {
+pub(crate) struct Resolved {
     overrides: BTreeMap<String, String>,
     defaults: Arc<TopicConfig>,
-    config: Arc<TopicConfig>,
+    pub(crate) config: Arc<TopicConfig>,
 }
 
 impl Configuration {
@@ -28,12 +28,12 @@ impl Configuration {
     ) -> Self {
         let config = resolve(topic, overrides, defaults);
         let resolved = Resolved { overrides: overrides.clone(), defaults: defaults.clone(), config };
-        Self(watch::Sender::new(resolved))
+        Self(ArcSwap::from_pointee(resolved))
     }
 
     /// What holds now.
-    pub(crate) fn load(&self) -> Arc<TopicConfig> {
-        self.0.borrow().config.clone()
+    pub(crate) fn load(&self) -> Guard<Arc<Resolved>> {
+        self.0.load()
     }
 
     /// Takes in other overrides or defaults; returns what holds from now on if that is something else than before.
@@ -43,19 +43,15 @@ impl Configuration {
         overrides: &BTreeMap<String, String>,
         defaults: &Arc<TopicConfig>,
     ) -> Option<Arc<TopicConfig>> {
-        let mut changed = None;
-        self.0.send_if_modified(|resolved| {
-            if Arc::ptr_eq(&resolved.defaults, defaults) && resolved.overrides == *overrides {
-                return false;
-            }
-            let config = resolve(topic, overrides, defaults);
-            if *config != *resolved.config {
-                changed = Some(config.clone());
-            }
-            *resolved = Resolved { overrides: overrides.clone(), defaults: defaults.clone(), config };
-            true
-        });
-        changed
+        let before = self.0.load();
+        if Arc::ptr_eq(&before.defaults, defaults) && before.overrides == *overrides {
+            return None;
+        }
+        let config = resolve(topic, overrides, defaults);
+        let resolved =
+            Resolved { overrides: overrides.clone(), defaults: defaults.clone(), config: config.clone() };
+        self.0.store(Arc::new(resolved));
+        (*config != *before.config).then_some(config)
     }
 }
 
@@ -87,10 +83,10 @@ mod tests {
     fn a_change_of_overrides_or_defaults_is_told_once_and_what_is_no_change_is_not() {
         let defaults = Arc::new(TopicConfig::default());
         let configuration = Configuration::new("t", &overrides(&[]), &defaults);
-        assert!(Arc::ptr_eq(&configuration.load(), &defaults), "no override, no copy");
+        assert!(Arc::ptr_eq(&configuration.load().config, &defaults), "no override, no copy");
         let short = overrides(&[("retention.ms", "5")]);
         let changed = configuration.update("t", &short, &defaults).expect("a change");
-        assert_eq!((changed.retention_ms, configuration.load().retention_ms), (5, 5));
+        assert_eq!((changed.retention_ms, configuration.load().config.retention_ms), (5, 5));
         assert_eq!(configuration.update("t", &short, &defaults), None);
         let broker = overrides(&[("retention.ms", "7"), ("segment.bytes", "99")]);
         let others = Arc::new(TopicConfig::resolve(&defaults, &broker).unwrap());

@@ -24,7 +24,7 @@ use gracchus_core::{
 use gracchus_env::spawn;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ReplicaManager, configuration::Configuration, replica::Message};
+use super::{ReplicaManager, configuration, replica::Message};
 use crate::{
     controller::Controller,
     log::{Fate, LogDirectory, LogId, Remover, StorageError, inventory, set_aside},
@@ -179,7 +179,7 @@ fn begin(
 /// Takes the logs of `topic` away; says whether all directories that may hold one could be reached.
 async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
     let live = manager.live.load();
-    let config = Configuration::new(&topic.name, &topic.configs, &live.topic_defaults).load();
+    let config = configuration::resolve(&topic.name, &topic.configs, &live.topic_defaults);
     let delay = Duration::from_millis(u64::try_from(config.file_delete_delay_ms).unwrap_or(0));
     let (mut told, mut unopened) = (Vec::new(), Vec::new());
     for index in 0..topic.partitions.len() {

@@ -57,7 +57,8 @@ impl ReplicaManager {
 
     fn count(&self, outcomes: &[FetchOutcome]) {
         for outcome in outcomes {
-            let metrics = outcome.metrics.as_deref().unwrap_or(&self.metrics.elsewhere);
+            let metrics =
+                outcome.replica.as_ref().map_or(&self.metrics.elsewhere, |replica| &replica.metrics);
             metrics.fetch_requests.add(1);
             if outcome.error.is_some() {
                 metrics.failed_fetch_requests.add(1);
@@ -102,7 +103,7 @@ impl ReplicaManager {
                             }
                         }
                     };
-                    FetchOutcome { metrics: Some(led.replica.metrics.clone()), ..outcome }
+                    FetchOutcome { replica: Some(led.replica), ..outcome }
                 }
                 Err(not_led) => {
                     let current_leader = not_led.current_leader;
@@ -141,7 +142,7 @@ fn is_enough(request: &FetchRequest, outcomes: &[FetchOutcome]) -> bool {
 async fn read(
     request: &FetchRequest,
     wanted: &FetchPartition,
-    led: &Led,
+    led: &Led<'_>,
     view: Result<Arc<ReplicaView>, ResponseError>,
     left: usize,
     nothing_yet: bool,
@@ -161,7 +162,7 @@ async fn read(
         current_leader: None,
         ranges: Vec::new(),
         bytes: 0,
-        metrics: None,
+        replica: None,
     };
     let from = Offset(wanted.fetch_offset);
     if from < view.log.log_start || from > view.log.log_end {

@@ -72,10 +72,10 @@ impl std::fmt::Debug for ReplicaManager {
     }
 }
 
-/// A partition that this broker leads: the handle and the topic it belongs to.
-pub(crate) struct Led {
+/// A partition that this broker leads: the handle, and what the image says of it.
+pub(crate) struct Led<'i> {
     pub(crate) replica: Arc<Replica>,
-    pub(crate) partition: Partition,
+    pub(crate) partition: &'i Partition,
 }
 
 /// Why a partition cannot be served here.
@@ -187,12 +187,12 @@ impl ReplicaManager {
     }
 
     /// The replica of a partition, if this broker leads it.
-    pub(crate) fn led(
+    pub(crate) fn led<'i>(
         self: &Arc<Self>,
-        image: &Image,
+        image: &'i Image,
         tp: &TopicPartition,
         topic_id: TopicId,
-    ) -> Result<Led, NotLed> {
+    ) -> Result<Led<'i>, NotLed> {
         let topic = self.topic(image, tp, topic_id)?;
         let index = usize::try_from(tp.partition.0).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
         let partition = topic.partitions.get(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -210,7 +210,7 @@ impl ReplicaManager {
             ResponseError::UnknownTopicId
         };
         let replica = self.replica(topic, tp.partition).ok_or(gone)?;
-        Ok(Led { replica, partition: partition.clone() })
+        Ok(Led { replica, partition })
     }
 
     /// The handle, made (and its owner started) by the first request that needs it. `None` if the topic is gone.
@@ -230,7 +230,7 @@ impl ReplicaManager {
         let (status, published) = watch::channel(Status::Opening);
         let watchers = Arc::new(Watchers::default());
         let configuration = Configuration::new(&topic.name, &topic.configs, &self.live.load().topic_defaults);
-        let config = configuration.load();
+        let config = configuration.load().config.clone();
         let replica = Arc::new(Replica {
             tp: tp.clone(),
             topic_id: topic.id,

@@ -60,7 +60,7 @@ impl ReplicaManager {
     async fn list_offset(
         &self,
         wanted: &ListOffsetsPartition,
-        led: &Led,
+        led: &Led<'_>,
         read_committed: bool,
         deadline: Instant,
     ) -> Result<ListedOffset, ResponseError> {

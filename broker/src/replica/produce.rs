@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 
 use super::{
     ProduceOutcome, ProducePartition, ProduceRequest, ReplicaManager,
-    replica::{Append, Message},
+    replica::{Append, Message, Replica},
 };
 
 /// One partition's answer, known at once or when its round is kept.
 enum Answer {
     Now(ProduceOutcome),
-    Later(oneshot::Receiver<ProduceOutcome>),
+    Later(Arc<Replica>, oneshot::Receiver<ProduceOutcome>),
 }
 
 impl ReplicaManager {
@@ -36,24 +36,24 @@ impl ReplicaManager {
                 .into_iter()
                 .map(|partition| {
                     let queued = self.enqueue(&image, partition, api_version, acks, now_ms, charge.clone());
-                    queued.map_or_else(|refused| Answer::Now(*refused), Answer::Later)
+                    queued.unwrap_or_else(|refused| Answer::Now(*refused))
                 })
                 .collect()
         } else {
             let refused = || Answer::Now(ProduceOutcome::failed(ResponseError::InvalidRequiredAcks));
             request.partitions.iter().map(|_| refused()).collect()
         };
-        let manager = self.clone();
         Box::pin(async move {
-            let _waiting = manager.metrics.waiting_produces.hold();
             let mut outcomes = Vec::with_capacity(answers.len());
             for answer in answers {
                 outcomes.push(match answer {
                     Answer::Now(outcome) => outcome,
                     // The owner ended without an answer: the broker is stopping.
-                    Answer::Later(reply) => reply
-                        .await
-                        .unwrap_or_else(|_| ProduceOutcome::failed(ResponseError::NotLeaderOrFollower)),
+                    Answer::Later(replica, reply) => {
+                        let _waiting = replica.metrics.waiting_produces.hold();
+                        let kept = reply.await;
+                        kept.unwrap_or_else(|_| ProduceOutcome::failed(ResponseError::NotLeaderOrFollower))
+                    }
                 });
             }
             outcomes
@@ -68,23 +68,23 @@ impl ReplicaManager {
         acks: i16,
         now_ms: i64,
         charge: Option<super::Charge>,
-    ) -> Result<oneshot::Receiver<ProduceOutcome>, Box<ProduceOutcome>> {
+    ) -> Result<Answer, Box<ProduceOutcome>> {
         let led = self.led(image, &partition.tp, partition.topic_id).map_err(|not_led| {
             self.metrics.elsewhere.produce_requests.add(1);
             self.metrics.elsewhere.failed_produce_requests.add(1);
             let current_leader = not_led.current_leader;
             Box::new(ProduceOutcome { current_leader, ..ProduceOutcome::failed(not_led.error) })
         })?;
-        let config = led.replica.configuration.load();
+        let resolved = led.replica.configuration.load();
         let metrics = &led.replica.metrics;
         metrics.produce_requests.add(1);
-        let batch = check(partition.records, &config, api_version, now_ms)
+        let batch = check(partition.records, &resolved.config, api_version, now_ms)
             .inspect_err(|_| metrics.failed_produce_requests.add(1))?;
         metrics.messages_in.add(u64::try_from(batch.header.record_count).unwrap_or(0));
         metrics.bytes_in.add(batch.bytes.len() as u64);
         let (reply, answer) = oneshot::channel();
         led.replica.send(Message::Append(Append { batch, acks, reply, charge }));
-        Ok(answer)
+        Ok(Answer::Later(led.replica, answer))
     }
 }
 

@@ -103,7 +103,7 @@ impl ReplicaManager {
     async fn epoch_end(
         &self,
         wanted: &EpochPartition,
-        found: Result<Led, NotLed>,
+        found: Result<Led<'_>, NotLed>,
         deadline: Instant,
     ) -> Result<EpochEnd, ResponseError> {
         let led = found.map_err(|not_led| not_led.error)?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use gracchus_core::{BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, error::ResponseError};
 use gracchus_env::FileRange;
 
-use crate::metrics::TopicMetrics;
+use super::replica::Replica;
 
 /// Whatever a request borrowed for its payload (memory budget); given back when dropped.
 pub type Charge = Arc<dyn Any + Send + Sync>;
@@ -121,8 +121,8 @@ pub struct FetchOutcome {
     pub ranges: Vec<FileRange>,
     /// Sum of the ranges' lengths.
     pub bytes: u64,
-    /// Counters of its topic, if the partition is here.
-    pub(crate) metrics: Option<Arc<TopicMetrics>>,
+    /// Where it was read; `None` if the partition is not here.
+    pub(crate) replica: Option<Arc<Replica>>,
 }
 
 impl FetchOutcome {
@@ -137,7 +137,7 @@ impl FetchOutcome {
             current_leader: None,
             ranges: Vec::new(),
             bytes: 0,
-            metrics: None,
+            replica: None,
         }
     }
 }

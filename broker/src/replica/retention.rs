@@ -57,7 +57,7 @@ impl ReplicaManager {
         let now_ms = self.env.wall_clock_ms();
         for replica in self.snapshot() {
             let Some(view) = replica.published() else { continue };
-            let config = replica.configuration.load();
+            let config = replica.configuration.load().config.clone();
             if view.log.may_trim(&config, view.high_watermark, now_ms) {
                 replica.send(Message::Trim);
             }

@@ -18,7 +18,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::replica::Charge;
 
@@ -50,25 +50,35 @@ pub(super) struct Share {
     besides: Lane,
 }
 
-/// What a request holds besides its frame.
-#[derive(Debug)]
-pub(super) struct Besides {
-    /// So much.
-    pub(super) bytes: usize,
-    _held: [OwnedSemaphorePermit; 2],
+/// What memory is for.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Small,
+    Large,
+    Besides,
+}
+
+impl Kind {
+    fn of_frame(bytes: usize) -> Self {
+        if bytes <= SMALL { Self::Small } else { Self::Large }
+    }
 }
 
 impl Share {
-    fn of(&self, part: u32) -> Arc<Share> {
-        Arc::new(Share {
+    fn of(&self, part: u32) -> Share {
+        Share {
             small: Lane::new(self.small.total / part),
             large: Lane::new(self.large.total / part),
             besides: Lane::new(self.besides.total / part),
-        })
+        }
     }
 
-    fn lane(&self, bytes: usize) -> &Lane {
-        if bytes <= SMALL { &self.small } else { &self.large }
+    fn lane(&self, kind: Kind) -> &Lane {
+        match kind {
+            Kind::Small => &self.small,
+            Kind::Large => &self.large,
+            Kind::Besides => &self.besides,
+        }
     }
 
     fn available(&self) -> usize {
@@ -78,96 +88,147 @@ impl Share {
 
 #[derive(Debug)]
 struct Lane {
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
     total: u32,
 }
 
 impl Lane {
     fn new(total: u32) -> Self {
         let total = total.max(1);
-        Self { permits: Arc::new(Semaphore::new(total as usize)), total }
+        Self { permits: Semaphore::new(total as usize), total }
     }
 
     fn share(&self, bytes: usize) -> u32 {
         u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total)
     }
 
-    fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        self.permits.clone().try_acquire_many_owned(self.share(bytes)).ok()
+    /// Takes `bytes` if they are there now; whoever takes gives back.
+    fn try_take(&self, bytes: usize) -> bool {
+        self.permits.try_acquire_many(self.share(bytes)).map(|permits| permits.forget()).is_ok()
     }
 
-    async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let share = self.share(bytes);
-        self.permits.clone().acquire_many_owned(share).await.expect("the budget is never closed")
+    async fn take(&self, bytes: usize) {
+        self.permits.acquire_many(self.share(bytes)).await.expect("the budget is never closed").forget();
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.permits.add_permits(self.share(bytes) as usize);
     }
 }
 
 /// The budget as one connection sees it.
 #[derive(Debug, Clone)]
-pub(super) struct Purse {
+pub(super) struct Purse(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     budget: Arc<Budget>,
     address: Arc<Share>,
-    connection: Arc<Share>,
+    connection: Share,
 }
 
-/// What a request holds.
-type Held = [OwnedSemaphorePermit; 3];
+impl Parts {
+    /// Whose leave a request needs, in order.
+    fn shares(&self, kind: Kind) -> impl Iterator<Item = &Share> {
+        let connection = (!matches!(kind, Kind::Besides)).then_some(&self.connection);
+        connection.into_iter().chain([&*self.address, &self.budget.all])
+    }
+}
+
+/// Memory that was taken, until it is dropped.
+#[derive(Debug)]
+struct Held {
+    parts: Arc<Parts>,
+    kind: Kind,
+    bytes: usize,
+    /// How many of the shares have given it.
+    given: usize,
+}
+
+impl Held {
+    /// Nothing yet.
+    fn new(purse: &Purse, kind: Kind, bytes: usize) -> Self {
+        Self { parts: purse.0.clone(), kind, bytes, given: 0 }
+    }
+
+    /// All of it, if it is there now.
+    fn try_all(mut self) -> Option<Self> {
+        let Self { parts, kind, bytes, given } = &mut self;
+        for share in parts.shares(*kind) {
+            if !share.lane(*kind).try_take(*bytes) {
+                return None;
+            }
+            *given += 1;
+        }
+        Some(self)
+    }
+
+    /// All of it, as soon as it is there. To give up waiting gives back what was taken by then.
+    async fn all(mut self) -> Self {
+        let _waiting = Waiting::new(self.parts.budget.clone());
+        let Self { parts, kind, bytes, given } = &mut self;
+        for share in parts.shares(*kind) {
+            share.lane(*kind).take(*bytes).await;
+            *given += 1;
+        }
+        self
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for share in self.parts.shares(self.kind).take(self.given) {
+            share.lane(self.kind).give_back(self.bytes);
+        }
+    }
+}
+
+/// What a request holds besides its frame.
+#[derive(Debug)]
+pub(super) struct Besides(Held);
+
+impl Besides {
+    /// So much.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+}
 
 impl Purse {
     /// Takes `bytes`, waiting as long as others hold too much.
     pub(super) async fn take(&self, bytes: usize) -> Charge {
-        if let Some(held) = self.try_hold(bytes) {
-            return Arc::new(held);
+        let held = || Held::new(self, Kind::of_frame(bytes), bytes);
+        match held().try_all() {
+            Some(held) => Arc::new(held),
+            None => Arc::new(held().all().await),
         }
-        let _waiting = Waiting::new(&self.budget);
-        let connection = self.connection.lane(bytes).take(bytes).await;
-        let address = self.address.lane(bytes).take(bytes).await;
-        let all = self.budget.all.lane(bytes).take(bytes).await;
-        Arc::new([connection, address, all])
     }
 
     /// Takes `bytes` besides the frame, waiting as long as others hold too much; `None` if nobody can have so many.
     pub(super) async fn take_besides(&self, bytes: usize) -> Option<Besides> {
-        let (address, all) = (&self.address.besides, &self.budget.all.besides);
-        if bytes > all.total as usize {
+        if bytes > self.0.budget.all.besides.total as usize {
             return None;
         }
-        if let Some(besides) = self.try_hold_besides(bytes) {
-            return Some(besides);
-        }
-        let _waiting = Waiting::new(&self.budget);
-        let address = address.take(bytes).await;
-        let all = all.take(bytes).await;
-        Some(Besides { bytes, _held: [address, all] })
+        let held = || Held::new(self, Kind::Besides, bytes);
+        Some(Besides(match held().try_all() {
+            Some(held) => held,
+            None => held().all().await,
+        }))
     }
 
     /// Takes `bytes` for an answer if they are there now. One that is larger than what all may have needs all of it.
     pub(super) fn try_take_besides(&self, bytes: usize) -> Option<Besides> {
-        let besides = self.try_hold_besides(bytes);
-        if besides.is_none() {
-            self.budget.refused.store(true, Ordering::Relaxed);
+        let held = Held::new(self, Kind::Besides, bytes).try_all();
+        if held.is_none() {
+            self.0.budget.refused.store(true, Ordering::Relaxed);
         }
-        besides
-    }
-
-    fn try_hold_besides(&self, bytes: usize) -> Option<Besides> {
-        let address = self.address.besides.try_take(bytes)?;
-        let all = self.budget.all.besides.try_take(bytes)?;
-        Some(Besides { bytes, _held: [address, all] })
+        held.map(Besides)
     }
 
     /// Takes `bytes` if they are there now.
     #[cfg(test)]
     pub(super) fn try_take(&self, bytes: usize) -> Option<Charge> {
-        Some(Arc::new(self.try_hold(bytes)?))
-    }
-
-    fn try_hold(&self, bytes: usize) -> Option<Held> {
-        Some([
-            self.connection.lane(bytes).try_take(bytes)?,
-            self.address.lane(bytes).try_take(bytes)?,
-            self.budget.all.lane(bytes).try_take(bytes)?,
-        ])
+        Some(Arc::new(Held::new(self, Kind::of_frame(bytes), bytes).try_all()?))
     }
 }
 
@@ -190,12 +251,12 @@ impl Budget {
 
     /// What all connections from one address may hold together.
     pub(super) fn share_of_address(&self) -> Arc<Share> {
-        self.all.of(OF_ADDRESS)
+        Arc::new(self.all.of(OF_ADDRESS))
     }
 
     /// For a new connection from an address with that share.
     pub(super) fn purse(self: &Arc<Self>, address: Arc<Share>) -> Purse {
-        Purse { budget: self.clone(), address, connection: self.all.of(OF_CONNECTION) }
+        Purse(Arc::new(Parts { budget: self.clone(), address, connection: self.all.of(OF_CONNECTION) }))
     }
 
     /// Whether somebody waits for memory, or had to be refused it since this was asked last.
@@ -221,19 +282,19 @@ impl Budget {
 }
 
 /// Counts itself while it exists, also when the waiting is given up.
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting(Arc<Budget>);
 
-impl<'a> Waiting<'a> {
-    fn new(budget: &'a Budget) -> Self {
+impl Waiting {
+    fn new(budget: Arc<Budget>) -> Self {
         budget.waiting.fetch_add(1, Ordering::Relaxed);
         budget.waits.fetch_add(1, Ordering::Relaxed);
-        Self(&budget.waiting)
+        Self(budget)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -301,7 +362,7 @@ mod tests {
         let greedy = budget.purse(budget.share_of_address());
         assert!(greedy.take_besides((32 << 20) + 1).await.is_none(), "nobody can have so much");
         let held = greedy.take_besides(12 << 20).await.expect("there is room");
-        assert_eq!((held.bytes, budget.available()), (12 << 20, 64 << 20), "frames have their own");
+        assert_eq!((held.bytes(), budget.available()), (12 << 20, 64 << 20), "frames have their own");
         let mut waits = Box::pin(greedy.take_besides(8 << 20));
         assert!((&mut waits).now_or_never().is_none(), "its address has half of it");
         assert!(budget.is_short());

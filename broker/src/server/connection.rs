@@ -201,7 +201,7 @@ impl Reading<'_> {
             None => return Err(format!("the header of a request of api key {api_key} is malformed").into()),
         };
         let memory = self.measure(&route, &bytes, front).await?;
-        let turn = self.turn(&route).await;
+        let (turn, waited) = self.turn(&route).await;
         let request = Request {
             context: RequestContext { connection: self.context.clone(), client_id },
             api_key,
@@ -215,17 +215,14 @@ impl Reading<'_> {
             charge: Some(charge),
         };
         self.watch.started();
-        let started = self.shared.env.now();
+        let started = if waited || memory.is_some() { self.shared.env.now() } else { received };
         let reply =
             self.shared.service.start(request).map_err(|BadRequest(reason)| -> Cow<'static, str> {
                 format!("a request of api key {api_key} in version {api_version}: {reason}").into()
             })?;
         let answered = matches!(reply, Reply::Now(_));
-        if let Some(metrics) = self.shared.metrics.request(api_key) {
-            metrics.request_bytes.add(length as u64);
-        }
         let handled = self.shared.env.now();
-        let stages = Stages { api_key, received, started, handled, answered: handled };
+        let stages = Stages { api_key, length, received, started, handled, answered: handled };
         // There is a place in the queue for every share of the window; a writer that is gone ends the reading.
         let _ = self.sender.try_send(InFlight { reply, turn, memory, stages });
         Ok(route.overlaps || answered)
@@ -238,10 +235,14 @@ impl Reading<'_> {
         self.client_id.clone()
     }
 
-    /// Waits until the request may start.
-    async fn turn(&self, route: &Route) -> OwnedSemaphorePermit {
+    /// Waits until the request may start, and says whether it had to.
+    async fn turn(&self, route: &Route) -> (OwnedSemaphorePermit, bool) {
         let shares = if route.overlaps { 1 } else { WINDOW };
-        self.window.clone().acquire_many_owned(shares).await.expect("the window is never closed")
+        if let Ok(turn) = self.window.clone().try_acquire_many_owned(shares) {
+            return (turn, false);
+        }
+        let turn = self.window.clone().acquire_many_owned(shares).await;
+        (turn.expect("the window is never closed"), true)
     }
 
     /// Checks the body's structure, and charges for what decoding it takes if that is much: waits until others are done.

@@ -1,9 +1,11 @@
 //! Frames: a 4-byte length, then a request header and a body. Where bytes from strangers enter the broker.
 //!
 //! Small frames are sliced out of a small chunk that the connection reads into; a large one gets a recycled buffer of
-//! its own. Memory is taken from the budget (its [`Purse`]) before more than the first part of a large frame is read, and a buffer
-//! grows with the bytes that arrive: whoever declares 100 MB and sends nothing holds nothing. A slice pins at most a
-//! chunk or its own frame. Never: allocate by a length off the wire, or read on while waiting for memory.
+//! its own. Memory is taken from the budget (its [`Purse`]) before more than the first part of a large frame is read,
+//! and a buffer grows with the bytes that arrive: whoever declares 100 MB and sends nothing holds nothing. A slice pins
+//! at most a chunk or its own frame. A chunk is what a connection costs, like its tasks and its socket's buffers: of the
+//! frames no larger than a first chunk, one at a time is not charged for.
+//! Never: allocate by a length off the wire, or read on while waiting for memory.
 
 use std::{fmt, io, sync::Arc};
 
@@ -65,6 +67,8 @@ pub(super) struct FrameReader {
     /// The last frame was large; read only the head of the next, so that little needs to be moved.
     bulk: bool,
     largest: i32,
+    /// For the one small frame that is not charged for.
+    free: Charge,
 }
 
 impl FrameReader {
@@ -77,7 +81,8 @@ impl FrameReader {
         largest: i32,
     ) -> Self {
         let chunk = BytesMut::new();
-        Self { half, purse, pool, watch, chunk, chunk_size: FIRST_CHUNK, bulk: false, largest }
+        let free = Arc::new(());
+        Self { half, purse, pool, watch, chunk, chunk_size: FIRST_CHUNK, bulk: false, largest, free }
     }
 
     /// The next frame; `None` when the peer closed between frames. Cancelling it loses the connection's place.
@@ -109,7 +114,8 @@ impl FrameReader {
 
     async fn small(&mut self, total: usize) -> Result<Frame, FrameError> {
         self.fill_to(total).await?;
-        let charge = self.take(total).await;
+        let is_free = total <= FIRST_CHUNK && Arc::strong_count(&self.free) == 1;
+        let charge = if is_free { self.free.clone() } else { self.take(total).await };
         let mut bytes = self.chunk.split_to(total).freeze();
         bytes.advance(PREFIX);
         Ok(Frame { bytes, charge })

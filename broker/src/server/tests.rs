@@ -449,6 +449,55 @@ async fn memory_comes_back_when_the_payload_is_let_go_and_not_before() {
     assert_eq!(world.shared.budget.waiting(), 0);
 }
 
+#[tokio::test]
+async fn a_request_is_timed_from_its_frame_to_its_answer() {
+    let world = World::new(MUCH);
+    let peer = world.connect();
+    let nap = Duration::from_millis(20);
+    peer.send(frame(OVERLAPS, 1, &body(100)));
+    world.until(|| world.script.started() == [1]).await;
+    peer.send(frame(ALONE, 2, &body(200)));
+    world.env.sleep(nap).await;
+    world.script.answer(1, b"");
+    world.until(|| world.script.started() == [1, 2]).await;
+    world.env.sleep(nap).await;
+    world.script.answer(2, b"");
+    let told = |key| world.shared.metrics.request(key).expect("it is served");
+    world.until(|| told(ALONE).request_bytes.get() > 0).await;
+    let nap = nap.as_nanos() as u64;
+    let (first, second) = (told(OVERLAPS), told(ALONE));
+    assert_eq!(first.queue.get(), 0, "it had its turn at once");
+    assert!(first.remote.get() >= nap && second.queue.get() >= nap && second.remote.get() >= nap);
+    for (metrics, size) in [(first, 100), (second, 200)] {
+        let parts = [&metrics.queue, &metrics.local, &metrics.remote, &metrics.response_queue, &metrics.send];
+        let sum: u64 = parts.iter().map(|part| part.get()).sum();
+        let total = metrics.total.read();
+        assert_eq!((total.count, total.sum), (1, sum as f64 / 1e6), "nothing is left out");
+        assert!(metrics.local.get() > 0 && metrics.send.get() > 0);
+        assert_eq!(metrics.request_bytes.get() as usize, frame(ALONE, 0, &body(size)).len() - 4);
+    }
+}
+
+#[tokio::test]
+async fn of_the_frames_that_fit_into_a_first_chunk_one_at_a_time_is_free() {
+    let world = World::new(400_000);
+    let peer = world.connect();
+    let mut charged = Vec::new();
+    for (id, size) in [(1, 100), (2, 100), (3, 3_000)] {
+        let before = world.shared.budget.available();
+        peer.send(frame(OVERLAPS, id, &body(size)));
+        world.until(|| world.script.started().len() == id as usize).await;
+        charged.push(before - world.shared.budget.available());
+    }
+    let length = |size| frame(OVERLAPS, 0, &body(size)).len();
+    assert_eq!(charged, [0, length(100), length(3_000)]);
+    world.script.state().charges.clear();
+    assert_eq!(world.shared.budget.available(), 400_000);
+    peer.send(frame(OVERLAPS, 4, &body(3_000)));
+    world.until(|| world.script.started().len() == 4).await;
+    assert_eq!(world.shared.budget.available(), 400_000 - length(3_000), "a larger one is not");
+}
+
 /// A request that takes 256 bytes for each of `count` when decoded.
 fn wide(correlation_id: i32, count: usize) -> Bytes {
     let mut body = (count as u32).to_be_bytes().to_vec();

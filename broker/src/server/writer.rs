@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use gracchus_env::{Env, Piece, WriteHalf};
+use gracchus_env::{Env, Instant, Piece, WriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
@@ -80,21 +80,22 @@ pub(super) async fn run(
             },
         };
         let InFlight { reply, turn, memory, mut stages } = first;
-        let answer = match reply {
-            Reply::Now(answer) => answer,
-            Reply::Later(future) => {
-                let answer = future.await;
-                stages.answered = told.env.now();
-                answer
-            }
+        let (answer, waited) = match reply {
+            Reply::Now(answer) => (answer, false),
+            Reply::Later(future) => (future.await, true),
         };
+        let mut now = told.env.now();
+        if waited {
+            stages.answered = now;
+        }
         let mut close = merged.add(answer, turn, stages, memory);
         while close.is_none() && merged.has_room() {
             let Ok(mut next) = requests.try_recv() else { break };
             match poll_fn(|context| Poll::Ready(poll_reply(&mut next.reply, context))).await {
                 Poll::Ready(answer) => {
                     if matches!(next.reply, Reply::Later(_)) {
-                        next.stages.answered = told.env.now();
+                        now = told.env.now();
+                        next.stages.answered = now;
                     }
                     close = merged.add(answer, next.turn, next.stages, next.memory);
                 }
@@ -104,7 +105,7 @@ pub(super) async fn run(
                 }
             }
         }
-        merged.write(half.as_mut(), &watch, &told).await?;
+        merged.write(half.as_mut(), &watch, &told, now).await?;
         if let Some(reason) = close {
             return Err(WriteEnd::Close(reason));
         }
@@ -175,7 +176,7 @@ impl Merged {
     /// Charges for what waits in memory beyond what was charged already. Does not wait: the answers are there, and who
     /// reads none would have them for nothing.
     fn charge(&mut self, purse: &Purse) -> Result<(), WriteEnd> {
-        let charged: usize = self.held.iter().map(|held| held.bytes).sum();
+        let charged: usize = self.held.iter().map(Besides::bytes).sum();
         let more = self.in_memory.saturating_sub(charged);
         if more > FREE_ANSWERS {
             let besides = purse.try_take_besides(more).ok_or_else(|| {
@@ -192,8 +193,14 @@ impl Merged {
         Ok(())
     }
 
-    async fn write(&mut self, half: &mut dyn WriteHalf, watch: &Watch, told: &Told) -> Result<(), WriteEnd> {
-        let writing_from = told.env.now();
+    /// Writes them, from `now` on.
+    async fn write(
+        &mut self,
+        half: &mut dyn WriteHalf,
+        watch: &Watch,
+        told: &Told,
+        now: Instant,
+    ) -> Result<(), WriteEnd> {
         if !self.pieces.is_empty() {
             if self.in_memory > FREE_ANSWERS {
                 self.charge(&told.purse)?;
@@ -207,11 +214,8 @@ impl Merged {
         self.in_memory = 0;
         self.held.clear();
         let written = told.env.now();
-        for stages in self.stages.drain(..) {
-            if let Some(metrics) = told.metrics.request(stages.api_key) {
-                metrics.observe(&stages, writing_from, written);
-            }
-        }
+        told.metrics.observe(&self.stages, now, written);
+        self.stages.clear();
         watch.answered(self.turns.len());
         self.turns.clear();
         Ok(())

@@ -24,6 +24,10 @@ pub(super) const CASES: &[Case] = &[
         run: |world| Box::pin(an_address_can_be_taken_again(world)),
     },
     Case { name: "shutdown_ends_one_direction", run: |world| Box::pin(shutdown_ends_one_direction(world)) },
+    Case {
+        name: "the_end_is_noticed_behind_a_read_that_left_room",
+        run: |world| Box::pin(the_end_is_noticed_behind_a_read_that_left_room(world)),
+    },
     Case { name: "dropping_both_halves_closes", run: |world| Box::pin(dropping_both_halves_closes(world)) },
     Case {
         name: "writing_to_who_has_left_fails",
@@ -170,6 +174,33 @@ async fn shutdown_ends_one_direction(world: World) {
     let error =
         client.writer.write(vec![Piece::Bytes("more".into())]).await.expect_err("it said it was done");
     assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::NotConnected), "{error}");
+}
+
+async fn the_end_is_noticed_behind_a_read_that_left_room(world: World) {
+    let (mut client, mut server) = pair(&world).await;
+    send(&mut client, "one").await;
+    client.writer.shutdown().await.expect("shuts down");
+    // Both are there before the first read.
+    world.env.sleep(Duration::from_millis(100)).await;
+    let mut buffer = BytesMut::new();
+    assert_eq!(server.reader.read(&mut buffer, 100).await.expect("reads"), 3);
+    let end = world.env.timeout(PATIENCE, server.reader.read(&mut buffer, 100)).await;
+    assert_eq!(end.expect("does not wait").expect("reads"), 0);
+    // What comes after a read that left room wakes the next one.
+    let reading = async {
+        let mut buffer = BytesMut::new();
+        for _ in 0..3 {
+            let read = world.env.timeout(PATIENCE, client.reader.read(&mut buffer, 100)).await;
+            assert_eq!(read.expect("woken").expect("reads"), 3);
+        }
+    };
+    let sending = async {
+        for text in ["one", "two", "six"] {
+            server.writer.write(vec![Piece::Bytes(text.into())]).await.expect("writes");
+            world.env.sleep(Duration::from_millis(20)).await;
+        }
+    };
+    futures_util::future::join(reading, sending).await;
 }
 
 async fn dropping_both_halves_closes(world: World) {

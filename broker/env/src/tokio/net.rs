@@ -22,8 +22,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::Interest,
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, Interest},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 
 use super::disk::SystemFile;
@@ -112,10 +115,9 @@ fn bind(address: SocketAddr, buffers: SocketBuffers) -> io::Result<TcpListener> 
 fn connection(stream: TcpStream, peer: SocketAddr) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_keepalive(true)?;
-    // Shared instead of split: dropping one half alone must not tell the peer anything.
-    let stream = Arc::new(stream);
-    let reader = Box::new(SystemReadHalf { stream: stream.clone() });
-    Ok(Connection { peer, reader, writer: Box::new(SystemWriteHalf { stream, sent: Arc::default() }) })
+    let (reader, writer) = stream.into_split();
+    let writer = SystemWriteHalf { half: Some(writer), sent: Arc::default() };
+    Ok(Connection { peer, reader: Box::new(SystemReadHalf { half: reader }), writer: Box::new(writer) })
 }
 
 struct SystemListener {
@@ -141,7 +143,7 @@ impl Listener for SystemListener {
 }
 
 struct SystemReadHalf {
-    stream: Arc<TcpStream>,
+    half: OwnedReadHalf,
 }
 
 impl ReadHalf for SystemReadHalf {
@@ -150,10 +152,10 @@ impl ReadHalf for SystemReadHalf {
             if buffer.capacity() == buffer.len() {
                 buffer.reserve(limit.min(READ_ROOM));
             }
+            // After a read that left room, this one waits without asking the kernel whether there is more.
             let mut target = buffer.limit(limit);
             loop {
-                match self.stream.try_read_buf(&mut target) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
+                match self.half.read_buf(&mut target).await {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     other => return other,
                 }
@@ -163,7 +165,8 @@ impl ReadHalf for SystemReadHalf {
 }
 
 struct SystemWriteHalf {
-    stream: Arc<TcpStream>,
+    /// There until this is dropped.
+    half: Option<OwnedWriteHalf>,
     /// Bytes so far; read by who wonders whether the peer still reads.
     sent: Arc<AtomicU64>,
 }
@@ -186,7 +189,7 @@ impl WriteHalf for SystemWriteHalf {
     }
 
     fn shutdown(&mut self) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(async move { SockRef::from(&*self.stream).shutdown(Shutdown::Write) })
+        Box::pin(async move { SockRef::from(self.stream()).shutdown(Shutdown::Write) })
     }
 
     fn sent(&self) -> Option<Arc<AtomicU64>> {
@@ -194,7 +197,20 @@ impl WriteHalf for SystemWriteHalf {
     }
 }
 
+impl Drop for SystemWriteHalf {
+    fn drop(&mut self) {
+        // Dropping one half alone must not tell the peer anything.
+        if let Some(half) = self.half.take() {
+            half.forget();
+        }
+    }
+}
+
 impl SystemWriteHalf {
+    fn stream(&self) -> &TcpStream {
+        self.half.as_ref().expect("there until the drop").as_ref()
+    }
+
     /// Copies a small range behind what is gathered.
     async fn gather(&self, range: FileRange, gathered: &mut Gathered) -> io::Result<()> {
         let length = range.length as usize;
@@ -243,9 +259,9 @@ impl SystemWriteHalf {
         let end = offset + length;
         while offset < end {
             let wanted = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            let sent = self.stream.try_io(Interest::WRITABLE, || {
+            let sent = self.stream().try_io(Interest::WRITABLE, || {
                 let mut position = offset;
-                Ok(rustix::fs::sendfile(&*self.stream, file.system_file(), Some(&mut position), wanted)?)
+                Ok(rustix::fs::sendfile(self.stream(), file.system_file(), Some(&mut position), wanted)?)
             });
             match sent {
                 Ok(0) => return Err(cut_short(file)),
@@ -264,8 +280,8 @@ impl SystemWriteHalf {
     async fn send_some(&self, bytes: Bytes) -> io::Result<u64> {
         let mut sent = 0;
         while sent < bytes.len() {
-            let result = self.stream.try_io(Interest::WRITABLE, || {
-                Ok(rustix::net::send(&*self.stream, &bytes[sent..], SendFlags::NOSIGNAL)?)
+            let result = self.stream().try_io(Interest::WRITABLE, || {
+                Ok(rustix::net::send(self.stream(), &bytes[sent..], SendFlags::NOSIGNAL)?)
             });
             match result {
                 Ok(count) => sent += count,
@@ -276,7 +292,7 @@ impl SystemWriteHalf {
         drop(bytes);
         self.sent.fetch_add(sent as u64, Relaxed);
         if sent == 0 {
-            self.stream.writable().await?;
+            self.stream().writable().await?;
         }
         Ok(sent as u64)
     }
@@ -285,7 +301,7 @@ impl SystemWriteHalf {
     async fn send(&self, gathered: &mut Gathered, flags: SendFlags) -> io::Result<()> {
         gathered.copied = 0;
         while !gathered.buffers.is_empty() {
-            let sent = self.stream.try_io(Interest::WRITABLE, || {
+            let sent = self.stream().try_io(Interest::WRITABLE, || {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let count = gathered.buffers.len().min(SLICES);
                 for (slice, bytes) in slices.iter_mut().zip(&gathered.buffers) {
@@ -293,7 +309,7 @@ impl SystemWriteHalf {
                 }
                 let flags = flags | SendFlags::NOSIGNAL;
                 let mut control = SendAncillaryBuffer::default();
-                Ok(rustix::net::sendmsg(&*self.stream, &slices[..count], &mut control, flags)?)
+                Ok(rustix::net::sendmsg(self.stream(), &slices[..count], &mut control, flags)?)
             });
             match sent {
                 Ok(count) => {
@@ -309,7 +325,7 @@ impl SystemWriteHalf {
     /// Waits for room in the send buffer if that is all that `error` complains about.
     async fn wait(&self, error: io::Error) -> io::Result<()> {
         match error.kind() {
-            io::ErrorKind::WouldBlock => self.stream.writable().await,
+            io::ErrorKind::WouldBlock => self.stream().writable().await,
             io::ErrorKind::Interrupted => Ok(()),
             _ => Err(error),
         }
