@@ -169,7 +169,12 @@ impl Judge {
     }
 
     fn tell(&self, kind: EventKind) {
-        self.observe(Event { time_ns: self.world.now(), kind });
+        self.take_in(Event { time_ns: self.world.now(), kind });
+    }
+
+    fn take_in(&self, event: Event) {
+        tracing::trace!(target: "history", "{:?}", event.kind);
+        self.check(|checker| checker.observe(&event));
     }
 
     fn check(&self, ask: impl FnOnce(&mut Checker) -> Result<(), Violation>) {
@@ -224,6 +229,8 @@ impl Judge {
     fn recovered(&self, node: NodeId, probe: &PartitionProbe) {
         let (start, end) = (probe.log_start.0, probe.log_end.0);
         let place = place(probe);
+        // Retention may have moved its start already, by a clock that was not told since the last view.
+        self.clock(node);
         let read = files_check::read_log(&self.world, &mut lock(&self.known), node, &place, (start, end));
         match read {
             Ok(records) => self.tell(EventKind::RecoveredLog {
@@ -260,8 +267,11 @@ impl History for Judge {
     }
 
     fn observe(&self, event: Event) {
-        tracing::trace!(target: "history", "{:?}", event.kind);
-        self.check(|checker| checker.observe(&event));
+        // A client may be told what no look has shown yet: a broker that stops is not looked at, and still answers.
+        for node in lock(&self.seen).keys() {
+            self.clock(*node);
+        }
+        self.take_in(event);
     }
 
     fn complain(&self, violation: Violation) {
