@@ -296,7 +296,7 @@ impl Owner {
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(mut append) = next.take() {
-            charges.extend(append.charge.clone());
+            charges.extend(append.charge.take());
             match self.recompress(log, &mut append.batch).await {
                 Ok(()) => {
                     bytes += append.batch.bytes.len();
