@@ -183,15 +183,15 @@ async fn the_end_is_noticed_behind_a_read_that_left_room(world: World) {
     // Both are there before the first read.
     world.env.sleep(Duration::from_millis(100)).await;
     let mut buffer = BytesMut::new();
-    assert_eq!(server.reader.read(&mut buffer, 100).await.expect("reads"), 3);
-    let end = world.env.timeout(PATIENCE, server.reader.read(&mut buffer, 100)).await;
-    assert_eq!(end.expect("does not wait").expect("reads"), 0);
+    let end = async { while server.reader.read(&mut buffer, 100).await.expect("reads") > 0 {} };
+    world.env.timeout(PATIENCE, end).await.expect("does not wait");
+    assert_eq!(buffer, "one");
     // What comes after a read that left room wakes the next one.
     let reading = async {
         let mut buffer = BytesMut::new();
-        for _ in 0..3 {
+        while buffer.len() < 9 {
             let read = world.env.timeout(PATIENCE, client.reader.read(&mut buffer, 100)).await;
-            assert_eq!(read.expect("woken").expect("reads"), 3);
+            assert!(read.expect("woken").expect("reads") > 0);
         }
     };
     let sending = async {
