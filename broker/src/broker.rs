@@ -207,6 +207,11 @@ impl Broker {
         &self.controller
     }
 
+    /// Its replicas: also while it stops, they can be asked what they publish.
+    pub fn replicas(&self) -> &Arc<ReplicaManager> {
+        &self.replicas
+    }
+
     /// A view of its published state.
     pub fn probe(&self) -> BrokerProbe {
         let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());

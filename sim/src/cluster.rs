@@ -11,8 +11,9 @@ use std::{
 };
 
 use gracchus::{
-    broker::{Broker, BrokerProbe},
+    broker::Broker,
     config::BrokerConfig,
+    replica::{PartitionProbe, ReplicaManager},
 };
 use gracchus_env::Env;
 use rand::Rng;
@@ -55,7 +56,10 @@ pub(crate) struct Slot {
     pub(crate) incarnation: u64,
     /// Errors that the disk had given before the last start.
     pub(crate) disk_errors: u64,
+    /// `None` also while it stops.
     pub(crate) broker: Option<Broker>,
+    /// What it publishes, until it is down.
+    pub(crate) replicas: Option<Arc<ReplicaManager>>,
 }
 
 /// All brokers of a run.
@@ -76,7 +80,13 @@ impl Cluster {
     pub(crate) fn start(world: &Arc<World>, configs: Vec<BrokerConfig>, judge: &Arc<Judge>) -> Arc<Self> {
         let start = |(index, config)| {
             let node = NodeId(index);
-            let slot = Arc::new(Mutex::new(Slot { node, incarnation: 0, disk_errors: 0, broker: None }));
+            let slot = Arc::new(Mutex::new(Slot {
+                node,
+                incarnation: 0,
+                disk_errors: 0,
+                broker: None,
+                replicas: None,
+            }));
             let (orders, incoming) = mpsc::unbounded_channel();
             let (status, reported) = watch::channel(Status::Down);
             let (world, judge) = (world.clone(), judge.clone());
@@ -182,7 +192,10 @@ impl Operator {
                 let mut running = self.start();
                 self.attend(&mut running, &mut orders).await
             };
-            lock(&self.slot).broker = None;
+            {
+                let mut slot = lock(&self.slot);
+                (slot.broker, slot.replicas) = (None, None);
+            }
             self.status.send_replace(Status::Down);
             if down == Duration::MAX {
                 return;
@@ -351,7 +364,10 @@ impl Main {
         let name = self.world.name(self.node).to_owned();
         match Broker::start(env, self.config).await {
             Ok(broker) => {
-                lock(&self.slot).broker = Some(broker);
+                let replicas = broker.replicas().clone();
+                let mut slot = lock(&self.slot);
+                (slot.broker, slot.replicas) = (Some(broker), Some(replicas));
+                drop(slot);
                 self.world.tell(format!("{name} serves"));
                 self.status.send_replace(Status::Serving);
             }
@@ -375,7 +391,7 @@ impl Main {
     }
 }
 
-/// Shows the published state of a broker.
-pub(crate) fn probe(slot: &Slot) -> Option<BrokerProbe> {
-    slot.broker.as_ref().map(Broker::probe)
+/// Shows what a broker publishes.
+pub(crate) fn probe(slot: &Slot) -> Option<Vec<PartitionProbe>> {
+    slot.replicas.as_ref().map(|replicas| replicas.probe())
 }

@@ -169,12 +169,7 @@ impl Judge {
     }
 
     fn tell(&self, kind: EventKind) {
-        self.take_in(Event { time_ns: self.world.now(), kind });
-    }
-
-    fn take_in(&self, event: Event) {
-        tracing::trace!(target: "history", "{:?}", event.kind);
-        self.check(|checker| checker.observe(&event));
+        self.observe(Event { time_ns: self.world.now(), kind });
     }
 
     fn check(&self, ask: impl FnOnce(&mut Checker) -> Result<(), Violation>) {
@@ -188,22 +183,25 @@ impl Judge {
     }
 
     fn look(&self, slot: &Slot) {
-        let Some(probe) = cluster::probe(slot) else { return };
+        let Some(mut partitions) = cluster::probe(slot) else { return };
         let mut seen = lock(&self.seen);
         let seen = seen.entry(slot.node).or_default();
         if seen.incarnation != slot.incarnation {
             *seen = Seen { incarnation: slot.incarnation, moved: seen.moved, ..Seen::default() };
             self.clock(slot.node);
         }
-        if seen.partitions == probe.partitions {
+        if slot.broker.is_none() {
+            // A log that is closed is not shown any more; the stop must leave it as it was shown last.
+            let closed =
+                seen.partitions.iter().filter(|before| !partitions.iter().any(|now| is_same(now, before)));
+            partitions.extend(closed.cloned().collect::<Vec<_>>());
+        }
+        if seen.partitions == partitions {
             return;
         }
         let mut changed = Vec::new();
-        for now in &probe.partitions {
-            let before = seen
-                .partitions
-                .iter()
-                .find(|before| before.topic_id == now.topic_id && before.tp.partition == now.tp.partition);
+        for now in &partitions {
+            let before = seen.partitions.iter().find(|before| is_same(now, before));
             match before {
                 None => self.recovered(slot.node, now),
                 Some(before) => seen.moved += u64::from(before.log_start < now.log_start),
@@ -213,7 +211,7 @@ impl Judge {
             }
         }
         seen.version += 1;
-        seen.partitions = probe.partitions;
+        seen.partitions = partitions;
         let view = NodeView {
             node: number(slot.node),
             incarnation: slot.incarnation,
@@ -267,16 +265,17 @@ impl History for Judge {
     }
 
     fn observe(&self, event: Event) {
-        // A client may be told what no look has shown yet: a broker that stops is not looked at, and still answers.
-        for node in lock(&self.seen).keys() {
-            self.clock(*node);
-        }
-        self.take_in(event);
+        tracing::trace!(target: "history", "{:?}", event.kind);
+        self.check(|checker| checker.observe(&event));
     }
 
     fn complain(&self, violation: Violation) {
         self.world.violate(&violation.law, violation.story);
     }
+}
+
+fn is_same(one: &PartitionProbe, other: &PartitionProbe) -> bool {
+    one.topic_id == other.topic_id && one.tp.partition == other.tp.partition
 }
 
 fn place(probe: &PartitionProbe) -> files_check::Place {
