@@ -1,21 +1,21 @@
-//! kcat, where it is installed: it comes with no language's packages, so its absence is said and is no failure.
+//! kcat, where it is installed: it comes with no language's packages, so its absence is said (and a failure where everything
+//! is required).
 
 use std::{
     io::Write,
     process::{Command, Stdio},
 };
 
+use gracchus_tests::toolchain;
+
 use crate::{Bench, CODECS, Row, brief};
 
 const LINES: &str = "k1|one\nk2|two with spaces\nk3|three\n|no key\n";
 
 /// Its row of the table.
-#[allow(clippy::print_stderr, reason = "must be seen")]
 pub(crate) fn row(bench: &Bench) -> Option<Row> {
-    let Ok(said) = kcat(&["-V"], "") else {
-        eprintln!("\n!!! NOT RUN: the compatibility of kcat, because it is not installed.\n");
-        return None;
-    };
+    toolchain::find("kcat", "the compatibility of kcat")?;
+    let said = kcat(&["-V"], "").expect("kcat names its version");
     let version = said.lines().find_map(|line| line.strip_prefix("Version ")).unwrap_or_default();
     let version =
         version.replace(" (JSON", "").split(", ").find(|part| part.contains("librdkafka")).map_or_else(

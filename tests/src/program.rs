@@ -20,12 +20,12 @@ pub fn gracchus() -> &'static Path {
     })
 }
 
-/// The `gracchus` binary as users build it.
+/// The `gracchus` binary as users build it: what `cargo run --release` runs.
 ///
 /// # Panics
 /// With the compiler's messages when it does not build.
 pub fn release() -> PathBuf {
-    build(&["--package", "gracchus", "--bin", "gracchus", "--release"])
+    build(&["--bin", "gracchus", "--release"])
 }
 
 fn build(arguments: &[&str]) -> PathBuf {
