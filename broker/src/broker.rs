@@ -23,7 +23,7 @@ use gracchus_env::{Env, FileLock, Op, spawn};
 
 use crate::{
     api::{Apis, Services},
-    config::{BrokerConfig, Endpoint, LiveConfig},
+    config::{BrokerConfig, Endpoint, LiveConfig, min_isr},
     controller::{self, Controller, ControllerError, ControllerOptions},
     host::Host,
     log::{self, DirectoryOptions, LogDirectory},
@@ -286,6 +286,9 @@ async fn register(
     };
     let response = controller.submit(command).await?;
     assert!(matches!(response, Response::Registered { .. }), "RegisterBroker answered {response:?}");
+    for command in min_isr::settle(&controller.image(), config) {
+        controller.submit(command).await?;
+    }
     Ok(())
 }
 

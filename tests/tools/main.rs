@@ -37,7 +37,7 @@ use crate::{compare::Compared, normal::Place, step::Step};
 fn the_tools_print_what_they_print_for_apache_kafka() {
     let Some(java) = Java::find("the comparison of Kafka's tools with Apache Kafka") else { return };
     let scratch = Scratch::new("tools");
-    let theirs = ApacheKafka::start(&java, scratch.path(), &["eligible.leader.replicas.version=0"]);
+    let theirs = ApacheKafka::start(&java, scratch.path(), &[]);
     let ours = Broker::start(scratch.path(), theirs.options());
     let steps = steps::all();
     let files = scratch.path().join("files");

@@ -54,7 +54,11 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         response.api_keys = APIS.iter().map(advertised).collect();
     }
     if request.api_version >= 3 && response.error_code == 0 {
-        update_features::show(&mut response, services.controller.quorum().high_watermark);
+        update_features::show(
+            &mut response,
+            request.api_version,
+            services.controller.quorum().high_watermark,
+        );
     }
     if request.api_version >= 1 {
         response.throttle_time_ms = throttle_ms;

@@ -17,7 +17,7 @@ use gracchus_core::{
 };
 
 use super::services::Services;
-use crate::config::keys;
+use crate::config::{is_secret, kafka, keys, min_isr};
 
 /// Kafka's numbers of resource types.
 pub(super) const TOPIC: i8 = 2;
@@ -134,8 +134,11 @@ pub(super) fn alter_broker(
         own_node(services, name)?;
     }
     let before = image.broker_configs.get(&own).cloned().unwrap_or_default();
-    let changes = changes(&wishes, &before, |name, operation| match keys::key(name) {
-        Some(key) if key.kind.is_list() => Ok(key.default.unwrap_or_default()),
+    let changes = changes(&wishes, &before, |name, operation| match (keys::key(name), kafka::key(name)) {
+        (Some(key), _) if key.kind.is_list() => Ok(key.default.unwrap_or_default()),
+        (None, Some(named)) if named.key.kind.is_list() => {
+            Ok(named.key.default.unwrap_or_default().to_owned())
+        }
         _ => {
             let operation = operation.to_lowercase();
             Err(format!("Config value {operation} is not allowed for config key: {name}"))
@@ -144,10 +147,13 @@ pub(super) fn alter_broker(
     let after = applied(&changes, &before);
     let set = changed(&changes).into_iter().filter(|name| after.contains_key(*name));
     for name in set.clone() {
-        let key = keys::key(name);
         check_room(name, &after[name])?;
-        let error = if key.is_some() { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
-        services.live.check(name, &after[name]).map_err(|problem| (error, problem))?;
+        let known = keys::key(name).is_some() || kafka::key(name).is_some();
+        let error = if known { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
+        services.live.check(name, &after[name], own.is_none()).map_err(|problem| (error, problem))?;
+    }
+    if let Some(why) = min_isr::refuse(own, &before, &after) {
+        return Err(invalid_config(why));
     }
     let set: BTreeSet<&str> = set.collect();
     services.live.check_together(image, own, &after, &set).map_err(invalid_request)?;
@@ -240,10 +246,15 @@ async fn submit(services: &Services, alteration: Alteration) -> Result<bool, Ref
         return Ok(true);
     }
     let summary = summary(&changes);
+    let of_topic = matches!(resource, ConfigResource::Topic(_));
+    let set: Vec<String> = changed(&changes).into_iter().map(str::to_owned).collect();
     let command = Command::AlterConfigs { resource, changes, seen: Some(seen) };
     match services.controller.submit(command).await {
         Ok(Response::Configs(_)) => {
             tracing::info!("configuration of {name} changed: {summary}");
+            if of_topic {
+                services.live.warn_of_topic(set.iter().map(String::as_str));
+            }
             Ok(true)
         }
         Ok(Response::Outdated) => Ok(false),
@@ -268,10 +279,13 @@ async fn submit(services: &Services, alteration: Alteration) -> Result<bool, Ref
     }
 }
 
-/// For the log, where a value has little room.
+/// For the log, where a value has little room and a secret none.
 fn summary(changes: &[ConfigChange]) -> String {
     let short = |text: &str| text.chars().take(100).collect::<String>();
     let one = |change: &ConfigChange| match change {
+        ConfigChange::Set { key, .. } if topic::key(key).is_none() && is_secret(key) => {
+            format!("{key}=[hidden]")
+        }
         ConfigChange::Set { key, value } => format!("{key}={}", short(value)),
         ConfigChange::Delete { key } => format!("{key} deleted"),
         ConfigChange::Append { key, words, .. } => format!("{key}+={}", short(&words.join(","))),

@@ -189,7 +189,7 @@ impl View<'_> {
     fn result(&self, described: Described) -> DescribeConfigsResourceResult {
         let synonym = |synonym: Synonym| {
             DescribeConfigsSynonym::default()
-                .with_name(StrBytes::from_static_str(synonym.name))
+                .with_name(text(synonym.name))
                 .with_value(synonym.value.map(StrBytes::from_string))
                 .with_source(synonym.source as i8)
         };

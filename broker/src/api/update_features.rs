@@ -1,7 +1,8 @@
 //! UpdateFeatures (key 57), versions 0 to 2, and the features that ApiVersions shows (KIP-584, KIP-1022).
 //!
-//! `metadata.version` is the only feature that exists here: that of the Apache Kafka release whose protocol is served.
-//! It cannot be changed. Group, transaction, share and streams features stand for coordinators that do not exist yet, so
+//! Two features exist here: `metadata.version`, that of the Apache Kafka release whose protocol is served, and
+//! `eligible.leader.replicas.version`: of partitions with one replica that replica is always eligible, and
+//! `min.insync.replicas` is held as the feature asks. Neither can be changed. Group, transaction, share and streams features stand for coordinators that do not exist yet, so
 //! they are not shown. v1 has kinds of upgrades and a dry run, v2 answers for all features at once.
 
 use std::sync::Arc;
@@ -26,11 +27,21 @@ use super::{
 /// Number of the API.
 pub const KEY: i16 = 57;
 
-const METADATA_VERSION: &str = "metadata.version";
-/// 3.3-IV3, the oldest that Apache Kafka 4.3 knows.
-const OLDEST: i16 = 7;
-/// 4.3-IV0.
-const NEWEST: i16 = 30;
+/// A feature whose level is `newest` for good.
+struct Feature {
+    name: &'static str,
+    oldest: i16,
+    newest: i16,
+}
+
+const FEATURES: [Feature; 2] = [
+    Feature { name: "eligible.leader.replicas.version", oldest: 0, newest: 1 },
+    // From 3.3-IV3, the oldest that Apache Kafka 4.3 knows, to 4.3-IV0.
+    Feature { name: "metadata.version", oldest: 7, newest: 30 },
+];
+
+/// First version of ApiVersions whose clients understand a feature that may be absent.
+const FROM_NOTHING: i16 = 4;
 
 /// First version with one error for all features.
 const ONE_ERROR: i16 = 2;
@@ -58,15 +69,21 @@ static FEATURE: Structure = Structure {
     memory: size_of::<FeatureUpdateKey>(),
 };
 
-/// What ApiVersions says about features; `epoch` grows with the metadata.
-pub(super) fn show(response: &mut ApiVersionsResponse, epoch: i64) {
-    let name = StrBytes::from_static_str(METADATA_VERSION);
-    let supported = SupportedFeatureKey::default().with_name(name.clone());
-    response.supported_features = vec![supported.with_min_version(OLDEST).with_max_version(NEWEST)];
+/// What ApiVersions says about features in its version `version`; `epoch` grows with the metadata.
+pub(super) fn show(response: &mut ApiVersionsResponse, version: i16, epoch: i64) {
+    let name = |feature: &Feature| StrBytes::from_static_str(feature.name);
+    let supported = |feature: &Feature| {
+        let supported = SupportedFeatureKey::default().with_name(name(feature));
+        supported.with_min_version(feature.oldest).with_max_version(feature.newest)
+    };
+    let finalized = |feature: &Feature| {
+        let finalized = FinalizedFeatureKey::default().with_name(name(feature));
+        finalized.with_min_version_level(feature.newest).with_max_version_level(feature.newest)
+    };
+    let is_shown = |feature: &&Feature| version >= FROM_NOTHING || feature.oldest > 0;
+    response.supported_features = FEATURES.iter().filter(is_shown).map(supported).collect();
     response.finalized_features_epoch = epoch;
-    let finalized = FinalizedFeatureKey::default().with_name(name);
-    response.finalized_features =
-        vec![finalized.with_min_version_level(NEWEST).with_max_version_level(NEWEST)];
+    response.finalized_features = FEATURES.iter().map(finalized).collect();
 }
 
 /// Answers at once.
@@ -106,15 +123,17 @@ fn check(update: &FeatureUpdateKey, node: i32) -> Outcome {
     let (feature, level) = (update.feature.as_str(), update.max_version_level);
     let refuse = |why: String| Err((ResponseError::InvalidUpdateVersion, why));
     let invalid = format!("Invalid update version {level} for feature {feature}");
-    if feature != METADATA_VERSION {
+    let Some(Feature { oldest, newest, .. }) = FEATURES.iter().find(|known| known.name == feature) else {
         return refuse(match level {
             0 => format!("{invalid}. Feature {feature} not found."),
             _ => format!("{invalid}. Local controller {node} does not support this feature."),
         });
-    }
-    match level {
-        NEWEST => Ok(()),
-        OLDEST..NEWEST => refuse(format!("{invalid}: it is {NEWEST} for good.")),
-        _ => refuse(format!("{invalid}. Local controller {node} only supports versions {OLDEST}-{NEWEST}")),
+    };
+    if level == *newest {
+        Ok(())
+    } else if (*oldest..*newest).contains(&level) {
+        refuse(format!("{invalid}: it is {newest} for good."))
+    } else {
+        refuse(format!("{invalid}. Local controller {node} only supports versions {oldest}-{newest}"))
     }
 }

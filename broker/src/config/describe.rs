@@ -1,16 +1,24 @@
 //! What a configuration looks like from outside: every key with its value, where that comes from, and every value that
 //! would hold without the stronger ones, in Kafka's order (topic, this broker, every broker, file, default).
 //!
-//! Values are in Kafka's text form. A secret has none. Never: a value that the broker does not act on.
+//! Values are in Kafka's text form. A secret has none. Keys of Kafka's that have no effect here are shown where they are
+//! set, and say so. Never: a default of what the broker does not act on, as if it did.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    iter,
+};
 
 use gracchus_core::topic::{self, ConfigType, TopicConfig};
 
 use super::{
-    BrokerConfig, keys,
+    BrokerConfig, kafka, keys,
     live::{Dynamic, Overrides},
 };
+
+/// What is said of a key that has no effect.
+const NO_EFFECT: &str = "A key of Apache Kafka's that has no effect here yet.";
 
 /// Where a value comes from, in Kafka's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +42,7 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synonym {
     /// Key.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// `None`: secret.
     pub value: Option<String>,
     /// Where it was configured.
@@ -87,7 +95,7 @@ impl Topics {
             let value = shown(&key.kind, &resolved.text(key));
             let mut synonyms = Vec::with_capacity(1 + of_broker.len());
             if overrides.contains_key(key.name) {
-                synonyms.push(Synonym { name: key.name, value: value.clone(), source: Source::Topic });
+                synonyms.push(Synonym { name: key.name.into(), value: value.clone(), source: Source::Topic });
             }
             synonyms.extend_from_slice(of_broker);
             Described {
@@ -119,28 +127,65 @@ pub(crate) fn of_broker(fixed: &BrokerConfig, dynamic: &Dynamic) -> Vec<Describe
             doc: key.doc.into(),
         }
     };
-    let is_shown = |described: &Described| {
-        !described.synonyms.is_empty() || !keys::WITHOUT_EFFECT.contains(&&*described.name)
-    };
-    keys::keys().into_iter().map(one).filter(is_shown).collect()
+    let mut all: Vec<_> = keys::keys().into_iter().map(one).collect();
+    all.extend(without_effect(fixed, dynamic));
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
 }
 
 /// What is configured for every broker, and only that.
 pub(crate) fn of_every_broker(every: &Overrides) -> Vec<Described> {
     let one = |(name, value): (&String, &String)| {
-        let key = keys::key(name).expect("only known keys are in force");
-        let (value, source) = (shown(&key.kind, value), Source::EveryBroker);
-        Described {
-            name: key.name.into(),
-            value: value.clone(),
-            source,
-            synonyms: vec![Synonym { name: key.name, value, source }],
-            kind: Some(key.kind),
-            read_only: !key.dynamic,
-            doc: key.doc.into(),
-        }
+        let (name, kind, read_only, doc) = match keys::key(name) {
+            Some(key) => (key.name.into(), key.kind, !key.dynamic, key.doc.into()),
+            None => (Cow::Owned(name.clone()), other_kind(name), false, NO_EFFECT.into()),
+        };
+        let (value, source) = (shown(&kind, value), Source::EveryBroker);
+        let synonyms = vec![Synonym { name: name.clone(), value: value.clone(), source }];
+        Described { name, value, source, synonyms, kind: Some(kind), read_only, doc }
     };
     every.iter().map(one).collect()
+}
+
+/// Kafka's keys that are set and have no effect.
+fn without_effect(fixed: &BrokerConfig, dynamic: &Dynamic) -> Vec<Described> {
+    let in_file = fixed.source.settings.iter().map(|(name, _)| name);
+    let set = dynamic.own.keys().chain(dynamic.every.keys()).map(String::as_str).chain(in_file);
+    let names: BTreeSet<&str> = set.filter(|name| keys::key(name).is_none()).collect();
+    let one = |name: &str| {
+        let named = kafka::key(name)?;
+        let (weaker, default) = named.behind();
+        let kind = &named.key.kind;
+        let mut synonyms = Vec::new();
+        let mut look = |source, of: &dyn Fn(&str) -> Option<String>| {
+            for name in iter::once(name).chain(weaker) {
+                let Some(text) = of(name) else { continue };
+                synonyms.push(Synonym { name: name.to_owned().into(), value: shown(kind, &text), source });
+            }
+        };
+        look(Source::ThisBroker, &|name| dynamic.own.get(name).cloned());
+        look(Source::EveryBroker, &|name| dynamic.every.get(name).cloned());
+        look(Source::Static, &|name| fixed.source.settings.get(name).map(str::to_owned));
+        if let Some(default) = default {
+            let value = (!kind.is_sensitive()).then(|| default.to_owned());
+            synonyms.push(Synonym { name: named.key.name.into(), value, source: Source::Default });
+        }
+        Some(Described {
+            name: name.to_owned().into(),
+            value: synonyms[0].value.clone(),
+            source: synonyms[0].source,
+            synonyms,
+            kind: Some(kind.clone()),
+            read_only: named.is_fixed(),
+            doc: NO_EFFECT.into(),
+        })
+    };
+    names.into_iter().filter_map(one).collect()
+}
+
+/// The type of a key that has no effect. One that nobody knows any more is hidden, as Kafka hides it.
+fn other_kind(name: &str) -> ConfigType {
+    kafka::key(name).map_or(ConfigType::Password, |named| named.key.kind.clone())
 }
 
 /// The values that `name` has under its synonyms, the strongest first. What is stronger under another name stands before
@@ -148,10 +193,7 @@ pub(crate) fn of_every_broker(every: &Overrides) -> Vec<Described> {
 fn broker_synonyms(fixed: &BrokerConfig, dynamic: &Dynamic, name: &str) -> Vec<Synonym> {
     let names = keys::synonyms(name);
     let default = |name: &str| keys::key(name).and_then(|key| key.default);
-    let configured = |name: &str| {
-        let text = fixed.source.settings.get(name).filter(|text| !text.is_empty());
-        text.map(str::to_owned)
-    };
+    let configured = |name: &str| fixed.source.settings.get(name).map(str::to_owned);
     let own = |name: &str| dynamic.own.get(name).cloned();
     let every = |name: &str| dynamic.every.get(name).cloned();
     type Look<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -166,7 +208,7 @@ fn broker_synonyms(fixed: &BrokerConfig, dynamic: &Dynamic, name: &str) -> Vec<S
         for &name in &names {
             let Some(text) = look(name) else { continue };
             let kind = keys::key(name).expect("a synonym is a key").kind;
-            synonyms.push(Synonym { name, value: shown(&kind, &text), source });
+            synonyms.push(Synonym { name: name.into(), value: shown(&kind, &text), source });
         }
     }
     synonyms.into_iter().skip_while(|synonym| synonym.name != name).collect()
@@ -196,7 +238,7 @@ mod tests {
 
     fn chain(described: &Described) -> Vec<(&str, &str, Source)> {
         let synonyms = described.synonyms.iter();
-        synonyms.map(|synonym| (synonym.name, synonym.value.as_deref().unwrap(), synonym.source)).collect()
+        synonyms.map(|synonym| (&*synonym.name, synonym.value.as_deref().unwrap(), synonym.source)).collect()
     }
 
     #[test]
@@ -257,9 +299,17 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_shown_where_it_is_set() {
-        let set = overrides(&[("leader.replication.throttled.rate", " 010 ")]);
+        let set = overrides(&[
+            ("leader.replication.throttled.rate", " 010 "),
+            ("log.cleaner.threads", "2"),
+            ("listener.name.outside.plain.sasl.jaas.config", "hunter2"),
+        ]);
         let dynamic = Dynamic { own: Arc::new(set), every: Arc::default() };
-        let fixed = broker(Settings::default().with("follower.replication.throttled.rate", 7));
+        let fixed = broker(
+            Settings::default()
+                .with("follower.replication.throttled.rate", 7)
+                .with("ssl.key.password", "s3cret"),
+        );
         let all = of_broker(&fixed, &dynamic);
         let rate = find(&all, "leader.replication.throttled.rate");
         assert_eq!(chain(rate), [("leader.replication.throttled.rate", "10", Source::ThisBroker)]);
@@ -267,6 +317,23 @@ mod tests {
         let rate = find(&all, "follower.replication.throttled.rate");
         assert_eq!((rate.value.as_deref(), rate.source), (Some("7"), Source::Static), "as Kafka shows it");
         assert!(all.iter().all(|one| one.name != "replica.alter.log.dirs.io.max.bytes.per.second"));
+        let threads = find(&all, "log.cleaner.threads");
+        let expected =
+            [("log.cleaner.threads", "2", Source::ThisBroker), ("log.cleaner.threads", "1", Source::Default)];
+        assert_eq!((chain(threads), &*threads.doc), (expected.to_vec(), NO_EFFECT));
+        for (secret, source) in [
+            ("listener.name.outside.plain.sasl.jaas.config", Source::ThisBroker),
+            ("ssl.key.password", Source::Static),
+        ] {
+            let secret = find(&all, secret);
+            assert_eq!((secret.value.clone(), secret.source, secret.is_sensitive()), (None, source, true));
+            assert_eq!(secret.synonyms.iter().find_map(|synonym| synonym.value.clone()), None);
+        }
+        assert!(all.is_sorted_by(|one, other| one.name < other.name));
+        let every = Arc::new(overrides(&[("log.cleaner.threads", "3"), ("of.another.version", "secret?")]));
+        let all = of_every_broker(&every);
+        assert_eq!(find(&all, "log.cleaner.threads").value.as_deref(), Some("3"));
+        assert_eq!(find(&all, "of.another.version").value, None);
     }
 
     #[test]

@@ -1,11 +1,9 @@
-//! The configurations of the broker, as data: name, type, default, legal values, meaning, whether it can change while the
-//! broker runs. The file is read by this table, and tools are shown it; a key that only sets a topic configuration takes
-//! type, default and meaning from there.
+//! The configurations of the broker, as data: name, type, default, legal values, what an empty value means, meaning, whether
+//! it can change while the broker runs. The file is read by this table, and tools are shown it; a key that only sets a topic
+//! configuration takes type, default and meaning from there.
 //!
-//! Here is what the broker acts on, and nothing else: a key of Kafka's that has no effect is neither listed nor accepted at
-//! run time, and a warning at the start. The one exception are the rates of throttles, which Kafka's tools set beside the
-//! throttled replicas of a topic: [`WITHOUT_EFFECT`], listed where they are set. Where our default is safer than Kafka's, the text says so. Never: a default
-//! that stands anywhere else as well.
+//! Here is what the broker acts on, and nothing else; Kafka's other keys stand in [`super::kafka`]. Where our default is safer
+//! than Kafka's, the text says so. Never: a default that stands anywhere else as well; an empty value that counts as absent.
 
 use gracchus_core::topic::{self, ConfigType};
 
@@ -22,17 +20,18 @@ pub struct BrokerKey {
     pub default: Option<String>,
     /// Whether it can change while the broker runs.
     pub dynamic: bool,
+    /// What an empty value means; `None`: it is refused. As in Apache Kafka, or refused where that would be nonsense.
+    pub empty: Option<&'static str>,
     /// What it means.
     pub doc: String,
 }
 
-/// Keys that are accepted at run time for Kafka's tools and do nothing on a node without followers. In the file Kafka takes
-/// no notice of them either.
-pub const WITHOUT_EFFECT: [&str; 3] = [
-    "follower.replication.throttled.rate",
-    "leader.replication.throttled.rate",
-    "replica.alter.log.dirs.io.max.bytes.per.second",
-];
+impl BrokerKey {
+    /// Says why `value` is not legal, in Kafka's words.
+    pub fn validate(&self, value: &str) -> Result<(), String> {
+        topic::validate(self.name, &self.kind, self.empty.is_some(), value)
+    }
+}
 
 /// The key called `name`.
 pub fn key(name: &str) -> Option<BrokerKey> {
@@ -87,6 +86,7 @@ fn of_topic(name: &str) -> Option<BrokerKey> {
             kind,
             default: (place == synonyms.len() - 1).then_some(default),
             dynamic: place == 0,
+            empty: topic_key.empty,
             doc: format!(
                 "For topics without {} of their own: {}{measure}{weaker}",
                 topic_key.name, topic_key.doc
@@ -100,6 +100,7 @@ struct Own {
     kind: ConfigType,
     default: Option<&'static str>,
     dynamic: bool,
+    empty: Option<&'static str>,
     doc: &'static str,
 }
 
@@ -110,6 +111,7 @@ impl Own {
             kind: self.kind.clone(),
             default: self.default.map(str::to_owned),
             dynamic: self.dynamic,
+            empty: self.empty,
             doc: self.doc.to_owned(),
         }
     }
@@ -119,88 +121,90 @@ const INT: i64 = i32::MAX as i64;
 const LONG: i64 = i64::MAX;
 const FIXED: bool = false;
 const DYNAMIC: bool = true;
+/// Of an empty value.
+const REFUSED: Option<&str> = None;
 const ANY: ConfigType = ConfigType::String(&[]);
 const LIST: ConfigType = ConfigType::List(&[]);
 
 macro_rules! keys {
-    ($($name:literal, $kind:expr, $default:expr, $dynamic:expr, $doc:literal;)*) => {
-        &[$(Own { name: $name, kind: $kind, default: $default, dynamic: $dynamic, doc: $doc }),*]
+    ($($name:literal, $kind:expr, $default:expr, $dynamic:expr, $empty:expr, $doc:literal;)*) => {
+        &[$(Own {
+            name: $name, kind: $kind, default: $default, dynamic: $dynamic, empty: $empty, doc: $doc,
+        }),*]
     };
 }
 
 /// Those that are not the default of a topic configuration, sorted by name.
 const OWN: &[Own] = keys! {
-    "advertised.listeners", LIST, None, FIXED,
+    "advertised.listeners", LIST, None, FIXED, REFUSED,
         "What clients are told to connect to, as NAME://host:port; without it the listeners, where one on every interface is advertised by host name.";
-    "auto.create.topics.enable", ConfigType::Boolean, Some("true"), FIXED,
+    "auto.create.topics.enable", ConfigType::Boolean, Some("true"), FIXED, REFUSED,
         "Whether a topic that a client asks for comes into being.";
-    "broker.id", ConfigType::Int(-1..=INT), Some("-1"), FIXED,
+    "broker.id", ConfigType::Int(-1..=INT), Some("-1"), FIXED, REFUSED,
         "Old name of node.id; negative counts as absent.";
-    "broker.rack", ANY, None, FIXED,
+    "broker.rack", ANY, None, FIXED, Some("a rack without a name"),
         "Where this broker stands; replicas are spread over racks.";
-    "connections.max.idle.ms", ConfigType::Long(i64::MIN..=LONG), Some("600000"), FIXED,
+    "connections.max.idle.ms", ConfigType::Long(i64::MIN..=LONG), Some("600000"), FIXED, REFUSED,
         "Milliseconds after which a connection without requests is closed; negative is never.";
-    "controller.listener.names", LIST, None, FIXED,
+    "controller.listener.names", LIST, None, FIXED, REFUSED,
         "Listeners for the metadata quorum, which never serve clients.";
-    "default.replication.factor", ConfigType::Int(1..=i16::MAX as i64), Some("1"), FIXED,
+    "controller.quorum.bootstrap.servers", LIST, Some(""), FIXED, Some("nobody is asked"),
+        "Where a node finds the quorum, as host:port. One node is the quorum, so it can name only itself.";
+    "controller.quorum.voters", LIST, Some(""), FIXED, Some("this node alone"),
+        "The voters of the metadata quorum, as id@host:port. One node is the quorum, so it can name only itself.";
+    "default.replication.factor", ConfigType::Int(1..=i16::MAX as i64), Some("1"), FIXED, REFUSED,
         "Replicas of a topic that is created without a number.";
-    "delete.topic.enable", ConfigType::Boolean, Some("true"), FIXED,
+    "delete.topic.enable", ConfigType::Boolean, Some("true"), FIXED, REFUSED,
         "Whether clients may delete topics.";
-    "fetch.max.bytes", ConfigType::Int(1024..=INT), Some("57671680"), FIXED,
+    "fetch.max.bytes", ConfigType::Int(1024..=INT), Some("57671680"), FIXED, REFUSED,
         "The most bytes that a fetch response holds.";
-    "follower.replication.throttled.rate", ConfigType::Long(0..=LONG), None, DYNAMIC,
-        "Bytes a second of throttled replicas that follow. One node replicates nothing, so nothing is throttled yet.";
-    "inter.broker.listener.name", ANY, None, FIXED,
+    "inter.broker.listener.name", ANY, None, FIXED, REFUSED,
         "The listener by which brokers reach each other.";
-    "leader.replication.throttled.rate", ConfigType::Long(0..=LONG), None, DYNAMIC,
-        "Bytes a second of throttled replicas that lead. One node replicates nothing, so nothing is throttled yet.";
-    "listener.security.protocol.map", ANY, None, FIXED,
+    "listener.security.protocol.map", ANY, None, FIXED, REFUSED,
         "NAME:PROTOCOL for each listener; without it each protocol's name stands for itself.";
-    "listeners", LIST, Some("PLAINTEXT://127.0.0.1:9092"), FIXED,
+    "listeners", LIST, Some("PLAINTEXT://127.0.0.1:9092"), FIXED, REFUSED,
         "Where connections are accepted, as NAME://host:port; an empty host is every interface. Ours is this machine alone where nothing is configured, Kafka's every interface.";
-    "log.dir", LIST, Some("./gracchus-data"), FIXED,
+    "log.dir", LIST, Some("./gracchus-data"), FIXED, REFUSED,
         "Where the data goes; used where log.dirs is not set.";
-    "log.dirs", LIST, None, FIXED,
+    "log.dirs", LIST, None, FIXED, REFUSED,
         "The directories that hold the data.";
-    "log.flush.offset.checkpoint.interval.ms", ConfigType::Int(1..=INT), Some("60000"), FIXED,
+    "log.flush.offset.checkpoint.interval.ms", ConfigType::Int(1..=INT), Some("60000"), FIXED, REFUSED,
         "Milliseconds between two checkpoints of the point from which recovery reads.";
-    "log.retention.check.interval.ms", ConfigType::Long(1..=LONG), Some("300000"), FIXED,
+    "log.retention.check.interval.ms", ConfigType::Long(1..=LONG), Some("300000"), FIXED, REFUSED,
         "Milliseconds between two looks for segments that are past retention.";
-    "max.connections", ConfigType::Int(0..=INT), Some("2147483647"), DYNAMIC,
+    "max.connections", ConfigType::Int(0..=INT), Some("2147483647"), DYNAMIC, REFUSED,
         "The most connections at a time, as far as file handles allow.";
-    "max.connections.per.ip", ConfigType::Int(0..=INT), Some("2147483647"), DYNAMIC,
+    "max.connections.per.ip", ConfigType::Int(0..=INT), Some("2147483647"), DYNAMIC, REFUSED,
         "The most connections at a time from one address.";
-    "max.connections.per.ip.overrides", ANY, Some(""), DYNAMIC,
+    "max.connections.per.ip.overrides", ANY, Some(""), DYNAMIC, Some("none"),
         "Other limits of max.connections.per.ip for single addresses, as address:number, separated by commas.";
-    "max.incremental.fetch.session.cache.slots", ConfigType::Int(0..=INT), Some("1000"), FIXED,
+    "max.incremental.fetch.session.cache.slots", ConfigType::Int(0..=INT), Some("1000"), FIXED, REFUSED,
         "The most fetch sessions that are kept.";
-    "metadata.log.dir", ANY, None, FIXED,
+    "metadata.log.dir", ANY, None, FIXED, REFUSED,
         "The directory that holds the cluster metadata; without it the first of log.dirs.";
-    "metrics.listener", ANY, None, FIXED,
+    "metrics.listener", ANY, None, FIXED, REFUSED,
         "host:port of the HTTP endpoint with /metrics, /health and /ready; without it there is none. Not a key of Kafka's.";
-    "node.id", ConfigType::Int(0..=INT), Some("1"), FIXED,
+    "node.id", ConfigType::Int(0..=INT), Some("1"), FIXED, REFUSED,
         "The number of this node in the cluster.";
-    "num.io.threads", ConfigType::Int(1..=1024), Some("8"), FIXED,
+    "num.io.threads", ConfigType::Int(1..=1024), Some("8"), FIXED, REFUSED,
         "Threads for calls that may wait for a disk.";
-    "num.network.threads", ConfigType::Int(1..=1024), None, FIXED,
+    "num.network.threads", ConfigType::Int(1..=1024), None, FIXED, REFUSED,
         "Threads that serve connections; without it one for each core.";
-    "num.partitions", ConfigType::Int(1..=INT), Some("1"), FIXED,
+    "num.partitions", ConfigType::Int(1..=INT), Some("1"), FIXED, REFUSED,
         "Partitions of a topic that is created without a number.";
-    "process.roles", ConfigType::List(&["broker", "controller"]), Some("broker,controller"), FIXED,
+    "process.roles", ConfigType::List(&["broker", "controller"]), Some("broker,controller"), FIXED, REFUSED,
         "What this node is. A single node is both.";
-    "producer.id.expiration.check.interval.ms", ConfigType::Int(1..=INT), Some("600000"), FIXED,
+    "producer.id.expiration.check.interval.ms", ConfigType::Int(1..=INT), Some("600000"), FIXED, REFUSED,
         "Milliseconds between two looks for producers that have been silent for too long.";
-    "producer.id.expiration.ms", ConfigType::Int(1..=INT), Some("86400000"), DYNAMIC,
+    "producer.id.expiration.ms", ConfigType::Int(1..=INT), Some("86400000"), DYNAMIC, REFUSED,
         "Milliseconds of silence after which a partition forgets a producer.";
-    "queued.max.request.bytes", ConfigType::Long(-1..=LONG), Some("268435456"), FIXED,
+    "queued.max.request.bytes", ConfigType::Long(-1..=LONG), Some("268435456"), FIXED, REFUSED,
         "The most bytes that requests under way take together; then reading pauses. -1 is our default, since it must be finite; Kafka's default has no limit.";
-    "replica.alter.log.dirs.io.max.bytes.per.second", ConfigType::Long(0..=LONG), None, DYNAMIC,
-        "Bytes a second of logs that move between directories. Logs do not move while they are served, so nothing is throttled.";
-    "socket.receive.buffer.bytes", ConfigType::Int(-1..=INT), Some("-1"), FIXED,
+    "socket.receive.buffer.bytes", ConfigType::Int(-1..=INT), Some("-1"), FIXED, REFUSED,
         "Receive buffer of each connection; -1 leaves it to the system, which adapts it. Kafka's default is 102400.";
-    "socket.request.max.bytes", ConfigType::Int(1024..=INT), Some("104857600"), FIXED,
+    "socket.request.max.bytes", ConfigType::Int(1024..=INT), Some("104857600"), FIXED, REFUSED,
         "The most bytes of a request.";
-    "socket.send.buffer.bytes", ConfigType::Int(-1..=INT), Some("102400"), FIXED,
+    "socket.send.buffer.bytes", ConfigType::Int(-1..=INT), Some("102400"), FIXED, REFUSED,
         "Send buffer of each connection; -1 leaves it to the system.";
 };
 
@@ -215,16 +219,21 @@ mod tests {
         assert!(keys.is_sorted_by(|one, other| one.name < other.name), "no name in both tables");
         for key in keys {
             if let Some(default) = &key.default {
-                assert_eq!(key.kind.validate(key.name, default), Ok(()));
+                assert_eq!(key.validate(default), Ok(()), "{}", key.name);
                 assert_eq!(key.kind.normalized(default), *default, "{}", key.name);
             }
-            let ours = key.name == "metrics.listener";
-            assert!(ours || super::super::is_of_kafka(key.name), "{} is no Kafka key", key.name);
+            assert_eq!(key.validate(" ").is_ok(), key.empty.is_some(), "{}", key.name);
+            let kafkas = super::super::kafka::key(key.name);
+            assert!(kafkas.is_some() || key.name == "metrics.listener", "{} is no Kafka key", key.name);
+            // Who takes more than Kafka takes in something that Kafka does not start with.
+            assert!(
+                key.empty.is_none()
+                    || kafkas.unwrap().validate("").is_ok()
+                    || key.default == Some(String::new()),
+                "{}: Kafka takes no empty value",
+                key.name
+            );
             assert_eq!(synonyms(key.name).iter().filter(|name| **name == key.name).count(), 1);
-        }
-        for name in WITHOUT_EFFECT {
-            let key = key(name).unwrap();
-            assert_eq!((key.dynamic, key.default), (true, None), "{name}");
         }
     }
 

@@ -66,12 +66,15 @@ pub(super) struct Listeners {
     pub(super) listeners: Vec<Endpoint>,
     pub(super) advertised: Vec<Endpoint>,
     pub(super) controller: Vec<Endpoint>,
+    /// Every listener, and what each is advertised as: by what names this node goes.
+    pub(super) every: Vec<Endpoint>,
 }
 
 /// Reads all keys about listeners. `host_name` is advertised for a listener on every interface.
 pub(super) fn read(reader: &mut Reader<'_>, host_name: &str) -> Listeners {
     let all = endpoints(reader, "listeners").unwrap_or_default();
     let controller_names = names(reader, "controller.listener.names");
+    let every = [all.clone(), endpoints(reader, "advertised.listeners").unwrap_or_default()].concat();
     check_protocols(reader, &all);
 
     let (controller, listeners): (Vec<_>, Vec<_>) =
@@ -79,13 +82,22 @@ pub(super) fn read(reader: &mut Reader<'_>, host_name: &str) -> Listeners {
     if listeners.is_empty() {
         reader.problem("listeners", "no listener is left for clients");
     }
-    for name in names(reader, "inter.broker.listener.name") {
+    // What Kafka takes for two names of the same thing, and refuses together.
+    const BETWEEN: &str = "inter.broker.listener.name";
+    const PROTOCOL: &str = "security.inter.broker.protocol";
+    if reader.is_set(BETWEEN) && reader.is_set(PROTOCOL) {
+        reader.problem(
+            BETWEEN,
+            format!("contradicts {PROTOCOL}: both say how brokers reach each other, set one"),
+        );
+    }
+    for name in names(reader, BETWEEN) {
         if !listeners.iter().any(|endpoint| endpoint.name == name) {
-            reader.problem("inter.broker.listener.name", format!("`{name}` is not among the listeners"));
+            reader.problem(BETWEEN, format!("`{name}` is not among the listeners"));
         }
     }
     let advertised = advertised(reader, &listeners, &controller_names, host_name);
-    Listeners { listeners, advertised, controller }
+    Listeners { listeners, advertised, controller, every }
 }
 
 fn names(reader: &mut Reader<'_>, key: &str) -> BTreeSet<String> {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::{
     BrokerConfig, ConfigError, Origin, Settings,
     describe::{self, Described, Topics},
-    is_of_kafka, keys,
+    guards, kafka, keys,
 };
 use crate::controller::Controller;
 
@@ -58,6 +58,24 @@ struct Current {
     understood: Dynamic,
     topics: Arc<Topics>,
     config: Arc<BrokerConfig>,
+    /// Names of which it was said that they have no effect.
+    warned: BTreeSet<String>,
+}
+
+/// Of how many names it is said that they have no effect. A listener's keys can be made up.
+const MOST_WARNED: usize = 1000;
+
+impl Current {
+    /// Says of each of `names` that has no effect that it has none, once.
+    fn warn<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        for name in names.filter(|name| super::has_no_effect(name)) {
+            if self.warned.len() < MOST_WARNED && self.warned.insert(name.to_owned()) {
+                tracing::warn!(
+                    "{name} is kept and shown, but has no effect: Gracchus does not have this Kafka setting yet"
+                );
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for LiveConfig {
@@ -72,7 +90,8 @@ impl LiveConfig {
         let mut version = controller.watch();
         let (dynamic, understood) = Default::default();
         let topics = Arc::new(Topics::new(&fixed, &understood));
-        let nothing = Current { dynamic, understood, topics, config: fixed.clone() };
+        let warned = BTreeSet::new();
+        let nothing = Current { dynamic, understood, topics, config: fixed.clone(), warned };
         let live = Arc::new(Self { fixed, controller, current: watch::Sender::new(nothing) });
         live.refresh();
         let followed: Weak<Self> = Arc::downgrade(&live);
@@ -95,9 +114,9 @@ impl LiveConfig {
         &self.fixed
     }
 
-    /// Why `name` cannot be `value` at run time, as far as the key alone tells.
-    pub fn check(&self, name: &str, value: &str) -> Result<(), String> {
-        check(name, value)
+    /// Why `name` cannot be `value` at run time, of one broker or of `every` one, as far as the key alone tells.
+    pub fn check(&self, name: &str, value: &str, every: bool) -> Result<(), String> {
+        check(name, value, every)
     }
 
     /// Whether `overrides` of one broker, or of every broker, go together with all else that `image` holds; says what is
@@ -137,13 +156,24 @@ impl LiveConfig {
 
     /// What is shown of the configuration, all of it of one moment.
     pub fn describe(&self) -> Configuration {
-        let Current { understood, topics, config, .. } = self.current.borrow().clone();
+        let (understood, topics, config) = {
+            let current = self.current.borrow();
+            (current.understood.clone(), current.topics.clone(), current.config.clone())
+        };
         Configuration { fixed: self.fixed.clone(), dynamic: understood, topics, now: config }
     }
 
     /// Tells of every change of the configuration, and holds the number of changes so far.
     pub fn watch(&self) -> Watch {
         Watch(self.current.subscribe())
+    }
+
+    /// Says of each of `names`, set on a topic, that has no effect that it has none, once.
+    pub(crate) fn warn_of_topic<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        self.current.send_if_modified(|current| {
+            current.warn(names);
+            false
+        });
     }
 
     /// Looks at the image now instead of soon: who has just committed a change finds it in force.
@@ -158,8 +188,10 @@ impl LiveConfig {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            let topics = Arc::new(Topics::new(&self.fixed, &understood));
-            *current = Current { dynamic, understood, topics, config: Arc::new(config) };
+            current.warn(understood.every.keys().chain(understood.own.keys()).map(String::as_str));
+            current.topics = Arc::new(Topics::new(&self.fixed, &understood));
+            current.config = Arc::new(config);
+            (current.dynamic, current.understood) = (dynamic, understood);
             true
         });
     }
@@ -224,7 +256,10 @@ pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig,
         for (name, value) in overrides.iter() {
             let mut with = settings.clone();
             with.set(name, value, origin.clone());
-            match check(name, value).and_then(|()| loaded(fixed, &with).map_err(|error| error.to_string())) {
+            let every = matches!(origin, Origin::EveryBroker);
+            match check(name, value, every)
+                .and_then(|()| loaded(fixed, &with).map_err(|error| error.to_string()))
+            {
                 Ok(_) => {
                     settings = with;
                     understood.insert(name.clone(), value.clone());
@@ -238,15 +273,20 @@ pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig,
     (config, Dynamic { own, every }, warnings)
 }
 
-/// Why `name` cannot be `value` at run time, as far as the key alone tells.
-pub(crate) fn check(name: &str, value: &str) -> Result<(), String> {
-    match keys::key(name) {
-        Some(key) if key.dynamic => key.kind.validate(name, value),
-        Some(_) => Err(format!("Cannot update these configs dynamically: [{name}]")),
-        None if is_of_kafka(name) => {
-            Err(format!("{name} has no effect: Gracchus does not have this Kafka setting yet"))
+/// Why `name` cannot be `value` at run time, of one broker or of `every` one, as far as the key alone tells. What has no
+/// effect is checked as Kafka checks it, and what is a guard is refused.
+pub(crate) fn check(name: &str, value: &str, every: bool) -> Result<(), String> {
+    match (keys::key(name), kafka::key(name)) {
+        (Some(key), _) if key.dynamic => key.validate(value),
+        (Some(_), _) => Err(format!("Cannot update these configs dynamically: [{name}]")),
+        (None, Some(named)) => {
+            named.check_change(name, value, every)?;
+            guards::refuse(name, value).map_or(Ok(()), |why| Err(format!("{name} {why}")))
         }
-        None => Err(format!("Unknown broker config name: {name}")),
+        (None, None) => match guards::refuse(name, value) {
+            Some(why) => Err(format!("{name} {why}")),
+            None => Err(format!("Unknown broker config name: {name}")),
+        },
     }
 }
 
@@ -276,6 +316,46 @@ mod tests {
         assert_eq!((config.topic_defaults.segment_bytes, config.topic_defaults.retention_ms), (6000, 8));
         let (config, ..) = overlay(&fixed, &Dynamic::default());
         assert_eq!(config.topic_defaults, fixed.topic_defaults);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_taken_and_what_is_a_guard_is_not() {
+        let own = |name, value| check(name, value, false);
+        assert_eq!(own("log.cleaner.threads", "2"), Ok(()));
+        assert_eq!(own("listener.name.outside.plain.sasl.jaas.config", "secret"), Ok(()));
+        assert_eq!(own("listener.name.outside.ssl.client.auth", "none"), Ok(()));
+        for (name, value) in [
+            ("listener.name.outside.ssl.client.auth", "required"),
+            ("ssl.client.auth", "required"),
+            ("cordoned.log.dirs", "/disk"),
+            ("super.users", "User:me"),
+        ] {
+            let why = own(name, value).unwrap_err();
+            assert!(why.starts_with(&format!("{name} cannot be honoured: ")), "{why}");
+        }
+        assert!(own("authorizer.class.name", "a.B").unwrap_err().contains("dynamically"));
+        assert!(own("no.such.key", "1").unwrap_err().contains("Unknown broker config name"));
+        let (fixed, _) = BrokerConfig::load(&Settings::default(), "here").unwrap();
+        let set = overrides(&[("log.cleaner.threads", "2"), ("ssl.client.auth", "required")]);
+        let (_, understood, warnings) = overlay(&fixed, &Dynamic { own: set, every: Overrides::default() });
+        assert_eq!(understood.own, overrides(&[("log.cleaner.threads", "2")]));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+    }
+
+    /// The column of the table of keys, at run time.
+    #[test]
+    fn an_empty_value_is_legal_where_the_table_says_so() {
+        let (fixed, _) = BrokerConfig::load(&Settings::default(), "here").unwrap();
+        for key in keys::keys().into_iter().filter(|key| key.dynamic) {
+            let checked = check(key.name, " ", false);
+            assert_eq!(checked.is_ok(), key.empty.is_some(), "{}: {checked:?}", key.name);
+            let dynamic = Dynamic { own: overrides(&[(key.name, "")]), every: Overrides::default() };
+            let (_, understood, _) = overlay(&fixed, &dynamic);
+            assert_eq!(understood.own.len(), usize::from(key.empty.is_some()), "{}", key.name);
+        }
+        let none = Dynamic { own: overrides(&[("log.cleanup.policy", "")]), every: Overrides::default() };
+        let policy = overlay(&fixed, &none).0.topic_defaults.cleanup_policy;
+        assert!(!policy.delete && !policy.compact);
     }
 
     #[test]

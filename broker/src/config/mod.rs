@@ -6,11 +6,15 @@
 //! key that Kafka does not have are warnings with two different texts. Never: a value read twice, a default elsewhere.
 
 pub mod describe;
+mod guards;
 mod handles;
+pub(crate) mod kafka;
 pub mod keys;
 mod listeners;
 pub mod live;
+pub(crate) mod min_isr;
 mod properties;
+mod quorum;
 mod settings;
 mod topic_defaults;
 
@@ -23,7 +27,10 @@ use std::{
     time::Duration,
 };
 
-use gracchus_core::{BrokerId, topic::TopicConfig};
+use gracchus_core::{
+    BrokerId,
+    topic::{self, TopicConfig},
+};
 
 use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
 
@@ -33,12 +40,23 @@ pub use properties::{Property, SyntaxError, parse as parse_properties};
 use settings::Reader;
 pub use settings::{ConfigError, Origin, Settings};
 
-/// Every broker key of Apache Kafka 4.3, one a line, sorted.
-const KAFKA_KEYS: &str = include_str!("kafka_keys.txt");
-
 /// Whether `name` is a broker key of Kafka's, whether it has an effect here or not.
 pub(crate) fn is_of_kafka(name: &str) -> bool {
-    KAFKA_KEYS.lines().any(|key| key == name)
+    kafka::key(name).is_some() || guards::is_guard(name)
+}
+
+/// Whether `name`, a key of a topic or of a broker, is known and nothing acts on it.
+pub(crate) fn has_no_effect(name: &str) -> bool {
+    topic_defaults::has_no_effect(name)
+        || keys::key(name).is_none() && topic::key(name).is_none() && is_of_kafka(name)
+}
+
+/// Whether the value of `name` must be told to nobody. What nobody knows may be a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
+    match keys::key(name) {
+        Some(key) => key.kind.is_sensitive(),
+        None => kafka::key(name).is_none_or(|named| named.key.kind.is_sensitive()),
+    }
 }
 
 /// A broker's resolved configuration. Names are those of the Kafka keys; units are in the types or the comments.
@@ -139,6 +157,7 @@ impl BrokerConfig {
         let mut reader = Reader::new(settings);
         let (topic_defaults, without_effect) = topic_defaults::read(&mut reader);
         let mut config = read(&mut reader, host_name, topic_defaults);
+        check_others(&mut reader, settings);
         reader.forget(&without_effect);
         let unasked = reader.finish()?;
         config.source = Source { settings: settings.clone(), host_name: host_name.to_owned() };
@@ -193,10 +212,16 @@ impl BrokerConfig {
 
 fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -> BrokerConfig {
     check_roles(reader);
-    let old_id = reader.optional_number("broker.id").filter(|id| *id >= 0);
-    let node_id = if reader.text("node.id").is_none() { old_id } else { None };
-    let node_id = BrokerId(node_id.unwrap_or_else(|| reader.number("node.id")));
-    let listeners::Listeners { listeners, advertised, controller } = listeners::read(reader, host_name);
+    let node_id = node_id(reader);
+    let listeners::Listeners { listeners, advertised, controller, every } =
+        listeners::read(reader, host_name);
+    let itself = quorum::Itself {
+        id: node_id,
+        host_name,
+        endpoints: &every,
+        controllers: &controllers(reader, &every),
+    };
+    quorum::check(reader, &itself);
     let log_dirs = log_dirs(reader);
     let metadata_log_dir = reader.text("metadata.log.dir").map(PathBuf::from);
     let socket_request_max_bytes = reader.number("socket.request.max.bytes");
@@ -221,7 +246,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
             .ok()
             .map(Duration::from_millis),
         max_connections: reader.number("max.connections"),
-        max_connections_per_ip: reader.number("max.connections.per.ip"),
+        max_connections_per_ip: limit_of_address(reader),
         max_connections_per_ip_overrides: limits_of_addresses(reader),
         metrics_listener: reader.text("metrics.listener").map(str::to_owned),
         fetch_max_bytes: reader.number("fetch.max.bytes"),
@@ -243,6 +268,39 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         topic_defaults: Arc::new(topic_defaults),
         connections_that_fit: handles::UNLIMITED,
         source: Source::default(),
+    }
+}
+
+/// `node.id`, or its old name `broker.id`, of which a negative number counts as absent where it stands alone.
+fn node_id(reader: &mut Reader<'_>) -> BrokerId {
+    let (new, old) = ("node.id", "broker.id");
+    let both = reader.is_set(new) && reader.is_set(old);
+    let old_id: Option<i32> = reader.optional_number(old);
+    let id = match old_id.filter(|id| *id >= 0) {
+        Some(id) if !reader.is_set(new) => id,
+        _ => reader.number(new),
+    };
+    if both && old_id.is_some_and(|old_id| old_id != id) {
+        reader
+            .problem(old, format!("contradicts {new}={id}: both are the number of this node, take one out"));
+    }
+    BrokerId(id)
+}
+
+/// Of `endpoints` those of the listeners for the quorum.
+fn controllers(reader: &mut Reader<'_>, endpoints: &[Endpoint]) -> Vec<Endpoint> {
+    let names = reader.list("controller.listener.names").unwrap_or_default();
+    let is_one = |endpoint: &&Endpoint| names.iter().any(|name| name.eq_ignore_ascii_case(&endpoint.name));
+    endpoints.iter().filter(is_one).cloned().collect()
+}
+
+/// Kafka's keys that have no effect here: their values are those of Kafka all the same, and none is a guard.
+fn check_others(reader: &mut Reader<'_>, settings: &Settings) {
+    for (name, value) in settings.iter().filter(|(name, _)| keys::key(name).is_none()) {
+        let illegal = kafka::key(name).and_then(|named| named.validate(value).err());
+        if let Some(problem) = guards::refuse(name, value).or(illegal) {
+            reader.problem(name, problem);
+        }
     }
 }
 
@@ -300,6 +358,16 @@ fn queued_max_request_bytes(reader: &mut Reader<'_>, socket_request_max_bytes: u
         }
         bytes => bytes as u64,
     }
+}
+
+/// Nobody may connect, but for those with a limit of their own.
+fn limit_of_address(reader: &mut Reader<'_>) -> usize {
+    let (one, others) = ("max.connections.per.ip", "max.connections.per.ip.overrides");
+    let limit = reader.number(one);
+    if limit == 0 && reader.text(others).is_none_or(str::is_empty) {
+        reader.problem(one, format!("0 lets nobody in, unless {others} names some who may"));
+    }
+    limit
 }
 
 /// `address:number` separated by commas. An IPv6 address may hold colons: the last one separates.

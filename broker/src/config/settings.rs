@@ -107,6 +107,11 @@ impl Settings {
         self.by_key.get(key).map(|setting| setting.value.as_str())
     }
 
+    /// All keys with their values, sorted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.by_key.iter().map(|(key, setting)| (key.as_str(), setting.value.as_str()))
+    }
+
     /// Sets one key the way a program does, for chaining.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
@@ -128,12 +133,21 @@ impl<'a> Reader<'a> {
         Self { settings, asked: BTreeSet::new(), problems: BTreeMap::new() }
     }
 
-    /// The text of `key`; an empty value counts as absent, as it does for Kafka's numbers and lists.
+    /// The text of `key`; empty only where that is legal.
     pub(super) fn text(&mut self, key: &str) -> Option<&'a str> {
-        assert!(keys::key(key).is_some(), "{key} is missing in the table of keys");
+        let known = keys::key(key).unwrap_or_else(|| panic!("{key} is missing in the table of keys"));
         let (key, setting) = self.settings.by_key.get_key_value(key)?;
         self.asked.insert(key);
-        Some(setting.value.as_str()).filter(|value| !value.is_empty())
+        if setting.value.is_empty() && known.empty.is_none() {
+            self.problem(key, "an empty value means nothing here: set one, or take the line out");
+            return None;
+        }
+        Some(&setting.value)
+    }
+
+    /// Whether a value of `key` is configured, whatever it is.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.settings.by_key.contains_key(key)
     }
 
     /// A problem with the value of `key`.
@@ -183,8 +197,15 @@ impl<'a> Reader<'a> {
 
     /// The parts between commas, trimmed, or those of the default.
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
-        let default = || keys::key(key).and_then(|key| key.default);
-        let text = self.text(key).map(str::to_owned).or_else(default)?;
+        let known = keys::key(key);
+        let text = self.text(key);
+        if let (Some(text), true) = (text, known.as_ref().is_some_and(|key| key.kind.is_list()))
+            && !text.is_empty()
+            && text.split(',').any(|part| part.trim().is_empty())
+        {
+            self.problem(key, format!("`{text}` has an entry without a value: mind the commas"));
+        }
+        let text = text.map(str::to_owned).or_else(|| known.and_then(|key| key.default))?;
         Some(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
     }
 

@@ -54,7 +54,7 @@ fn the_file_of_a_single_kafka_node_is_understood() {
     assert_eq!((config.num_partitions, config.num_network_threads), (4, Some(3)));
     assert_eq!(config.topic_defaults.retention_ms, 604_800_000);
     let keys: Vec<_> = warnings.iter().map(|warning| warning.split(' ').nth(1).unwrap()).collect();
-    assert_eq!(keys, ["controller.quorum.bootstrap.servers"]);
+    assert_eq!(keys, [""; 0]);
 }
 
 #[test]
@@ -134,9 +134,8 @@ fn a_topic_default_out_of_range_names_the_broker_key() {
 }
 
 #[test]
-fn log_dirs_wins_over_log_dir_and_an_empty_value_counts_as_absent() {
+fn log_dirs_wins_over_log_dir() {
     assert_eq!(config("log.dir=/one\nlog.dirs=/many").log_dirs, [PathBuf::from("/many")]);
-    assert_eq!(config("log.dir=/one\nlog.dirs=").log_dirs, [PathBuf::from("/one")]);
     assert!(problems("log.dirs=/a,/a")[0].contains("occurs twice"));
 }
 
@@ -200,13 +199,11 @@ fn the_memory_for_requests_is_always_finite_and_fits_one_request() {
 }
 
 #[test]
-fn the_list_of_kafka_keys_is_sorted_and_holds_what_we_read() {
-    let keys: Vec<&str> = KAFKA_KEYS.lines().collect();
-    assert!(keys.is_sorted());
+fn the_defaults_of_topics_have_keys_of_kafka() {
     for (topic_key, synonyms) in topic_defaults::SYNONYMS {
         assert!(gracchus_core::topic::key(topic_key).is_some(), "{topic_key} is no topic key");
         for (key, _) in *synonyms {
-            assert!(keys.contains(key), "{key} is no Kafka key");
+            assert!(kafka::key(key).is_some(), "{key} is no Kafka key");
         }
     }
     for key in gracchus_core::topic::KEYS.iter().filter(|key| !key.broker_key.is_empty()) {
@@ -235,4 +232,89 @@ fn connections_and_cached_files_fit_into_the_files_that_may_be_open() {
     let mut config = load(Settings::default().with("max.connections", 600));
     assert_eq!(config.share_handles(1 << 20), Vec::<String>::new());
     assert_eq!((config.max_connections, config.directory.open_files), (600, 4096));
+}
+
+/// The column of the table of keys, in the file; at run time it is walked in `live`.
+#[test]
+fn an_empty_value_is_what_the_table_says_or_refused() {
+    for key in keys::keys() {
+        let text = format!("{}=\n", key.name);
+        match key.empty {
+            None => {
+                let problem = &problems(&text)[0];
+                let place = format!("server.properties:1: {}: ", key.name);
+                assert!(problem.starts_with(&place) && problem.contains("empty"), "{problem}");
+            }
+            Some(_) => {
+                let config = config(&text);
+                let shown = describe::of_broker(&config, &live::Dynamic::default());
+                let shown = shown.iter().find(|shown| shown.name == key.name).unwrap();
+                let expected = (Some(""), describe::Source::Static);
+                assert_eq!((shown.value.as_deref(), shown.source), expected, "{}", key.name);
+            }
+        }
+    }
+    let policy = config("log.cleanup.policy=").topic_defaults.cleanup_policy;
+    assert!(!policy.delete && !policy.compact, "nothing is deleted, as in Apache Kafka");
+    assert_eq!(config("broker.rack=").rack.as_deref(), Some(""));
+    // Those of Kafka's that have no effect as well.
+    assert!(problems("log.cleaner.threads=")[0].contains("Not a number of type INT"));
+    assert!(problems("metric.reporters=,")[0].contains("values must not be empty"));
+    assert_eq!(load("metric.reporters=\nsasl.enabled.mechanisms=").unwrap().1.len(), 2);
+}
+
+#[test]
+fn a_list_has_no_empty_entries() {
+    for text in
+        ["log.dirs=/a,", "log.dirs=,", "listeners=PLAINTEXT://:9092,,", "process.roles=broker,,controller"]
+    {
+        assert!(problems(text)[0].contains("entry without a value"), "{text}");
+    }
+    assert!(problems("log.cleanup.policy=delete,")[0].contains("values must not be empty"));
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    for (text, sentence) in [
+        ("node.id=1\nbroker.id=2", "server.properties:2: broker.id: contradicts node.id=1"),
+        ("node.id=1\nbroker.id=-1", "server.properties:2: broker.id: contradicts node.id=1"),
+        (
+            "inter.broker.listener.name=PLAINTEXT\nsecurity.inter.broker.protocol=PLAINTEXT",
+            "server.properties:1: inter.broker.listener.name: contradicts security.inter.broker.protocol",
+        ),
+        ("max.connections.per.ip=0", "server.properties:1: max.connections.per.ip: 0 lets nobody in"),
+        ("max.connections.per.ip=0\nmax.connections.per.ip.overrides=", "max.connections.per.ip: 0 lets"),
+    ] {
+        let problems = problems(text);
+        assert!(problems.len() == 1 && problems[0].contains(sentence), "{text}: {problems:?}");
+    }
+    assert_eq!(config("node.id=3\nbroker.id=3").node_id, BrokerId(3));
+    assert_eq!(config("broker.id=3").node_id, BrokerId(3));
+    assert_eq!(config("broker.id=-1").node_id, BrokerId(1));
+    let alone = config("max.connections.per.ip=0\nmax.connections.per.ip.overrides=127.0.0.1:5");
+    assert_eq!((alone.max_connections_per_ip, alone.max_connections_per_ip_overrides.len()), (0, 1));
+}
+
+#[test]
+fn what_cannot_be_honoured_refuses_the_start() {
+    for line in [
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users=User:admin",
+        "allow.everyone.if.no.acl.found=false",
+        "ssl.client.auth=required",
+        "listener.name.outside.ssl.client.auth=required",
+        "create.topic.policy.class.name=com.example.Policy",
+    ] {
+        let problems = problems(&format!("num.partitions=1\n{line}"));
+        let place = format!("server.properties:2: {}: cannot be honoured: ", line.split_once('=').unwrap().0);
+        assert!(problems.len() == 1 && problems[0].starts_with(&place), "{problems:?}");
+    }
+    let (_, warnings) = load(
+        "authorizer.class.name=\nsuper.users=\nallow.everyone.if.no.acl.found=true\nssl.client.auth=none\n\
+         security.inter.broker.protocol=PLAINTEXT\nssl.keystore.password=s3cret\n\
+         sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512\n",
+    )
+    .unwrap();
+    assert_eq!(warnings.len(), 7, "they have no effect: {warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.contains("Kafka setting") && !warning.contains("s3cret")));
 }

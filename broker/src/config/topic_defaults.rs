@@ -55,6 +55,14 @@ const NOT_ACTED_ON: &[&str] = &[
     "unclean.leader.election.enable",
 ];
 
+/// Whether nothing acts on `name`, a topic key or a broker key that sets its default.
+pub(super) fn has_no_effect(name: &str) -> bool {
+    let is_default = |key: &str| {
+        SYNONYMS.iter().any(|(topic_key, names)| *topic_key == key && names.iter().any(|(of, _)| *of == name))
+    };
+    NOT_ACTED_ON.iter().any(|key| *key == name || is_default(key))
+}
+
 /// The defaults of topic configurations, and the broker keys that have no effect yet.
 pub(super) fn read(reader: &mut Reader<'_>) -> (TopicConfig, Vec<&'static str>) {
     let mut defaults = BTreeMap::new();

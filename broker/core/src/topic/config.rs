@@ -234,7 +234,10 @@ mod tests {
     fn a_wrong_key_or_value_is_named() {
         let resolve =
             |name, value| TopicConfig::resolve(&TopicConfig::default(), &overrides(&[(name, value)]));
-        assert!(resolve("cleanup.policy", "").is_ok());
+        let policy = resolve("cleanup.policy", "").unwrap().cleanup_policy;
+        assert!(!policy.delete && !policy.compact, "as in Apache Kafka, nothing is deleted or compacted");
+        assert!(resolve("cleanup.policy", "delete,").unwrap_err().contains("must not be empty"));
+        assert!(resolve("retention.ms", "").unwrap_err().contains("Not a number"));
         assert!(resolve("segment.bites", "1").unwrap_err().contains("segment.bites"));
         assert!(resolve("cleanup.policy", "compact,shred").unwrap_err().contains("shred"));
         assert!(resolve("min.insync.replicas", "0").unwrap_err().contains("at least 1"));

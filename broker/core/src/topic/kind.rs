@@ -18,6 +18,10 @@ pub enum ConfigType {
     Double(RangeInclusive<f64>),
     /// One of these words; anything when empty.
     String(&'static [&'static str]),
+    /// One of these words, in capitals or not.
+    AnyCase(&'static [&'static str]),
+    /// The name of a Java class.
+    Class,
     /// A comma-separated list; of these words, or of anything when empty.
     List(&'static [&'static str]),
     /// A secret: never shown.
@@ -33,12 +37,13 @@ impl ConfigType {
     pub fn code(&self) -> i8 {
         match self {
             Self::Boolean => 1,
-            Self::String(_) => 2,
+            Self::String(_) | Self::AnyCase(_) => 2,
             Self::Int(_) | Self::GzipLevel => 3,
             Self::Short(_) => 4,
             Self::Long(_) => 5,
             Self::Double(_) => 6,
             Self::List(_) | Self::ThrottledReplicas => 7,
+            Self::Class => 8,
             Self::Password => 9,
         }
     }
@@ -93,6 +98,15 @@ impl ConfigType {
             },
             Self::String(legal) if legal.is_empty() || legal.contains(&text) => Ok(()),
             Self::String(legal) => wrong(value, unknown(legal)),
+            Self::AnyCase(legal) if legal.iter().any(|word| word.eq_ignore_ascii_case(text)) => Ok(()),
+            Self::AnyCase(legal) => {
+                wrong(value, format!("String must be one of (case insensitive): {}", legal.join(", ")))
+            }
+            Self::Class if !text.is_empty() => Ok(()),
+            Self::Class => wrong(text, "Class  could not be found.".into()),
+            Self::List(_) if !text.is_empty() && text.split(',').any(|word| word.trim().is_empty()) => {
+                Err(format!("Configuration '{name}' values must not be empty."))
+            }
             Self::List(legal) => match words().find(|word| !legal.is_empty() && !legal.contains(word)) {
                 Some(word) => wrong(word, unknown(legal)),
                 None => Ok(()),
@@ -129,7 +143,7 @@ impl ConfigType {
                 let mut seen = BTreeSet::new();
                 words(text).filter(|word| seen.insert(*word)).collect::<Vec<_>>().join(",")
             }
-            Self::String(_) | Self::Password => text.to_owned(),
+            Self::String(_) | Self::AnyCase(_) | Self::Class | Self::Password => text.to_owned(),
         }
     }
 }
@@ -182,6 +196,10 @@ mod tests {
             wrong(&words, "compact,shred"),
             "Invalid value shred for configuration key: String must be one of: compact, delete"
         );
+        assert_eq!(wrong(&words, "compact,"), "Configuration 'key' values must not be empty.");
+        assert_eq!(wrong(&words, ","), "Configuration 'key' values must not be empty.");
+        assert!(wrong(&ConfigType::AnyCase(&["UPGRADE"]), "up").ends_with("(case insensitive): UPGRADE"));
+        assert!(wrong(&ConfigType::Class, "").ends_with("could not be found."));
         assert!(wrong(&ConfigType::GzipLevel, "0").ends_with("between 1 and 9 or equal to -1"));
         assert!(wrong(&ConfigType::ThrottledReplicas, "0:1,x").starts_with("Invalid value [0:1, x] for"));
     }

@@ -8,6 +8,6 @@ mod name;
 mod pairs;
 
 pub use config::{CleanupPolicy, CompressionType, TopicConfig};
-pub use keys::{ConfigKey, KEYS, key};
+pub use keys::{ConfigKey, KEYS, key, validate};
 pub use kind::{ConfigType, words};
 pub use name::{collides, validate_name};

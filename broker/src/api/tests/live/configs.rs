@@ -286,7 +286,7 @@ async fn the_broker_changes_what_it_can_and_says_what_it_cannot() {
     let mut live = Live::start("configs-broker").await;
     let config = ResponseError::InvalidConfig.code();
     let request = ResponseError::InvalidRequest.code();
-    let wrong: [(&'static str, Step, i16, &str); 9] = [
+    let wrong: [(&'static str, Step, i16, &str); 19] = [
         (
             "1",
             set("num.partitions", "3"),
@@ -299,7 +299,22 @@ async fn the_broker_changes_what_it_can_and_says_what_it_cannot() {
         ("1", set("max.connections", "-1"), request, "Value must be at least 0"),
         ("1", set("max.connections.per.ip.overrides", "localhost:3"), request, "is not `address:number`"),
         ("1", set("no.such.key", "1"), config, "Unknown broker config name"),
-        ("1", set("log.cleaner.threads", "1"), config, "does not have this Kafka setting yet"),
+        ("1", set("log.cleaner.threads", "many"), request, "Not a number of type INT"),
+        ("1", set("log.cleaner.threads", ""), request, "Not a number of type INT"),
+        ("1", set("metric.reporters", "a.B,"), request, "values must not be empty"),
+        ("1", set("group.max.size", "5"), request, "Cannot update these configs dynamically"),
+        ("1", set("ssl.keystore.location", "/k"), request, "only per-listener using the listener prefix"),
+        ("", set("sasl.enabled.mechanisms", "PLAIN"), request, "at default cluster level"),
+        ("1", set("listener.name.x.ssl.client.auth", "required"), request, "cannot be honoured"),
+        ("1", set("cordoned.log.dirs", "/d"), request, "cannot be honoured"),
+        ("1", set("super.users", "User:x"), config, "cannot be honoured"),
+        ("1", set("min.insync.replicas", "1"), config, "Broker-level min.insync.replicas cannot be altered"),
+        (
+            "",
+            (DELETE, "min.insync.replicas", None),
+            config,
+            "Cluster-level min.insync.replicas cannot be removed",
+        ),
         (
             "1",
             (APPEND, "max.connections", Some("1")),
@@ -312,7 +327,9 @@ async fn the_broker_changes_what_it_can_and_says_what_it_cannot() {
         assert_eq!(error, code, "{change:?}: {message}");
         assert!(message.contains(sentence), "{change:?}: {message}");
     }
-    assert_eq!(live.describe(BROKER, "").await.configs.len(), 0);
+    let every = live.describe(BROKER, "").await.configs;
+    let names: Vec<&str> = every.iter().map(|config| config.name.as_str()).collect();
+    assert_eq!(names, ["min.insync.replicas"], "nothing else");
     assert_eq!(live.alter_one(BROKER, "", &[set("log.retention.ms", "7000")]).await, ok());
     assert_eq!(live.value(BROKER, "1", "log.retention.ms").await, ("7000".into(), 3));
     assert_eq!(live.alter_one(BROKER, "1", &[set("log.retention.ms", "8000")]).await, ok());
@@ -343,6 +360,90 @@ async fn the_broker_changes_what_it_can_and_says_what_it_cannot() {
     assert_eq!((find("node.id").value.as_deref(), find("node.id").read_only), (Some("1"), true));
     assert!(!find("max.connections").read_only);
     assert_eq!(find("listeners").config_source, 4);
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_effect_is_kept_and_shown_and_no_secret_is() {
+    let mut live = Live::start("configs-no-effect").await;
+    let secret = "listener.name.outside.plain.sasl.jaas.config";
+    let steps = [
+        set("log.cleaner.threads", " 2 "),
+        set(secret, "hunter2"),
+        (APPEND, "sasl.enabled.mechanisms", Some("PLAIN")),
+    ];
+    assert_eq!(live.alter_one(BROKER, "1", &steps).await, ok());
+    assert_eq!(live.alter_one(BROKER, "", &[set("log.cleaner.threads", "3")]).await, ok());
+    for restart in [false, true] {
+        if restart {
+            live.restart().await;
+        }
+        assert_eq!(live.value(BROKER, "1", "log.cleaner.threads").await, ("2".into(), 2));
+        assert_eq!(live.value(BROKER, "", "log.cleaner.threads").await, ("3".into(), 3));
+        assert_eq!(live.value(BROKER, "1", "sasl.enabled.mechanisms").await, ("GSSAPI,PLAIN".into(), 2));
+        let described = live.describe(BROKER, "1").await;
+        let shown = described.configs.iter().find(|config| config.name.as_str() == secret).unwrap();
+        let kind = (shown.value.clone(), shown.is_sensitive, shown.config_type, shown.read_only);
+        assert_eq!(kind, (None, true, 9, false));
+        assert!(!format!("{described:?}").contains("hunter2"));
+        let threads = described.configs.iter().find(|config| config.name.as_str() == "log.cleaner.threads");
+        let values = threads.unwrap().synonyms.iter();
+        let values: Vec<_> = values.map(|one| (one.value.as_deref().unwrap(), one.source)).collect();
+        assert_eq!(values, [("2", 2), ("3", 3), ("1", 5)]);
+    }
+    let delete = [(DELETE, "log.cleaner.threads", None), (DELETE, secret, None)];
+    assert_eq!(live.alter_one(BROKER, "1", &delete).await, ok());
+    assert_eq!(live.value(BROKER, "1", "log.cleaner.threads").await, ("3".into(), 3));
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_value_is_what_kafka_takes_it_for() {
+    let mut live = Live::start("configs-empty").await;
+    live.create("t", 1).await;
+    let config = ResponseError::InvalidConfig.code();
+    for key in gracchus_core::topic::KEYS {
+        let verdict = live.alter_one(TOPIC, "t", &[set(key.name, " ")]).await;
+        assert_eq!(verdict.0, if key.empty.is_some() { 0 } else { config }, "{}: {}", key.name, verdict.1);
+        if key.empty.is_some() {
+            assert_eq!(live.value(TOPIC, "t", key.name).await, (String::new(), 1));
+        }
+    }
+    assert_eq!(live.alter_one(BROKER, "", &[set("log.cleanup.policy", "")]).await, ok());
+    assert_eq!(live.value(BROKER, "1", "log.cleanup.policy").await, (String::new(), 3));
+    assert_eq!(live.alter_one(TOPIC, "t", &[(DELETE, "cleanup.policy", None)]).await, ok());
+    assert_eq!(live.value(TOPIC, "t", "cleanup.policy").await, (String::new(), 3));
+    live.restart().await;
+    assert_eq!(live.value(TOPIC, "t", "cleanup.policy").await, (String::new(), 3));
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn min_insync_replicas_is_one_number_of_all_brokers() {
+    let settings = Settings::default().with("min.insync.replicas", 1);
+    let mut live = Live::start_with("configs-min-isr", settings).await;
+    live.create("t", 1).await;
+    let key = "min.insync.replicas";
+    for (kind, name) in [(BROKER, ""), (BROKER, "1"), (TOPIC, "t")] {
+        assert_eq!(live.value(kind, name, key).await, ("1".into(), 3));
+    }
+    assert_eq!(live.alter_one(BROKER, "", &[set(key, "2")]).await, ok());
+    assert_eq!(live.alter_one(BROKER, "1", &[(DELETE, key, None)]).await, ok(), "it has none");
+    live.restart().await;
+    assert_eq!(live.value(TOPIC, "t", key).await, ("2".into(), 3), "the file was read once");
+    assert_eq!(live.alter_one(TOPIC, "t", &[set(key, "1")]).await, ok());
+    assert_eq!(live.value(TOPIC, "t", key).await, ("1".into(), 1));
+    // The elder way takes away what it does not name.
+    let config = alter_configs_request::AlterableConfig::default()
+        .with_name(text("log.cleaner.threads"))
+        .with_value(Some(text("2")));
+    let resource = alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(BROKER)
+        .with_configs(vec![config]);
+    let request = AlterConfigsRequest::default().with_resources(vec![resource]);
+    let response = live.ask(33, 2, &request).await;
+    assert_eq!(response.responses[0].error_code, ResponseError::InvalidConfig.code());
+    assert_eq!(live.value(BROKER, "", key).await, ("2".into(), 3));
     live.stop().await;
 }
 
