@@ -259,7 +259,9 @@ pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeS
             let topic = plan.workload().topics.iter().find(|topic| *topic.name == *place.topic);
             let Some(topic) = topic else { continue };
             let limit = |key: &str| {
-                let changes = topic.changes.iter().any(|change| change.starts_with("retention"));
+                let decides = |key: &str| key.starts_with("retention") || key == "cleanup.policy";
+                let changes = topic.changes.iter().any(|change| decides(change))
+                    || topic.configs.contains_key("cleanup.policy");
                 let limit = topic.configs.get(key).and_then(|limit| limit.parse::<i64>().ok());
                 limit.filter(|limit| *limit >= 0 && !changes)
             };

@@ -152,7 +152,8 @@ pub(super) fn alter_broker(
         let error = if known { ResponseError::InvalidRequest } else { ResponseError::InvalidConfig };
         services.live.check(name, &after[name], own.is_none()).map_err(|problem| (error, problem))?;
     }
-    if let Some(why) = min_isr::refuse(own, &before, &after) {
+    let names = |key: &str| wishes.wishes.iter().any(|(name, _)| name == key);
+    if let Some(why) = min_isr::refuse(own, names, &before, &after) {
         return Err(invalid_config(why));
     }
     let set: BTreeSet<&str> = set.collect();

@@ -15,18 +15,19 @@ use super::BrokerConfig;
 
 const KEY: &str = "min.insync.replicas";
 
-/// Why the configuration of one broker, or of every broker, cannot become `after`, in Kafka's words.
+/// Why the configuration of one broker, or of every broker, cannot become `after`, in Kafka's words. `names` tells whether a
+/// change names a key.
 pub(crate) fn refuse(
     of: Option<BrokerId>,
+    names: impl Fn(&str) -> bool,
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
 ) -> Option<&'static str> {
-    let (before, after) = (before.get(KEY), after.get(KEY));
     match of {
-        Some(_) if before != after => {
+        Some(_) if names(KEY) => {
             Some("Broker-level min.insync.replicas cannot be altered while ELR is enabled.")
         }
-        None if before.is_some() && after.is_none() => {
+        None if before.contains_key(KEY) && !after.contains_key(KEY) => {
             Some("Cluster-level min.insync.replicas cannot be removed while ELR is enabled.")
         }
         _ => None,
@@ -69,13 +70,14 @@ mod tests {
     fn no_broker_gets_its_own_and_that_of_all_stays() {
         let (one, two, none) = (set(&[(KEY, "1")]), set(&[(KEY, "2")]), set(&[("other", "1")]));
         let broker = Some(BrokerId(1));
-        assert!(refuse(broker, &none, &one).unwrap().starts_with("Broker-level"));
-        assert!(refuse(broker, &one, &none).unwrap().starts_with("Broker-level"));
-        assert_eq!(refuse(broker, &none, &none), None);
-        assert_eq!(refuse(broker, &one, &one), None);
-        assert!(refuse(None, &one, &none).unwrap().starts_with("Cluster-level"));
-        assert_eq!(refuse(None, &one, &two), None);
-        assert_eq!(refuse(None, &none, &one), None);
+        let (named, other) = (|key: &str| key == KEY, |key: &str| key == "other");
+        assert!(refuse(broker, named, &none, &one).unwrap().starts_with("Broker-level"));
+        assert!(refuse(broker, named, &none, &none).unwrap().starts_with("Broker-level"));
+        assert_eq!(refuse(broker, other, &none, &none), None);
+        assert!(refuse(None, named, &one, &none).unwrap().starts_with("Cluster-level"));
+        assert!(refuse(None, other, &one, &none).unwrap().starts_with("Cluster-level"), "the elder way");
+        assert_eq!(refuse(None, named, &one, &two), None);
+        assert_eq!(refuse(None, named, &none, &one), None);
     }
 
     #[test]

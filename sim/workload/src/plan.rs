@@ -558,6 +558,14 @@ fn draw_changes(random: &mut SmallRng) -> Vec<String> {
     if random.random_bool(0.15) {
         changes.push("flush.messages".to_owned());
     }
+    // Where nothing would go by age or size anyway, a policy makes no difference.
+    if changes.iter().any(|key| key.starts_with("retention.")) && random.random_bool(0.4) {
+        changes.push("cleanup.policy".to_owned());
+    }
+    // Kept and shown, whatever it does.
+    if random.random_bool(0.3) {
+        changes.push("min.cleanable.dirty.ratio".to_owned());
+    }
     changes
 }
 
@@ -568,6 +576,9 @@ fn draw_retention(random: &mut SmallRng, configs: &mut BTreeMap<String, String>)
     }
     if random.random_bool(0.2) {
         configs.insert("retention.bytes".into(), random.random_range(20_000..=400_000u32).to_string());
+    }
+    if configs.keys().any(|key| key.starts_with("retention.")) && random.random_bool(0.2) {
+        configs.insert("cleanup.policy".into(), String::new());
     }
     if !configs.is_empty() && random.random_bool(0.5) {
         configs.insert("segment.bytes".into(), random.random_range(16_384..=65_536u32).to_string());

@@ -162,14 +162,14 @@ pub(crate) fn configs() -> Vec<Step> {
         brokers("--alter --entity-type brokers --entity-name 1 --add-config group.max.size=5"),
         brokers("--alter --entity-type brokers --entity-name 1 --add-config ssl.keystore.location=/keys"),
         brokers(
-            "--alter --entity-type brokers --entity-name 1 --add-config listener.name.plaintext.sasl.jaas.config=secret",
+            "--alter --entity-type brokers --entity-name 1 --add-config listener.name.outside.sasl.jaas.config=secret",
         ),
         brokers(
             "--alter --entity-type brokers --entity-name 1 --add-config sasl.enabled.mechanisms=[PLAIN,SCRAM-SHA-256]",
         ),
         brokers("--describe --entity-type brokers --entity-name 1"),
         brokers(
-            "--alter --entity-type brokers --entity-name 1 --delete-config log.cleaner.threads,listener.name.plaintext.sasl.jaas.config,sasl.enabled.mechanisms",
+            "--alter --entity-type brokers --entity-name 1 --delete-config log.cleaner.threads,listener.name.outside.sasl.jaas.config,sasl.enabled.mechanisms",
         ),
         defaults("--alter --entity-type brokers --entity-default --add-config log.cleaner.backoff.ms=20000"),
         defaults("--alter --entity-type brokers --entity-default --add-config sasl.enabled.mechanisms=PLAIN"),
@@ -218,6 +218,7 @@ fn broker_configs() -> Step {
         "  listeners=",
         "  listener.security.protocol.map=",
         "  controller.listener.names=",
+        "  controller.quorum.voters=",
         "  process.roles=",
         "  node.id=",
     ];

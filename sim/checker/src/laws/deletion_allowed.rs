@@ -51,8 +51,10 @@ pub(crate) fn up_to(
     if start <= deletions.judged.max(deletions.asked) || deletions.everything_asked {
         return Ok(());
     }
-    let policies = around.texts(topic, "cleanup.policy", deletions.seen_ns);
-    let retained = policies.is_empty() || policies.iter().any(|policy| policy.contains("delete"));
+    // An empty policy deletes nothing; none at all is that of the broker, else the default.
+    let default = around.defaults.get("cleanup.policy").map_or("delete", String::as_str);
+    let policies = topic.configs.possible("cleanup.policy", deletions.seen_ns, around.lag_ns);
+    let retained = policies.iter().any(|policy| policy.unwrap_or(default).contains("delete"));
     let least = |key| {
         around
             .numbers(topic, key, deletions.seen_ns)
@@ -156,6 +158,22 @@ mod tests {
         begins(four(&[("retention.ms", "-1")]), 2).broken("deletion_allowed");
         let compacted = [("retention.ms", "1"), ("cleanup.policy", "compact")];
         begins(four(&compacted), 2).broken("deletion_allowed");
+        begins(four(&[("retention.ms", "1"), ("cleanup.policy", "")]), 2).broken("deletion_allowed");
+    }
+
+    #[test]
+    fn a_policy_that_may_delete_may_be_followed() {
+        let changed = |from: &str, to: Option<&str>| {
+            let story = four(&[("retention.ms", "1"), ("cleanup.policy", from)]);
+            let (topic, topic_id, change, outcome) = ("t".into(), 1, 1, Settled::Unknown);
+            let configs = vec![("cleanup.policy".to_owned(), to.map(str::to_owned))];
+            let story = story.event(EventKind::ConfigAsked { topic, topic_id, change, configs });
+            story.event(EventKind::ConfigReturned { topic: "t".into(), topic_id, change, outcome })
+        };
+        begins(changed("", None), 4).holds();
+        begins(changed("", Some("delete")), 4).holds();
+        begins(changed("delete", Some("")), 4).holds();
+        begins(changed("", Some("")), 4).broken("deletion_allowed");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::{
     plan::{ConfigurePlan, TopicPlan},
 };
 
+/// Kafka's code for a value that is not legal.
+const INVALID_CONFIG: i16 = 40;
+
 /// Changes settings until the drain begins.
 pub(crate) async fn configure(mut context: Context, plan: ConfigurePlan, topics: Vec<TopicPlan>) {
     let phase = context.phase.clone();
@@ -44,6 +47,10 @@ fn draw_value(key: &str, random: &mut SmallRng) -> Option<String> {
     if random.random_bool(0.15) {
         return None;
     }
+    // Nonsense for all but lists, which must be told and change nothing.
+    if random.random_bool(0.05) {
+        return Some(String::new());
+    }
     let number = |random: &mut SmallRng, low: i64, high: i64| random.random_range(low..=high).to_string();
     Some(match key {
         "retention.ms" => match random.random_range(0..4) {
@@ -70,15 +77,24 @@ fn draw_value(key: &str, random: &mut SmallRng) -> Option<String> {
             let types = ["producer", "uncompressed", "gzip", "snappy", "lz4"];
             (*types.choose(random).expect("not empty")).to_owned()
         }
+        // Empty: neither deleted nor compacted.
+        "cleanup.policy" => (*["", "", "delete"].choose(random).expect("not empty")).to_owned(),
+        "min.cleanable.dirty.ratio" => format!("0.{}", random.random_range(1..=9)),
         other => panic!("no values are known for {other}"),
     })
 }
 
 async fn set(context: &mut Context, topic: &Arc<Topic>, change: u64, key: &str, value: Option<String>) {
+    let is_nonsense = value.as_deref() == Some("") && key != "cleanup.policy";
     let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
     let configs = vec![(key.to_owned(), value.clone())];
     context.recorder.tell(EventKind::ConfigAsked { topic: name.clone(), topic_id, change, configs });
     let outcome = match alter_config(&mut context.link, topic, key, value.as_deref()).await {
+        Ok(None) if is_nonsense => {
+            let story = format!("{}: an empty {key} was taken", topic.name);
+            context.recorder.complain("config_refused", story);
+            Settled::Done
+        }
         Ok(None) => {
             context.recorder.progress();
             Actions::count(&context.shared.actions.configured);
@@ -88,6 +104,7 @@ async fn set(context: &mut Context, topic: &Arc<Topic>, change: u64, key: &str, 
             context.link.back_off().await;
             Settled::Unknown
         }
+        Ok(Some(INVALID_CONFIG)) if is_nonsense => Settled::Refused,
         Ok(Some(code)) => {
             let story = format!("{}: {key}={value:?}: error {code}", topic.name);
             context.recorder.complain("config_refused", story);

@@ -428,7 +428,8 @@ async fn min_insync_replicas_is_one_number_of_all_brokers() {
         assert_eq!(live.value(kind, name, key).await, ("1".into(), 3));
     }
     assert_eq!(live.alter_one(BROKER, "", &[set(key, "2")]).await, ok());
-    assert_eq!(live.alter_one(BROKER, "1", &[(DELETE, key, None)]).await, ok(), "it has none");
+    let removed = live.alter_one(BROKER, "1", &[(DELETE, key, None)]).await;
+    assert_eq!(removed.0, ResponseError::InvalidConfig.code(), "as in Apache Kafka, though it has none");
     live.restart().await;
     assert_eq!(live.value(TOPIC, "t", key).await, ("2".into(), 3), "the file was read once");
     assert_eq!(live.alter_one(TOPIC, "t", &[set(key, "1")]).await, ok());
