@@ -28,6 +28,7 @@ const LOCKS: &[(&str, &str)] = &[
     ),
     ("broker/src/api/context.rs", "the name of the client's software, set once per connection"),
     ("broker/src/api/services.rs", "fetch sessions: one short step without an await, nothing published"),
+    ("broker/src/config/kafka.rs", "the list of Kafka's keys, read once and never changed"),
     ("broker/src/controller/producer_ids.rs", "that it stops, before its task has ended"),
     ("broker/src/controller/runtime.rs", "makes openraft's timers Sync; each has one user"),
     ("broker/src/controller/state_machine.rs", "publishes the image, an immutable snapshot"),

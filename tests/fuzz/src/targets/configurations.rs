@@ -1,11 +1,11 @@
 //! Configuration texts: server.properties, what the broker makes of it, topic configurations, topic names.
 //!
 //! Holds: what was read and is written with escapes reads the same; a topic configuration resolved from its own texts is
-//! itself. Input: a byte that chooses, then the text.
+//! itself; an empty value is taken only where the tables of keys say what it means. Input: a byte that chooses, then the text.
 
 use std::collections::BTreeMap;
 
-use gracchus::config::{BrokerConfig, Settings, parse_properties};
+use gracchus::config::{BrokerConfig, Settings, keys, parse_properties};
 use gracchus_core::topic::{KEYS, TopicConfig, validate_name};
 
 use super::seed;
@@ -45,6 +45,13 @@ fn properties(text: &str) -> bool {
     match BrokerConfig::load(&settings, "host") {
         Ok((config, _warnings)) => {
             assert!(!config.log_dirs.is_empty() && !config.listeners.is_empty());
+            // The last one of a name holds.
+            let last: BTreeMap<&str, &str> =
+                properties.iter().map(|property| (property.key.as_str(), property.value.trim())).collect();
+            for (key, _) in last.into_iter().filter(|(_, value)| value.is_empty()) {
+                let legal = keys::key(key).is_none_or(|key| key.empty.is_some());
+                assert!(legal, "an empty {key} was taken");
+            }
             true
         }
         Err(error) => {
@@ -68,6 +75,10 @@ fn topic(text: &str) -> bool {
     let overrides: BTreeMap<String, String> =
         pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let Ok(config) = TopicConfig::resolve(&TopicConfig::default(), &overrides) else { return false };
+    for (key, _) in overrides.iter().filter(|(_, value)| value.trim().is_empty()) {
+        let legal = KEYS.iter().any(|known| known.name == key && known.empty.is_some());
+        assert!(legal, "an empty {key} was taken");
+    }
     let texts = KEYS.iter().map(|key| (key.name.to_owned(), config.text(key).to_owned())).collect();
     let again = TopicConfig::resolve(&TopicConfig::default(), &texts).expect("its own texts are legal");
     for key in KEYS {
@@ -90,6 +101,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         seed("server", input(0, server)),
         seed("escapes", input(0, "a\\ b\\=c\\:d=\\t\\n\\u0041\\ud83d\\ude00\n! x\nk v\nl:m\\")),
         seed("topic", input(1, &topic)),
+        seed("server-empty", input(0, "log.cleanup.policy=\nlog.dirs=\nbroker.rack=\nlog.retention.ms=\n")),
+        seed("topic-empty", input(1, "cleanup.policy=\n")),
         seed("topic-few", input(1, "cleanup.policy=compact,delete\nretention.ms=-1\n")),
         seed("name", input(2, "a.topic_name-1")),
     ]
