@@ -2,27 +2,33 @@
 //!
 //! The model: both run on this machine's loopback, one works while the other is idle. Each row (see `rows`) is run for
 //! each broker, with a sync per append and with flushing left to the OS; the table shows medians and ratios beside what
-//! the machine itself can do. Apache Kafka is warmed up first: a JVM needs a minute of load.
+//! the machine itself can do. Apache Kafka is warmed up first: a JVM needs a minute of load. What was measured whole goes
+//! into `tests/bench/RESULTS.md` (see `results`).
 //! Never: traffic beyond this machine; a run without bounds in time and bytes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 #![allow(clippy::disallowed_methods, reason = "a program that measures real processes")]
 
+mod codecs;
 mod crowd;
 mod load;
 mod machine;
+mod neighbours;
 mod peers;
 mod report;
 mod requests;
+mod results;
 mod rows;
+mod validation;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use gracchus_tests::{Scratch, program};
+use gracchus_tests::{Scratch, places::workspace, program};
 
 use crate::{
     peers::{Kind, Server, kafka_peer},
@@ -36,9 +42,12 @@ struct Arguments {
     /// Only rows whose name begins with one of these, comma separated (see --list).
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// One short run per row: for a look, not for the README.
+    /// One short run per row: for a look; nothing is written.
     #[arg(long)]
     quick: bool,
+    /// One run of a second per cell: for the many rows of `validation`.
+    #[arg(long)]
+    short: bool,
     /// Without Apache Kafka.
     #[arg(long)]
     no_peer: bool,
@@ -66,9 +75,12 @@ struct Arguments {
     /// Names the rows.
     #[arg(long)]
     list: bool,
-    /// Writes the table to this file too.
+    /// Writes what was printed to this file too.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Prints only; the results that are kept stay as they are.
+    #[arg(long)]
+    dry: bool,
 }
 
 /// Who flushes.
@@ -91,6 +103,10 @@ fn main() -> anyhow::Result<()> {
         arguments.seconds = arguments.seconds.min(1.5);
         arguments.warm = arguments.warm.min(10.0);
     }
+    if arguments.short {
+        arguments.repeats = 1;
+        arguments.seconds = arguments.seconds.min(1.0);
+    }
     let chosen =
         |row: &Row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| row.name.starts_with(name));
     let rows: Vec<Row> = rows::all().into_iter().filter(chosen).collect();
@@ -106,18 +122,72 @@ fn main() -> anyhow::Result<()> {
         if begun.elapsed().as_secs_f64() > arguments.minutes * 60.0 {
             eprintln!("{:<20} LEFT OUT: {} minutes are over", row.name, arguments.minutes);
             bench.failures += 1;
+            bench.incomplete.insert(row.name.clone());
             continue;
         }
         lines.extend(bench.row(row)?);
         eprintln!("{:<20} done in {:.0} s", row.name, started.elapsed().as_secs_f64());
     }
-    let table = report::markdown(&lines, &limits, &bench.notes());
-    println!("{table}");
+    let conditions = report::conditions(&limits, &bench.notes());
+    let printed = format!("{conditions}\n{}", tables(&lines));
+    println!("{printed}");
     if let Some(path) = &arguments.out {
-        std::fs::write(path, &table).with_context(|| format!("write {}", path.display()))?;
+        std::fs::write(path, &printed).with_context(|| format!("write {}", path.display()))?;
+    }
+    if arguments.is_whole() {
+        keep(&rows, &lines, &bench.incomplete, &conditions)?;
+    } else {
+        eprintln!("nothing is written: it was a look (see --help)");
     }
     anyhow::ensure!(bench.failures == 0, "{} cells could not be measured", bench.failures);
     Ok(())
+}
+
+impl Arguments {
+    /// Whether the run may stand for what it measured.
+    fn is_whole(&self) -> bool {
+        !self.quick && !self.no_peer && !self.only_peer && self.only.is_none() && !self.dry
+    }
+}
+
+/// A table for each section.
+fn tables(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for section in lines.chunk_by(|one, other| one.section == other.section) {
+        text.push_str(&report::table(section));
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes the sections of which every row was measured.
+fn keep(rows: &[Row], lines: &[Line], incomplete: &BTreeSet<String>, conditions: &str) -> anyhow::Result<()> {
+    let measured: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    let all = rows::all();
+    let mut order: Vec<String> = Vec::new();
+    let mut sections = Vec::new();
+    let origin = results::origin();
+    for row in &all {
+        let name = row.section();
+        if order.iter().any(|known| known == name) {
+            continue;
+        }
+        order.push(name.to_owned());
+        let mut members = all.iter().filter(|row| row.section() == name);
+        let own: Vec<&Line> = lines.iter().filter(|line| line.section == name).collect();
+        if own.is_empty() {
+            continue;
+        }
+        if !members.all(|row| measured.contains(row.name.as_str()) && !incomplete.contains(&row.name)) {
+            eprintln!("section {name} stays as it was: not all of its rows were measured");
+            continue;
+        }
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let command = format!("`cargo bench-broker {}`", arguments.join(" ")).replace(" `", "`");
+        let text = format!("{origin} {command}\n\n{conditions}\n{}", report::table(own));
+        sections.push((name.to_owned(), text));
+    }
+    results::write(&workspace().join("tests/bench/RESULTS.md"), &order, &sections)
 }
 
 struct Bench {
@@ -128,6 +198,10 @@ struct Bench {
     only: Option<Flushing>,
     topics: u32,
     failures: u32,
+    /// Rows with a cell that could not be measured.
+    incomplete: BTreeSet<String>,
+    /// Load that warms Apache Kafka up.
+    warming: Duration,
 }
 
 impl Bench {
@@ -144,6 +218,8 @@ impl Bench {
             only: arguments.only,
             topics: 0,
             failures: 0,
+            incomplete: BTreeSet::new(),
+            warming: Duration::from_secs_f64(arguments.warm),
         };
         if !arguments.only_peer {
             let program = match &arguments.program {
@@ -163,7 +239,7 @@ impl Bench {
             let mut server = Server::new(Kind::Kafka, scratch.path(), &PathBuf::new())?;
             server.start()?;
             bench.kafka = Some(server);
-            bench.warm(Duration::from_secs_f64(arguments.warm))?;
+            bench.warm(bench.warming)?;
         }
         Ok(bench)
     }
@@ -172,7 +248,7 @@ impl Bench {
         let (background, limit) = machine::dirty_limits();
         format!(
             "{} cores; {} runs of {:.1} s per cell, medians; at most {:.1} GB per run, the kernel writes back from {:.1} GB and \
-             throttles from {:.1} GB. \"Synced\": fdatasync before the acknowledgement; \"OS\": flushing left to the kernel.",
+             throttles from {:.1} GB.",
             std::thread::available_parallelism().map_or(0, usize::from),
             self.repeats,
             self.bounds.duration.as_secs_f64(),
@@ -216,12 +292,18 @@ impl Bench {
                 if row.kind.ignores_flushing() && !as_it_comes {
                     continue;
                 }
+                if variant.is_relaxed() && !row.kind.compares_validation() {
+                    continue;
+                }
                 let flushing = if variant.is_synced() { Flushing::Synced } else { Flushing::Os };
                 if !row.kind.ignores_flushing() && self.only.is_some_and(|only| only != flushing) {
                     continue;
                 }
                 let server = if variant.is_gracchus() { &mut self.gracchus } else { &mut self.kafka };
                 let Some(server) = server else { continue };
+                if variant.is_gracchus() {
+                    server.validate_strictly(!variant.is_relaxed())?;
+                }
                 self.topics += 1;
                 // Of one length always: answers are read at fixed places.
                 let topic = format!("bench-{:05}", self.topics);
@@ -231,6 +313,12 @@ impl Bench {
                         // The cell stays empty, and the run ends in failure.
                         eprintln!("{:<20} {:<16} FAILED: {error:#}", row.name, variant.title());
                         self.failures += 1;
+                        self.incomplete.insert(row.name.clone());
+                        // It may hang or be gone: the next row gets a fresh one.
+                        server.renew()?;
+                        if !variant.is_gracchus() {
+                            self.warm(self.warming)?;
+                        }
                         continue;
                     }
                 };
@@ -243,6 +331,6 @@ impl Bench {
                 }
             }
         }
-        Ok(report::lines(&row.title, &runs))
+        Ok(report::lines(row.section(), &row.title, &runs))
     }
 }

@@ -6,47 +6,98 @@ use std::fmt::Write;
 
 use crate::{machine::Limits, rows::Figure};
 
-/// The columns: broker and flushing.
+/// The columns: broker, flushing, and for some rows how ours looks into batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Variant {
     GracchusSynced,
     GracchusOs,
+    RelaxedSynced,
+    RelaxedOs,
     KafkaSynced,
     KafkaOs,
 }
 
 impl Variant {
-    pub(crate) const ALL: [Variant; 4] =
-        [Variant::GracchusSynced, Variant::KafkaOs, Variant::GracchusOs, Variant::KafkaSynced];
+    pub(crate) const ALL: [Variant; 6] = [
+        Variant::GracchusSynced,
+        Variant::KafkaOs,
+        Variant::RelaxedSynced,
+        Variant::GracchusOs,
+        Variant::KafkaSynced,
+        Variant::RelaxedOs,
+    ];
 
     pub(crate) fn is_gracchus(self) -> bool {
-        matches!(self, Variant::GracchusSynced | Variant::GracchusOs)
+        !matches!(self, Variant::KafkaSynced | Variant::KafkaOs)
     }
 
     pub(crate) fn is_synced(self) -> bool {
-        matches!(self, Variant::GracchusSynced | Variant::KafkaSynced)
+        matches!(self, Variant::GracchusSynced | Variant::RelaxedSynced | Variant::KafkaSynced)
+    }
+
+    /// Validates less than by default.
+    pub(crate) fn is_relaxed(self) -> bool {
+        matches!(self, Variant::RelaxedSynced | Variant::RelaxedOs)
     }
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Variant::GracchusSynced => "Gracchus synced",
             Variant::GracchusOs => "Gracchus OS",
+            Variant::RelaxedSynced => "relaxed synced",
+            Variant::RelaxedOs => "relaxed OS",
             Variant::KafkaSynced => "Kafka synced",
             Variant::KafkaOs => "Kafka OS",
         }
     }
 }
 
+/// What a table shows: columns, and ratios between two of them.
+struct Layout {
+    columns: &'static [Variant],
+    ratios: &'static [(Variant, Variant, &'static str)],
+}
+
+static USUAL: Layout = Layout {
+    columns: &[Variant::GracchusSynced, Variant::GracchusOs, Variant::KafkaSynced, Variant::KafkaOs],
+    ratios: &[
+        (Variant::GracchusSynced, Variant::KafkaOs, "synced ÷ Kafka OS"),
+        (Variant::GracchusOs, Variant::KafkaOs, "OS ÷ Kafka OS"),
+        (Variant::GracchusSynced, Variant::KafkaSynced, "synced ÷ Kafka synced"),
+    ],
+};
+
+/// Where strict and relaxed validation are compared, what is usual above is strict.
+static VALIDATION: Layout = Layout {
+    columns: &[
+        Variant::GracchusOs,
+        Variant::RelaxedOs,
+        Variant::KafkaOs,
+        Variant::GracchusSynced,
+        Variant::RelaxedSynced,
+        Variant::KafkaSynced,
+    ],
+    ratios: &[
+        (Variant::GracchusOs, Variant::KafkaOs, "OS ÷ Kafka OS"),
+        (Variant::RelaxedOs, Variant::KafkaOs, "relaxed OS ÷ Kafka OS"),
+        (Variant::GracchusSynced, Variant::KafkaSynced, "synced ÷ Kafka synced"),
+        (Variant::RelaxedSynced, Variant::KafkaSynced, "relaxed synced ÷ Kafka synced"),
+        (Variant::GracchusOs, Variant::RelaxedOs, "strict ÷ relaxed, OS"),
+    ],
+};
+
 /// One line of the table.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
+    /// The section of its row.
+    pub(crate) section: String,
     pub(crate) row: String,
     pub(crate) figure: Figure,
     pub(crate) cells: Vec<(Variant, f64)>,
 }
 
 /// Medians of repeated runs, figure by figure. `runs`: variant, then one list of figures per run.
-pub(crate) fn lines(row: &str, runs: &[(Variant, Vec<Vec<Figure>>)]) -> Vec<Line> {
+pub(crate) fn lines(section: &str, row: &str, runs: &[(Variant, Vec<Vec<Figure>>)]) -> Vec<Line> {
     let Some(first) = runs.iter().find_map(|(_, repeats)| repeats.first()) else {
         return Vec::new();
     };
@@ -61,7 +112,7 @@ pub(crate) fn lines(row: &str, runs: &[(Variant, Vec<Vec<Figure>>)]) -> Vec<Line
                     (*variant, median(repeats.iter().map(|figures| figures[index].value).collect()))
                 })
                 .collect();
-            Line { row: row.to_owned(), figure: figure.clone(), cells }
+            Line { section: section.to_owned(), row: row.to_owned(), figure: figure.clone(), cells }
         })
         .collect()
 }
@@ -84,12 +135,9 @@ impl Line {
     }
 }
 
-/// The whole table as markdown.
-pub(crate) fn markdown(lines: &[Line], limits: &Limits, notes: &str) -> String {
-    use Variant::*;
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
+/// The machine and how it was measured.
+pub(crate) fn conditions(limits: &Limits, notes: &str) -> String {
+    format!(
         "Machine: loopback {:.1} GB/s; page cache {:.1} GB/s; 64 KiB write + fdatasync {:.2} ms (p99 {:.2} ms); \
          16 × 64 KiB + fdatasync {:.0} MB/s.\n{notes}\n",
         limits.loopback_mb_s / 1e3,
@@ -97,24 +145,28 @@ pub(crate) fn markdown(lines: &[Line], limits: &Limits, notes: &str) -> String {
         limits.sync_ms.0,
         limits.sync_ms.1,
         limits.synced_mb_s
-    );
-    text.push_str("| row | figure |");
-    for variant in [GracchusSynced, GracchusOs, KafkaSynced, KafkaOs] {
-        let _ = write!(text, " {} |", variant.title());
-    }
-    text.push_str(" synced ÷ Kafka OS | OS ÷ Kafka OS | synced ÷ Kafka synced |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n");
+    )
+}
+
+/// The rows of a section as a markdown table.
+pub(crate) fn table<'a>(lines: impl IntoIterator<Item = &'a Line>) -> String {
+    let lines: Vec<&Line> = lines.into_iter().collect();
+    let relaxed = lines.iter().any(|line| line.cells.iter().any(|(variant, _)| variant.is_relaxed()));
+    let Layout { columns, ratios } = if relaxed { &VALIDATION } else { &USUAL };
+    let titles = columns.iter().map(|variant| variant.title()).chain(ratios.iter().map(|ratio| ratio.2));
+    let titles: Vec<&str> = titles.collect();
+    let mut text =
+        format!("| row | figure | {} |\n|---|---|{}\n", titles.join(" | "), "--:|".repeat(titles.len()));
     let mut last = "";
     for line in lines {
         let title = if line.row == last { "" } else { &line.row };
         last = &line.row;
         let _ = write!(text, "| {title} | {} |", line.figure.name);
-        for variant in [GracchusSynced, GracchusOs, KafkaSynced, KafkaOs] {
-            let _ = write!(text, " {} |", line.cell(variant).map_or_else(|| "–".into(), number));
+        for variant in *columns {
+            let _ = write!(text, " {} |", line.cell(*variant).map_or_else(|| "–".into(), number));
         }
-        for (ours, theirs) in
-            [(GracchusSynced, KafkaOs), (GracchusOs, KafkaOs), (GracchusSynced, KafkaSynced)]
-        {
-            let ratio = line.times_better(ours, theirs).filter(|ratio| ratio.is_finite());
+        for (ours, theirs, _) in *ratios {
+            let ratio = line.times_better(*ours, *theirs).filter(|ratio| ratio.is_finite());
             let _ = write!(text, " {} |", ratio.map_or_else(|| "–".into(), |ratio| format!("{ratio:.2}×")));
         }
         text.push('\n');
@@ -142,6 +194,7 @@ mod tests {
     fn cells_are_medians_and_ratios_say_how_much_better() {
         let run = |values: [f64; 3], better| values.map(|value| figures(value, better)).to_vec();
         let more = lines(
+            "s",
             "r",
             &[
                 (Variant::GracchusOs, run([900.0, 300.0, 600.0], true)),
@@ -151,6 +204,7 @@ mod tests {
         assert_eq!(more[0].cell(Variant::GracchusOs), Some(600.0));
         assert_eq!(more[0].times_better(Variant::GracchusOs, Variant::KafkaOs), Some(3.0));
         let less = lines(
+            "s",
             "r",
             &[
                 (Variant::GracchusOs, run([1.0, 1.0, 1.0], false)),
@@ -158,6 +212,8 @@ mod tests {
             ],
         );
         assert_eq!(less[0].times_better(Variant::GracchusOs, Variant::KafkaOs), Some(4.0));
+        let shown = table(&less);
+        assert!(shown.contains("| r | x | – | 1.00 | – | 4.00 | – | 4.00× | – |"), "{shown}");
         assert_eq!(less[0].times_better(Variant::GracchusSynced, Variant::KafkaOs), None);
     }
 }

@@ -1,7 +1,9 @@
 //! Ready-made frames: encoded once, repeated by the load generator. Version 8 of Produce and 11 of Fetch, the last ones
 //! of fixed layout, which both brokers serve.
 //!
-//! Never: compressible values; neither broker shall win by luck of the data.
+//! Values cannot be compressed, so that neither broker wins by luck of the data, but where a codec is the point: those are
+//! text that packs about as well as logs and JSON do.
+//! Never: a batch that is not what its header says.
 
 use bytes::Bytes;
 use gracchus_tests::client;
@@ -9,8 +11,9 @@ use kafka_protocol::messages::{
     BrokerId, FetchRequest,
     fetch_request::{FetchPartition, FetchTopic},
 };
-use rand::{RngCore, SeedableRng, rngs::SmallRng};
+use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
 
+use crate::codecs::{self, Codec};
 use crate::load::{FetchScript, Script};
 
 /// Version of the produce frames.
@@ -23,6 +26,8 @@ pub(crate) const FETCH_VERSION: i16 = 11;
 pub(crate) struct ReadyBatch {
     pub(crate) bytes: Bytes,
     pub(crate) records: u64,
+    /// Its bytes before they were compressed.
+    pub(crate) plain: usize,
 }
 
 /// A batch of about `size` bytes, of records of at most a kilobyte.
@@ -37,7 +42,36 @@ pub(crate) fn batch(size: usize) -> ReadyBatch {
             value
         })
         .collect();
-    ReadyBatch { bytes: client::batch(&values), records: records as u64 }
+    ready(&values)
+}
+
+fn ready(values: &[Vec<u8>]) -> ReadyBatch {
+    let bytes = client::batch(values);
+    ReadyBatch { plain: bytes.len(), records: values.len() as u64, bytes }
+}
+
+/// A batch of about `size` bytes before compression, of records of `record` bytes of text, in `codec`.
+pub(crate) fn text_batch(size: usize, record: usize, codec: Codec) -> anyhow::Result<ReadyBatch> {
+    let mut random = SmallRng::seed_from_u64(7);
+    let words: Vec<Vec<u8>> = (0..400)
+        .map(|_| (0..random.random_range(3..10)).map(|_| random.random_range(b'a'..=b'z')).collect())
+        .collect();
+    let count = (size.saturating_sub(61) / (record + 10)).max(1);
+    let values: Vec<Vec<u8>> = (0..count)
+        .map(|_| {
+            let mut value = Vec::with_capacity(record + 16);
+            while value.len() < record {
+                // Words in between numbers, the small words more often than the rare ones.
+                let word = random.random_range(0..words.len()) * random.random_range(1..=4) / 4;
+                value.extend_from_slice(&words[word]);
+                value.extend_from_slice(format!("={:x} ", random.random_range(0..1u32 << 24)).as_bytes());
+            }
+            value.truncate(record);
+            value
+        })
+        .collect();
+    let plain = ready(&values);
+    Ok(ReadyBatch { bytes: codecs::compressed(&plain.bytes, codec)?, ..plain })
 }
 
 /// One script per connection; together they go round all partitions.

@@ -17,9 +17,10 @@ use kafka_protocol::messages::{
 use crate::{
     crowd,
     load::{self, Load, Measured, Pace},
-    machine,
+    machine, neighbours,
     peers::Server,
     requests::{self, ReadyBatch},
+    validation::{self, Batches},
 };
 
 /// A figure and whether more of it is better.
@@ -65,6 +66,12 @@ pub(crate) enum RowKind {
     StartEmpty,
     /// A client that asks little, alone and beside others who ask all they can.
     Noisy { neighbours: usize },
+    /// One that writes 200 KB a request, alone and beside connections of its address that announce much and stall.
+    Announcers,
+    /// A client that asks little, alone and beside connections of its address with many large answers outstanding.
+    Answers,
+    /// A closed loop of batches that the broker looks into; also with validation relaxed.
+    Validation(Batches),
     /// Many partitions: what they cost while nothing happens, how long a start takes, how fast some of them are.
     Crowd { partitions: usize },
     /// The same on many partitions with much data, after a clean stop and after `kill -9`.
@@ -130,6 +137,16 @@ pub(crate) fn all() -> Vec<Row> {
         "a client at 100 requests/s of 1 KiB, alone and beside 64 connections at full speed".into(),
         RowKind::Noisy { neighbours: 64 },
     );
+    row(
+        "noisy-announcers".into(),
+        "a client at 20 requests/s of 200 KB, alone and beside 4 connections of its address that announce 60 MB and stall".into(),
+        RowKind::Announcers,
+    );
+    row(
+        "noisy-answers".into(),
+        "a client at 100 requests/s of 1 KiB, alone and beside 30 connections of its address with answers of 5 MB outstanding".into(),
+        RowKind::Answers,
+    );
     for partitions in [1_000, 10_000] {
         let title = format!("{} partitions on one node", thousands(partitions));
         row(format!("partitions-{partitions}"), title, RowKind::Crowd { partitions });
@@ -140,7 +157,15 @@ pub(crate) fn all() -> Vec<Row> {
         "produce 64 KiB far beyond the dirty limit, 8 partitions, 80 in flight".into(),
         kind,
     );
+    rows.extend(validation::rows());
     rows
+}
+
+impl Row {
+    /// The section of the results that it stands in.
+    pub(crate) fn section(&self) -> &str {
+        self.name.split('-').next().unwrap_or(&self.name)
+    }
 }
 
 fn thousands(number: usize) -> String {
@@ -155,6 +180,11 @@ impl RowKind {
     /// Rows that are run once, whatever the number of repeats: they cost much time or disk.
     pub(crate) fn runs_once(&self) -> bool {
         matches!(self, RowKind::Sustained { .. } | RowKind::StartFull { .. } | RowKind::Crowd { .. })
+    }
+
+    /// Whether it is run with validation relaxed too.
+    pub(crate) fn compares_validation(&self) -> bool {
+        matches!(self, RowKind::Validation(_))
     }
 
     /// Whether flushing makes no difference to it, so that one of the two variants is enough.
@@ -194,6 +224,9 @@ pub(crate) fn run(
             latency(server, topic, partitions, synced, after_heavy, bounds)
         }
         RowKind::Noisy { neighbours } => crowd::noisy(server, topic, neighbours, synced, bounds),
+        RowKind::Announcers => neighbours::announcers(server, topic, synced, bounds),
+        RowKind::Answers => neighbours::answers(server, topic, synced, bounds),
+        RowKind::Validation(batches) => validation::run(batches, server, topic, synced, bounds),
         RowKind::Crowd { partitions } => crowd::partitions(server, topic, partitions, bounds),
         RowKind::StartEmpty => start_empty(server),
         RowKind::StartFull { partitions, gigabytes } => start_full(server, topic, partitions, gigabytes),

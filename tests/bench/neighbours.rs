@@ -1,0 +1,202 @@
+//! Rows about neighbours of one address that hold memory: who announces a large request and then stalls, who asks for large
+//! answers and does not read them. Beside them a client of the same address does its work, as behind a proxy.
+//!
+//! Never: more than a JVM of half a gigabyte survives; Apache Kafka runs the same rows.
+#![allow(clippy::disallowed_methods, reason = "a program that measures real processes")]
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use gracchus_tests::{Client, client};
+use kafka_protocol::messages::{DescribeConfigsRequest, describe_configs_request::DescribeConfigsResource};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+use crate::{
+    load::{self, Load, Measured, Pace},
+    machine,
+    peers::Server,
+    requests,
+    rows::{Bounds, Figure, less, more},
+};
+
+/// Connections that announce, and how much each of them does.
+const ANNOUNCERS: usize = 4;
+const ANNOUNCED: i32 = 60_000_000;
+/// The client beside them.
+const BATCH: usize = 200_000;
+const BATCHES_PER_SECOND: f64 = 20.0;
+
+/// Connections that ask for large answers, how many each, and how large.
+const ASKERS: usize = 30;
+const ASKED: usize = 2;
+const ANSWER: usize = 5_000_000;
+/// So long they read nothing.
+const DEAF: Duration = Duration::from_secs(3);
+/// What they let the kernel keep for them.
+const RECEIVED: usize = 64 << 10;
+const SMALL_BATCH: usize = 1 << 10;
+const SMALL_PER_SECOND: f64 = 100.0;
+/// DescribeConfigs in the version that is asked: flexible, with documentation.
+const DESCRIBE_VERSION: i16 = 4;
+
+/// A client that writes 200 KB a request, alone and beside connections that announce large requests and then stall.
+pub(crate) fn announcers(
+    server: &mut Server,
+    topic: &str,
+    synced: bool,
+    bounds: Bounds,
+) -> anyhow::Result<Vec<Figure>> {
+    server.create_topic(topic, 1, synced)?;
+    let duration = bounds.duration.max(Duration::from_secs(8));
+    let work = |duration| paced(server, topic, BATCH, BATCHES_PER_SECOND, duration);
+    work(Duration::from_secs(2))?;
+    machine::settle();
+    let alone = work(duration)?;
+    let (address, stop, cut) = (server.address, AtomicBool::new(false), AtomicU64::new(0));
+    let beside = thread::scope(|scope| {
+        let announcing = scope.spawn(|| announce(address, &stop, &cut));
+        thread::sleep(Duration::from_millis(500));
+        let beside = work(duration);
+        stop.store(true, Relaxed);
+        announcing.join().expect("the announcers do not panic")?;
+        beside
+    })?;
+    Ok(vec![
+        less("p50 ms, alone", alone.percentile(0.5)),
+        less("p99 ms, alone", alone.percentile(0.99)),
+        less("p50 ms, beside", beside.percentile(0.5)),
+        less("p99 ms, beside", beside.percentile(0.99)),
+        less("worst ms, beside", beside.percentile(1.0)),
+        less("announcers that were cut off", cut.load(Relaxed) as f64),
+    ])
+}
+
+/// Keeps so many connections in the middle of a request; who is cut off comes again.
+fn announce(address: SocketAddr, stop: &AtomicBool, cut: &AtomicU64) -> io::Result<()> {
+    let begin = || -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(address)?;
+        let whole = client::raw_frame(0, requests::PRODUCE_VERSION, 1, 1, &[0; 1000]);
+        stream.write_all(&ANNOUNCED.to_be_bytes())?;
+        stream.write_all(&whole[4..])?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    };
+    let mut streams = (0..ANNOUNCERS).map(|_| begin()).collect::<io::Result<Vec<_>>>()?;
+    while !stop.load(Relaxed) {
+        for stream in &mut streams {
+            match stream.read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => {
+                    cut.fetch_add(1, Relaxed);
+                    *stream = begin()?;
+                }
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A client that writes little, alone and beside connections of its address with many large answers outstanding.
+pub(crate) fn answers(
+    server: &mut Server,
+    topic: &str,
+    synced: bool,
+    bounds: Bounds,
+) -> anyhow::Result<Vec<Figure>> {
+    server.create_topic(topic, 1, synced)?;
+    let duration = bounds.duration.max(Duration::from_secs(8));
+    let work = |duration| paced(server, topic, SMALL_BATCH, SMALL_PER_SECOND, duration);
+    work(Duration::from_secs(2))?;
+    machine::settle();
+    let alone = work(duration)?;
+    let question = question(server.address)?;
+    let address = server.address;
+    let (beside, came) = thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(address, &question));
+        thread::sleep(Duration::from_millis(200));
+        let beside = work(duration);
+        (beside, asking.join().expect("the askers do not panic"))
+    });
+    let (beside, (came, seconds)) = (beside?, came?);
+    Ok(vec![
+        less("p50 ms, alone", alone.percentile(0.5)),
+        less("p99 ms, alone", alone.percentile(0.99)),
+        less("p50 ms, beside", beside.percentile(0.5)),
+        less("p99 ms, beside", beside.percentile(0.99)),
+        more("% of the large answers that came", 100.0 * came as f64 / (ASKERS * ASKED) as f64),
+        less("s until they had come", seconds),
+    ])
+}
+
+/// A request whose answer is about as large as it shall be.
+fn question(address: SocketAddr) -> anyhow::Result<Vec<u8>> {
+    let request = |times: usize| {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(4)
+            .with_resource_name(client::text("1"))
+            .with_configuration_keys(None);
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource; times])
+            .with_include_documentation(true)
+            .with_include_synonyms(true);
+        client::frame(&request, DESCRIBE_VERSION, 1)
+    };
+    let mut client = Client::connect(address)?;
+    client.stream().write_all(&request(1)?)?;
+    let one = client.receive_frame()?.len();
+    ensure!(one > 1_000, "an answer of {one} bytes describes no broker");
+    Ok(request(ANSWER.div_ceil(one))?.to_vec())
+}
+
+/// How many answers came, and how long that took after the time of reading nothing.
+fn ask(address: SocketAddr, question: &[u8]) -> anyhow::Result<(usize, f64)> {
+    let mut streams = Vec::new();
+    for _ in 0..ASKERS {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        sockopt::set_socket_recv_buffer_size(&socket, RECEIVED)?;
+        rustix::net::connect(&socket, &address)?;
+        let mut stream = TcpStream::from(socket);
+        for _ in 0..ASKED {
+            stream.write_all(question)?;
+        }
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        streams.push(stream);
+    }
+    thread::sleep(DEAF);
+    let begun = Instant::now();
+    // All at once: who comes last is not to be taken for one who does not read.
+    let came = thread::scope(|scope| {
+        let reading: Vec<_> = streams.into_iter().map(|stream| scope.spawn(|| read_all(stream))).collect();
+        reading.into_iter().map(|reading| reading.join().expect("a reader does not panic")).sum()
+    });
+    Ok((came, begun.elapsed().as_secs_f64()))
+}
+
+fn read_all(stream: TcpStream) -> usize {
+    let mut client = Client::from_stream(stream);
+    (0..ASKED).take_while(|_| client.receive_frame().is_ok_and(|frame| frame.len() > ANSWER / 2)).count()
+}
+
+fn paced(
+    server: &Server,
+    topic: &str,
+    size: usize,
+    per_second: f64,
+    duration: Duration,
+) -> anyhow::Result<Measured> {
+    load::run(Load {
+        address: server.address,
+        scripts: requests::produce_scripts(topic, 1, &requests::batch(size), 1)?,
+        pace: Pace::Open(per_second),
+        duration,
+        most_bytes: u64::MAX,
+        topic_length: topic.len(),
+    })
+}
