@@ -54,7 +54,8 @@ impl Codec {
             Codec::Snappy => {
                 let mut out = XERIAL.to_vec();
                 for block in plain.chunks(XERIAL_BLOCK) {
-                    let packed = snap::raw::Encoder::new().compress_vec(block).map_err(std::io::Error::other)?;
+                    let packed =
+                        snap::raw::Encoder::new().compress_vec(block).map_err(std::io::Error::other)?;
                     out.extend_from_slice(&(packed.len() as u32).to_be_bytes());
                     out.extend_from_slice(&packed);
                 }

@@ -47,11 +47,17 @@ fn merge(before: &str, order: &[String], sections: &[(String, String)]) -> Strin
 pub(crate) fn origin() -> String {
     let said = |program: &str, arguments: &[&str]| -> String {
         let output = Command::new(program).args(arguments).current_dir(workspace()).output();
-        output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        output.map_or_else(
+            |_| String::new(),
+            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        )
     };
     let commit = said("git", &["rev-parse", "--short", "HEAD"]);
     // What was written by an earlier run changes no code.
-    let changed = said("git", &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/bench/RESULTS.md"]);
+    let changed = said(
+        "git",
+        &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/bench/RESULTS.md"],
+    );
     let changed = if changed.is_empty() { "" } else { " with changes" };
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find(|line| line.starts_with("model name"));
@@ -73,9 +79,15 @@ mod tests {
         let order = ["fetch", "produce", "small"].map(str::to_owned);
         let section = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let first = merge("", &order, &[section("small", "1\n\n| a |"), section("fetch", "2")]);
-        assert!(first.starts_with(HEAD) && first.ends_with("\n## fetch\n\n2\n\n## small\n\n1\n\n| a |\n"), "{first}");
+        assert!(
+            first.starts_with(HEAD) && first.ends_with("\n## fetch\n\n2\n\n## small\n\n1\n\n| a |\n"),
+            "{first}"
+        );
         let second = merge(&first, &order, &[section("produce", "3"), section("fetch", "4")]);
-        assert!(second.ends_with("\n## fetch\n\n4\n\n## produce\n\n3\n\n## small\n\n1\n\n| a |\n"), "{second}");
+        assert!(
+            second.ends_with("\n## fetch\n\n4\n\n## produce\n\n3\n\n## small\n\n1\n\n| a |\n"),
+            "{second}"
+        );
         assert_eq!(merge(&second, &order, &[]), second);
     }
 }

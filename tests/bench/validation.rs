@@ -37,8 +37,7 @@ pub(crate) fn rows() -> Vec<Row> {
         for (size_name, size) in [("16k", 16 << 10), ("64k", 64 << 10)] {
             for (record_name, record) in [("100b", 100), ("1k", 1 << 10)] {
                 let name = format!("validation-{}-{size_name}-{record_name}", codec.name());
-                let title =
-                    format!("{}, batches of {} KiB, records of {record} B", codec.name(), size >> 10);
+                let title = format!("{}, batches of {} KiB, records of {record} B", codec.name(), size >> 10);
                 rows.push(Row { name, title, kind: RowKind::Validation(Batches { codec, size, record }) });
             }
         }
