@@ -62,7 +62,7 @@ pub(crate) fn noisy(
         (beside, loud.join().expect("the load does not panic"))
     });
     let (beside, loud) = (beside?, loud?);
-    server.drop_extra_topic(&loud_topic)?;
+    server.drop_extra_topics(&[loud_topic])?;
     Ok(vec![
         less("quiet p50 ms, alone", alone.percentile(0.5)),
         less("quiet p99 ms, alone", alone.percentile(0.99)),

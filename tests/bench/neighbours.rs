@@ -12,9 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use gracchus_tests::{Client, client};
-use kafka_protocol::messages::{DescribeConfigsRequest, describe_configs_request::DescribeConfigsResource};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, DescribeConfigsRequest, create_topics_request::CreatableTopic,
+    describe_configs_request::DescribeConfigsResource,
+};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::{
@@ -35,7 +38,8 @@ const BATCHES_PER_SECOND: f64 = 20.0;
 /// Connections that ask for large answers, how many each, and how large.
 const ASKERS: usize = 30;
 const ASKED: usize = 2;
-const ANSWER: usize = 5_000_000;
+/// Topics whose configurations they ask for, all of them with every answer.
+const TOPICS: usize = 400;
 /// So long they read nothing.
 const DEAF: Duration = Duration::from_secs(3);
 /// What they let the kernel keep for them.
@@ -116,47 +120,68 @@ pub(crate) fn answers(
     work(Duration::from_secs(2))?;
     machine::settle();
     let alone = work(duration)?;
-    let question = question(server.address)?;
+    let names: Vec<String> = (0..TOPICS).map(|index| format!("{topic}-asked-{index}")).collect();
+    let (question, length) = question(server.address, &names)?;
     let address = server.address;
     let (beside, came) = thread::scope(|scope| {
-        let asking = scope.spawn(|| ask(address, &question));
+        let asking = scope.spawn(|| ask(address, &question, length));
         thread::sleep(Duration::from_millis(200));
         let beside = work(duration);
         (beside, asking.join().expect("the askers do not panic"))
     });
     let (beside, (came, seconds)) = (beside?, came?);
+    server.drop_extra_topics(&names)?;
     Ok(vec![
         less("p50 ms, alone", alone.percentile(0.5)),
         less("p99 ms, alone", alone.percentile(0.99)),
         less("p50 ms, beside", beside.percentile(0.5)),
         less("p99 ms, beside", beside.percentile(0.99)),
+        more("MB of a large answer", length as f64 / 1e6),
         more("% of the large answers that came", 100.0 * came as f64 / (ASKERS * ASKED) as f64),
         less("s until they had come", seconds),
     ])
 }
 
-/// A request whose answer is about as large as it shall be.
-fn question(address: SocketAddr) -> anyhow::Result<Vec<u8>> {
-    let request = |times: usize| {
-        let resource = DescribeConfigsResource::default()
-            .with_resource_type(4)
-            .with_resource_name(client::text("1"))
-            .with_configuration_keys(None);
-        let request = DescribeConfigsRequest::default()
-            .with_resources(vec![resource; times])
-            .with_include_documentation(true)
-            .with_include_synonyms(true);
-        client::frame(&request, DESCRIBE_VERSION, 1)
-    };
+/// A request with a large answer, about topics that are made for it, and how large that is.
+fn question(address: SocketAddr, names: &[String]) -> anyhow::Result<(Vec<u8>, usize)> {
     let mut client = Client::connect(address)?;
-    client.stream().write_all(&request(1)?)?;
-    let one = client.receive_frame()?.len();
-    ensure!(one > 1_000, "an answer of {one} bytes describes no broker");
-    Ok(request(ANSWER.div_ceil(one))?.to_vec())
+    let topic = |name: &String| {
+        CreatableTopic::default()
+            .with_name(client::name(name))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+    };
+    let request =
+        CreateTopicsRequest::default().with_topics(names.iter().map(topic).collect()).with_timeout_ms(30_000);
+    let created = client.call(&request, 5)?;
+    ensure!(created.topics.iter().all(|topic| topic.error_code == 0), "topics could not be created");
+    let resource = |name: &String| {
+        DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(client::text(name))
+            .with_configuration_keys(None)
+    };
+    let request = DescribeConfigsRequest::default()
+        .with_resources(names.iter().map(resource).collect())
+        .with_include_documentation(true)
+        .with_include_synonyms(true);
+    let question = client::frame(&request, DESCRIBE_VERSION, 1)?;
+    let mut length = 0;
+    // The brokers learn of new topics in their own time.
+    for _ in 0..20 {
+        client.stream().write_all(&question)?;
+        let answered = client.receive_frame()?.len();
+        if answered == length && length > names.len() * 1_000 {
+            return Ok((question.to_vec(), length));
+        }
+        length = answered;
+        thread::sleep(Duration::from_millis(200));
+    }
+    bail!("an answer of {length} bytes does not describe {} topics", names.len())
 }
 
 /// How many answers came, and how long that took after the time of reading nothing.
-fn ask(address: SocketAddr, question: &[u8]) -> anyhow::Result<(usize, f64)> {
+fn ask(address: SocketAddr, question: &[u8], length: usize) -> anyhow::Result<(usize, f64)> {
     let mut streams = Vec::new();
     for _ in 0..ASKERS {
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
@@ -173,15 +198,16 @@ fn ask(address: SocketAddr, question: &[u8]) -> anyhow::Result<(usize, f64)> {
     let begun = Instant::now();
     // All at once: who comes last is not to be taken for one who does not read.
     let came = thread::scope(|scope| {
-        let reading: Vec<_> = streams.into_iter().map(|stream| scope.spawn(|| read_all(stream))).collect();
+        let reading: Vec<_> =
+            streams.into_iter().map(|stream| scope.spawn(move || read_all(stream, length))).collect();
         reading.into_iter().map(|reading| reading.join().expect("a reader does not panic")).sum()
     });
     Ok((came, begun.elapsed().as_secs_f64()))
 }
 
-fn read_all(stream: TcpStream) -> usize {
+fn read_all(stream: TcpStream, length: usize) -> usize {
     let mut client = Client::from_stream(stream);
-    (0..ASKED).take_while(|_| client.receive_frame().is_ok_and(|frame| frame.len() > ANSWER / 2)).count()
+    (0..ASKED).take_while(|_| client.receive_frame().is_ok_and(|frame| frame.len() == length)).count()
 }
 
 fn paced(

@@ -212,10 +212,10 @@ impl Server {
         }
     }
 
-    /// Gives back the disk space of a topic that a row had beside its own; with a fresh broker it goes anyway.
-    pub(crate) fn drop_extra_topic(&mut self, topic: &str) -> anyhow::Result<()> {
+    /// Gives back the disk space of topics that a row had beside its own; with a fresh broker it goes anyway.
+    pub(crate) fn drop_extra_topics(&mut self, topics: &[String]) -> anyhow::Result<()> {
         match self.kind {
-            Kind::Kafka => self.drop_topics(&[topic.to_owned()]),
+            Kind::Kafka => self.drop_topics(topics),
             Kind::Gracchus => Ok(()),
         }
     }

@@ -144,7 +144,7 @@ pub(crate) fn all() -> Vec<Row> {
     );
     row(
         "noisy-answers".into(),
-        "a client at 100 requests/s of 1 KiB, alone and beside 30 connections of its address with answers of 5 MB outstanding".into(),
+        "a client at 100 requests/s of 1 KiB, alone and beside 30 connections of its address with large answers outstanding".into(),
         RowKind::Answers,
     );
     for partitions in [1_000, 10_000] {
