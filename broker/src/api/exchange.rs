@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use gracchus_env::{BoxFuture, Piece};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::{context::RequestContext, shape::Message};
+use super::{context::RequestContext, later, shape::Message};
 use crate::replica::Charge;
 
 /// How a request is to be treated, decided from its key and version before anything else is read.
@@ -56,7 +56,8 @@ impl Request {
     /// The body as one of kafka-protocol's messages. Trailing bytes are ignored, as Apache Kafka does.
     pub fn decode<M: Decodable>(&self) -> Result<M, BadRequest> {
         let mut body = self.body.clone();
-        M::decode(&mut body, self.api_version).map_err(|error| BadRequest(error.to_string().into()))
+        M::decode(&mut body, later::layout(self.api_key, self.api_version))
+            .map_err(|error| BadRequest(error.to_string().into()))
     }
 }
 
@@ -92,8 +93,18 @@ impl Envelope {
 
     /// A whole response frame around `message`. A message that its version cannot carry closes the connection.
     pub fn answer<M: Encodable>(&self, message: &M) -> Answer {
+        self.answer_as(message, self.api_version)
+    }
+
+    /// The same, with the body laid out as in `version`.
+    pub fn answer_as<M: Encodable>(&self, message: &M, version: i16) -> Answer {
+        self.answer_with(|frame| message.encode(frame, version).map_err(|error| error.to_string()))
+    }
+
+    /// A whole response frame around what `write` writes.
+    pub fn answer_with(&self, write: impl FnOnce(&mut BytesMut) -> Result<(), String>) -> Answer {
         let mut frame = self.open(120);
-        if let Err(error) = message.encode(&mut frame, self.api_version) {
+        if let Err(error) = write(&mut frame) {
             return Answer::Close(format!("the response cannot be encoded: {error}").into());
         }
         match Envelope::seal(&mut frame, 0) {

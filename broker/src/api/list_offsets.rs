@@ -1,8 +1,9 @@
-//! ListOffsets (key 2), versions 1 to 10: offsets by timestamp, and the special ones.
+//! ListOffsets (key 2), versions 1 to 11: offsets by timestamp, and the special ones.
 //!
 //! v2 isolation level, v4 leader epochs (KIP-320), v5 OFFSET_NOT_AVAILABLE (KIP-207), v6 flexible, v7 −3 max timestamp
-//! (KIP-734), v8 −4 earliest local (KIP-405), v9 −5 latest tiered (KIP-1005), v10 a timeout (KIP-1075).
-//! −6 (KIP-1023) needs version 11, which kafka-protocol does not have. Nothing found is not an error but offset −1.
+//! (KIP-734), v8 −4 earliest local (KIP-405), v9 −5 latest tiered (KIP-1005), v10 a timeout (KIP-1075),
+//! v11 −6 earliest pending upload (KIP-1023). kafka-protocol ends with v10, which v11 is laid out like. Nothing found is
+//! not an error but offset −1; nothing is ever tiered here, nor waits for it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ use kafka_protocol::messages::{
 
 use super::{
     exchange::{BadRequest, Envelope, Reply, Request},
+    later,
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
@@ -67,7 +69,7 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         if envelope.api_version >= 2 {
             response.throttle_time_ms = throttle_ms;
         }
-        envelope.answer(&response)
+        envelope.answer_as(&response, later::layout(KEY, envelope.api_version))
     })))
 }
 

@@ -1,7 +1,8 @@
-//! DescribeLogDirs (key 35), versions 1 to 4, and AlterReplicaLogDirs (key 34), versions 1 and 2 (KIP-113).
+//! DescribeLogDirs (key 35), versions 1 to 5, and AlterReplicaLogDirs (key 34), versions 1 and 2 (KIP-113).
 //!
 //! DescribeLogDirs lists the log directories with the sizes of their logs; v3 has an error for the whole answer, v4 the
-//! space of the file system (KIP-827). A directory that is offline has KAFKA_STORAGE_ERROR and nothing else.
+//! space of the file system (KIP-827), v5 whether new partitions are kept away from a directory (KIP-1066), which none is
+//! here; kafka-protocol ends with v4. A directory that is offline has KAFKA_STORAGE_ERROR and nothing else.
 //! AlterReplicaLogDirs would move logs between directories while they are served. That is not possible here: a log is
 //! moved by hand while the broker is stopped, and found at the next start. What is where it shall be is fine, anything
 //! else is refused, partition by partition.
@@ -11,14 +12,18 @@ use std::{
     sync::Arc,
 };
 
+use bytes::{BufMut, BytesMut};
 use gracchus_core::{TopicPartition, error::ResponseError};
-use kafka_protocol::messages::{
-    AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
-    TopicName,
-    alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic},
-    alter_replica_log_dirs_response::{AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult},
-    describe_log_dirs_request::DescribableLogDirTopic,
-    describe_log_dirs_response::{DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic},
+use kafka_protocol::{
+    messages::{
+        AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse, DescribeLogDirsRequest,
+        DescribeLogDirsResponse, TopicName,
+        alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic},
+        alter_replica_log_dirs_response::{AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult},
+        describe_log_dirs_request::DescribableLogDirTopic,
+        describe_log_dirs_response::{DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic},
+    },
+    protocol::Encodable,
 };
 
 use super::{
@@ -32,6 +37,8 @@ use crate::replica::DirectorySizes;
 pub const ALTER: i16 = 34;
 /// Number of DescribeLogDirs.
 pub const DESCRIBE: i16 = 35;
+/// The version that says which directories are cordoned.
+const CORDONED: i16 = 5;
 
 /// Structure of AlterReplicaLogDirs.
 pub static ALTER_SHAPE: Message = Message {
@@ -87,8 +94,32 @@ pub fn describe(services: &Arc<Services>, request: Request) -> Result<Reply, Bad
         let response = DescribeLogDirsResponse::default()
             .with_throttle_time_ms(throttle_ms)
             .with_results(results.collect());
-        envelope.answer(&response)
+        if envelope.api_version < CORDONED {
+            return envelope.answer(&response);
+        }
+        envelope.answer_with(|frame| write_cordoned(&response, frame).map_err(|error| error.to_string()))
     })))
+}
+
+/// Writes an answer of version 5. It is that of version 4 with one more field in each directory.
+fn write_cordoned(response: &DescribeLogDirsResponse, frame: &mut BytesMut) -> anyhow::Result<()> {
+    frame.put_i32(response.throttle_time_ms);
+    frame.put_i16(response.error_code);
+    let mut length = response.results.len() + 1;
+    while length >= 0x80 {
+        frame.put_u8(length as u8 | 0x80);
+        length >>= 7;
+    }
+    frame.put_u8(length as u8);
+    for result in &response.results {
+        result.encode(frame, CORDONED - 1)?;
+        // Before its tagged fields, of which there are none: not cordoned.
+        frame.truncate(frame.len() - 1);
+        frame.put_u8(0);
+        frame.put_u8(0);
+    }
+    frame.put_u8(0);
+    Ok(())
 }
 
 fn result(sizes: DirectorySizes, version: i16) -> DescribeLogDirsResult {
@@ -171,5 +202,65 @@ fn place(services: &Services, path: &str, topic: &str, index: i32) -> Result<(),
         Ok(())
     } else {
         Err(ResponseError::UnsupportedVersion)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::{Buf, Bytes};
+    use kafka_protocol::protocol::Decodable;
+
+    use super::*;
+
+    /// An answer of version 5 without what is new in it.
+    pub(in crate::api) fn without_cordoned(mut answer: Bytes) -> Bytes {
+        let mut before = BytesMut::from(&answer.split_to(6)[..]);
+        let length = answer.get_u8();
+        assert!(length < 0x80, "a test has few directories");
+        before.put_u8(length);
+        for _ in 1..length {
+            let whole = answer.clone();
+            // The crate takes the new field for the number of tagged fields: 0 in either case.
+            DescribeLogDirsResult::decode(&mut answer, CORDONED - 1).expect("as in the version before");
+            let used = whole.len() - answer.len();
+            assert_eq!(whole[used - 1], 0, "none is cordoned");
+            before.put_slice(&whole[..used - 1]);
+            before.put_u8(answer.get_u8());
+        }
+        before.put(answer);
+        before.freeze()
+    }
+
+    #[test]
+    fn the_newest_answer_is_the_one_before_and_one_field_more() {
+        let partition = DescribeLogDirsPartition::default().with_partition_index(3).with_partition_size(4711);
+        let topic = DescribeLogDirsTopic::default()
+            .with_name(TopicName(services::text("topic")))
+            .with_partitions(vec![partition; 3]);
+        let directory = |topics: usize| {
+            DescribeLogDirsResult::default()
+                .with_log_dir(services::text("/data"))
+                .with_topics(vec![topic.clone(); topics])
+                .with_total_bytes(1 << 40)
+                .with_usable_bytes(1 << 30)
+        };
+        for directories in [vec![], vec![directory(0)], (0..5).map(directory).collect()] {
+            let count = directories.len();
+            let response = DescribeLogDirsResponse::default()
+                .with_throttle_time_ms(7)
+                .with_error_code(31)
+                .with_results(directories);
+            let (mut newest, mut before) = (BytesMut::new(), BytesMut::new());
+            write_cordoned(&response, &mut newest).unwrap();
+            response.encode(&mut before, CORDONED - 1).unwrap();
+            assert_eq!(newest.len(), before.len() + count);
+            assert_eq!(without_cordoned(newest.freeze()), before.freeze());
+        }
+        let many = vec![DescribeLogDirsResult::default(); 200];
+        let response = DescribeLogDirsResponse::default().with_results(many);
+        let (mut newest, mut before) = (BytesMut::new(), BytesMut::new());
+        write_cordoned(&response, &mut newest).unwrap();
+        response.encode(&mut before, CORDONED - 1).unwrap();
+        assert_eq!((newest.len(), &newest[..8]), (before.len() + 200, &before[..8]));
     }
 }

@@ -29,6 +29,7 @@ pub mod find_coordinator;
 pub mod fuzzing;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
+mod later;
 pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
@@ -98,7 +99,7 @@ pub static APIS: &[Api] = &[
     Api {
         key: list_offsets::KEY,
         name: "ListOffsets",
-        versions: 1..=10,
+        versions: 1..=11,
         advertised_from: 1,
         overlaps: false,
         needs: (Operation::Describe, Resource::Topic),
@@ -228,7 +229,7 @@ pub static APIS: &[Api] = &[
     Api {
         key: log_dirs::DESCRIBE,
         name: "DescribeLogDirs",
-        versions: 1..=4,
+        versions: 1..=5,
         advertised_from: 1,
         overlaps: false,
         needs: (Operation::Describe, Resource::Cluster),
@@ -407,6 +408,11 @@ impl Api {
     /// Whether requests of `version` are served.
     pub fn serves(&self, version: i16) -> bool {
         self.versions.contains(&version)
+    }
+
+    /// The version as which kafka-protocol reads a request of `version`: its own, unless the crate does not know that.
+    pub fn layout(&self, version: i16) -> i16 {
+        later::layout(self.key, version)
     }
 
     fn route(&'static self, version: i16) -> Route {

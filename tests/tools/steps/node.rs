@@ -1,6 +1,5 @@
 //! The node and its cluster: versions, features, quorum, elections, moves, groups, transactions.
 
-use super::data::PROTOCOL;
 use crate::step::{Step, step};
 
 const GROUPS: &str = "groups are not built yet";
@@ -71,7 +70,6 @@ fn api_versions() -> Step {
         .all_differ(&security, "security is not built yet")
         .differs("ClientQuotas", "quotas are not built yet")
         .differs("RaftVoter", "the quorum of ours is not KRaft's")
-        .all_differ(&["ListOffsets(2)", "DescribeLogDirs(35)"], PROTOCOL)
 }
 
 /// What is asked about topics with data.

@@ -164,6 +164,7 @@ fn encoded(message: &impl Encodable, version: i16) -> Bytes {
 
 /// A request of each API that uses all of its fields, in every version that is served.
 fn sample(key: i16, version: i16) -> Bytes {
+    let version = later::layout(key, version);
     match key {
         0 => encoded(&produce(version), version),
         1 => encoded(&fetch(version), version),
@@ -538,6 +539,7 @@ fn list_config_resources(version: i16) -> ListConfigResourcesRequest {
 
 /// How many bytes the decoder takes, if it takes them at all.
 fn decoded(key: i16, version: i16, body: &Bytes) -> Option<usize> {
+    let version = later::layout(key, version);
     let mut rest = body.clone();
     with_request!(key, R => drop(R::decode(&mut rest, version).ok()?));
     Some(body.len() - rest.remaining())
@@ -552,7 +554,12 @@ fn the_table_is_sorted_and_within_what_the_crate_knows() {
     assert!(APIS.is_sorted_by(|one, other| one.key < other.key));
     for api in APIS {
         let known = with_request!(api.key, R => R::VERSIONS);
-        assert!(known.min <= *api.versions.start() && *api.versions.end() <= known.max, "{}", api.name);
+        for version in api.versions.clone() {
+            let layout = api.layout(version);
+            assert!(known.min <= layout && layout <= known.max, "{} {version}", api.name);
+            assert!(layout == version || version > known.max, "the crate knows {} {version} now", api.name);
+            assert_eq!(version >= api.shape.flexible_from, layout >= api.shape.flexible_from);
+        }
         assert_eq!(ApiKey::try_from(api.key).map(|key| format!("{key:?}")), Ok(api.name.to_owned()));
         assert!(api.advertised_from <= *api.versions.start());
     }
@@ -580,8 +587,9 @@ fn a_valid_request_is_walked_and_decoded_to_its_last_byte() {
         let measured = api.shape.measure(&body, version).unwrap();
         assert_eq!(measured.length, body.len(), "{} {version}", api.name);
         assert_eq!(decoded(api.key, version, &body), Some(body.len()));
+        let layout = api.layout(version);
         let again =
-            with_request!(api.key, R => encoded(&R::decode(&mut body.clone(), version).unwrap(), version));
+            with_request!(api.key, R => encoded(&R::decode(&mut body.clone(), layout).unwrap(), layout));
         assert_eq!(again, body);
         // Trailing bytes are left alone.
         let longer = Bytes::from([&body[..], b"trailing"].concat());

@@ -28,8 +28,9 @@ pub(super) fn run(input: &[u8]) -> bool {
     let Ok(measured) = api.shape.measure(&body, version) else { return false };
     assert!(measured.length <= body.len());
     let key = ApiKey::try_from(api.key).expect("a key of the table");
+    let layout = api.layout(version);
     let mut rest = body.clone();
-    let (decoded, peak) = peak_of(|| RequestKind::decode(key, &mut rest, version));
+    let (decoded, peak) = peak_of(|| RequestKind::decode(key, &mut rest, layout));
     assert!(
         peak <= measured.memory + SLACK,
         "{} {version}: decoding took {peak} bytes, {} were announced",
@@ -40,9 +41,9 @@ pub(super) fn run(input: &[u8]) -> bool {
     assert_eq!(body.len() - rest.remaining(), measured.length, "{} {version}: walk and decoder", api.name);
     let mut again = BytesMut::new();
     // The crate cannot write tags of 32 bits, which it reads as negative ones: then something is missing.
-    if request.encode(&mut again, version).is_ok() && again.len() == measured.length {
+    if request.encode(&mut again, layout).is_ok() && again.len() == measured.length {
         let read =
-            RequestKind::decode(key, &mut again.freeze(), version).expect("what was encoded is decoded");
+            RequestKind::decode(key, &mut again.freeze(), layout).expect("what was encoded is decoded");
         assert_eq!(read, request);
     }
     true
