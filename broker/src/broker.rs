@@ -1,10 +1,12 @@
 //! The broker as a whole: what starts in which order, and what stops in which.
 //!
-//! Start: log directories (lock, identity, journal), the controller (metadata), listeners bound so that their ports are
-//! known, this node registered with them, replicas, and only then connections accepted. Stop is the mirror, so that
+//! Start: whose the directories are and whether the ports are free (all of that before the first write), log directories
+//! (lock, journal), the controller (metadata), listeners bound so that their ports are known, this node registered with
+//! them, replicas, and only then connections accepted. Stop is the mirror, so that
 //! nothing is served that could not be kept. A process may start and stop any number of brokers; there are no globals.
 //!
-//! Never: a connection accepted before the registration, which moves the leader epochs, is committed.
+//! Never: a connection accepted before the registration, which moves the leader epochs, is committed; a trace of a start
+//! that was refused.
 
 use std::{
     fmt::Display,
@@ -19,7 +21,7 @@ use gracchus_core::{
     BrokerId,
     controller::{BrokerListener, Command, Response},
 };
-use gracchus_env::{Env, FileLock, Op, spawn};
+use gracchus_env::{Env, FileLock, spawn};
 
 use crate::{
     api::{Apis, Services},
@@ -62,7 +64,7 @@ pub enum StartError {
         /// Which.
         path: PathBuf,
         /// The cause.
-        error: io::Error,
+        error: log::OpenError,
     },
     /// The controller did not start.
     #[error(transparent)]
@@ -99,14 +101,20 @@ struct Base {
 }
 
 impl Base {
-    /// Leaves everything so that the next start finds it clean.
-    async fn close(self, env: &dyn Env) {
+    /// Leaves everything so that the next start finds it clean; after a start that did not succeed, as it was found.
+    async fn close(self, env: &dyn Env, started: bool) {
         if let Some(controller) = self.controller {
             controller.stop().await;
         }
         for directory in self.directories {
-            // Given up, it has no clean marker: the next start replays and recovers.
-            if env.timeout(CLOSE_PATIENCE, directory.close()).await.is_none() {
+            let close = async {
+                match started {
+                    true => directory.close().await,
+                    false => directory.give_up().await,
+                }
+            };
+            // Without an end it has no clean marker: the next start replays and recovers.
+            if env.timeout(CLOSE_PATIENCE, close).await.is_none() {
                 tracing::error!(
                     "log directory {} is not closed cleanly within {} s; the next start recovers it",
                     directory.path().display(),
@@ -140,7 +148,11 @@ impl Broker {
         let endpoint = metrics_endpoint(&env, &config, &host).await?;
         let mut base = Base::default();
         let started = async {
-            let controller = directories::open(&env, &config, &mut base).await?;
+            let identities = identities::look(&*env, &config).await?;
+            // Who will not get a port must not have touched a directory. It is given back: as long as nothing can be
+            // answered, a client is better refused than left waiting.
+            drop(bind(&env, &config).await?);
+            let controller = directories::open(&env, &config, identities, &mut base).await?;
             let bound = bind(&env, &config).await?;
             let addresses = bound.addresses().into_iter().map(|(_, address)| address);
             let listeners: Vec<_> = config.listeners.iter().cloned().zip(addresses).collect();
@@ -151,7 +163,7 @@ impl Broker {
         let (controller, bound, listeners) = match started.await {
             Ok(started) => started,
             Err(error) => {
-                base.close(&*env).await;
+                base.close(&*env, false).await;
                 return Err(error);
             }
         };
@@ -232,7 +244,7 @@ impl Broker {
         }
         self.server.stop(GRACE).await;
         self.replicas.stop().await;
-        self.base.close(&*self.env).await;
+        self.base.close(&*self.env, true).await;
     }
 }
 
@@ -292,38 +304,17 @@ async fn register(
     Ok(())
 }
 
-/// A metadata directory of its own is locked here; one among the log directories is locked with it.
-async fn lock_metadata(env: &dyn Env, config: &BrokerConfig) -> Result<Option<FileLock>, StartError> {
-    let path = &config.metadata_log_dir;
-    if config.log_dirs.contains(path) {
-        return Ok(None);
-    }
-    let locked = async {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let named = Op::SyncDir { path: parent.to_owned() };
-        env.disk().submit(vec![Op::CreateDir { path: path.clone() }, named]).await?;
-        env.disk().lock(&path.join(".lock")).await
-    };
-    let lock = locked.await.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(error.kind(), "another process uses it"),
-        _ => error,
-    });
-    lock.map(Some).map_err(|error| StartError::MetadataDirectory { path: path.clone(), error })
-}
-
 async fn open_directory(
     env: &Arc<dyn Env>,
     config: &BrokerConfig,
     path: &Path,
     cluster_id: Option<String>,
+    lock: FileLock,
 ) -> Result<Arc<LogDirectory>, StartError> {
     let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
-    let open = LogDirectory::open(env.clone(), path.to_owned(), options);
+    let open = LogDirectory::open_locked(env.clone(), path.to_owned(), options, lock);
     let opened = announced(env, format!("opening log directory {}", path.display()), open).await;
-    opened.map_err(|error| match error {
-        log::OpenError::Locked(path) => StartError::InUse(path),
-        error => StartError::Directory { path: path.to_owned(), error },
-    })
+    opened.map_err(|error| identities::refused(config, path, error))
 }
 
 async fn start_controller(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Arc<Controller>, StartError> {
@@ -402,5 +393,6 @@ fn advertised(config: &BrokerConfig, bound: &[(Endpoint, SocketAddr)]) -> Vec<Br
 }
 
 mod directories;
+mod identities;
 #[cfg(test)]
 mod tests;

@@ -15,45 +15,65 @@ use gracchus_core::{
 use gracchus_env::{Env, is_out_of_handles};
 use uuid::Uuid;
 
-use super::{Base, StartError, lock_metadata, open_directory, start_controller, watch_health};
+use super::{
+    Base, StartError,
+    identities::{self, Identities},
+    open_directory, start_controller, watch_health,
+};
 use crate::{
     config::BrokerConfig,
     controller::Controller,
-    log::{self, LogId, inventory},
+    log::{self, DirectoryOptions, LogId, inventory},
 };
 
 /// Opens directories and metadata; what is open is in `base`, also after an error.
 pub(super) async fn open(
     env: &Arc<dyn Env>,
     config: &BrokerConfig,
+    identities: Identities,
     base: &mut Base,
 ) -> Result<Arc<Controller>, StartError> {
-    base.metadata_lock = lock_metadata(&**env, config).await?;
+    let Identities { usable, unreadable, cluster_id } = identities;
+    let metadata = &config.metadata_log_dir;
+    let mut refused = None;
+    for (path, error) in unreadable {
+        refused = Some(base.does_without(path, error));
+    }
+    // All locks before the first write: a directory that another process uses refuses the start.
+    let mut locks = BTreeMap::new();
+    for path in usable {
+        match log::lock(&**env, &path).await {
+            Ok(lock) => _ = locks.insert(path, lock),
+            Err(error) if is_disk(&error) && path != *metadata => {
+                refused = Some(base.does_without(path, error));
+            }
+            Err(error) => return Err(identities::refused(config, &path, error)),
+        }
+    }
     // Without the one that holds the metadata nothing can be served; its lock guards them, too.
-    let with_metadata = config.log_dirs.iter().find(|path| **path == config.metadata_log_dir);
-    if let Some(path) = with_metadata {
-        base.directories.push(open_directory(env, config, path, None).await?);
+    let lock = locks.remove(metadata).expect("identified and locked");
+    if config.log_dirs.contains(metadata) {
+        base.directories.push(open_directory(env, config, metadata, cluster_id, lock).await?);
+    } else {
+        base.metadata_lock = Some(lock);
+        settle_metadata(env, config, cluster_id).await?;
     }
     let controller = start_controller(env, config).await?;
     base.controller = Some(controller.clone());
     let cluster = controller.cluster_id();
-    if let Some(directory) = base.directories.first() {
-        let adopted = directory.adopt(&cluster).await;
-        let path = directory.path().to_owned();
-        adopted.map_err(|error| StartError::Directory { path, error })?;
+    match base.directories.first() {
+        Some(directory) => {
+            let adopted = directory.adopt(&cluster).await;
+            adopted.map_err(|error| identities::refused(config, directory.path(), error))?;
+        }
+        None => settle_metadata(env, config, Some(cluster.clone())).await?,
     }
-    let mut refused = None;
-    for path in config.log_dirs.iter().filter(|path| Some(*path) != with_metadata) {
-        match open_directory(env, config, path, Some(cluster.clone())).await {
+    for path in config.log_dirs.iter() {
+        let Some(lock) = locks.remove(path) else { continue };
+        match open_directory(env, config, path, Some(cluster.clone()), lock).await {
             Ok(directory) => base.directories.push(directory),
             Err(StartError::Directory { path, error }) if is_disk(&error) => {
-                tracing::error!(
-                    path = %path.display(),
-                    %error,
-                    "log directory cannot be used; its partitions are offline until it can and the broker is started again"
-                );
-                base.missing.push(path.clone());
-                refused = Some(StartError::Directory { path, error });
+                refused = Some(base.does_without(path, error));
             }
             Err(error) => return Err(error),
         }
@@ -67,8 +87,33 @@ pub(super) async fn open(
     Ok(controller)
 }
 
+impl Base {
+    /// The start goes on without a log directory; the error is for the case that there is no other.
+    fn does_without(&mut self, path: PathBuf, error: log::OpenError) -> StartError {
+        tracing::error!(
+            path = %path.display(),
+            %error,
+            "log directory cannot be used; its partitions are offline until it can and the broker is started again"
+        );
+        self.missing.push(path.clone());
+        StartError::Directory { path, error }
+    }
+}
+
+/// Says in a metadata directory of its own whose it is.
+async fn settle_metadata(
+    env: &Arc<dyn Env>,
+    config: &BrokerConfig,
+    cluster_id: Option<String>,
+) -> Result<(), StartError> {
+    let path = &config.metadata_log_dir;
+    let options = DirectoryOptions { cluster_id, ..config.directory.clone() };
+    let settled = log::settle(&**env, path, &options).await;
+    settled.map(drop).map_err(|error| identities::refused(config, path, error))
+}
+
 /// Whether the disk is to blame, not what is configured.
-fn is_disk(error: &log::OpenError) -> bool {
+pub(super) fn is_disk(error: &log::OpenError) -> bool {
     matches!(error, log::OpenError::Io { error, .. } if !is_out_of_handles(error))
 }
 

@@ -175,9 +175,112 @@ fn a_start_that_fails_leaves_nothing_behind() {
             matches!(refused, StartError::Listen(_)) && refused.to_string().contains("PLAINTEXT"),
             "{refused}"
         );
+        assert!(!other.0.exists(), "who gets no port makes no directory");
         // The directory of the one that failed is free again and as good as new.
         Broker::start(env.clone(), other.config(&[])).await.unwrap().stop().await;
         Client::connect(&env, &broker).await.make_topic("still-served").await;
+        broker.stop().await;
+    });
+}
+
+/// Everything below a path: what it is, when it was changed.
+fn everything(path: &Path) -> std::collections::BTreeMap<PathBuf, (std::time::SystemTime, Option<Vec<u8>>)> {
+    let mut found = std::collections::BTreeMap::new();
+    let mut left = vec![path.to_owned()];
+    while let Some(path) = left.pop() {
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        let contents = if metadata.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            None
+        } else {
+            Some(std::fs::read(&path).unwrap())
+        };
+        found.insert(path, (metadata.modified().unwrap(), contents));
+    }
+    found
+}
+
+#[test]
+fn a_start_that_is_refused_leaves_no_trace() {
+    const KAFKAS: &str = "version=1\nnode.id=1\ncluster.id=abc\ndirectory.id=AAAAAAAAAAAAAAAAAAAAAQ\n";
+    let scratch = Scratch::new("trace");
+    let path = |name: &str| scratch.0.join(name);
+    let text = |name: &str| path(name).display().to_string();
+    let pair = |one: &str, other: &str| format!("{},{}", text(one), text(other));
+    on_runtime(async |env| {
+        // Directories of every kind: of a cluster of ours, of another one, of an Apache Kafka, of something else.
+        for (data, metadata) in [("ours", "ours"), ("theirs", "their-metadata")] {
+            let settings = [("log.dirs", &*text(data)), ("metadata.log.dir", &text(metadata))];
+            Broker::start(env.clone(), scratch.config(&settings)).await.unwrap().stop().await;
+        }
+        let used = Broker::start(env.clone(), scratch.config(&[("log.dirs", &text("used"))])).await.unwrap();
+        for (directory, file, contents) in
+            [("kafka", "meta.properties", KAFKAS), ("kafka/t-0", "0.log", "x"), ("photos", "moon.jpg", "o")]
+        {
+            std::fs::create_dir_all(path(directory)).unwrap();
+            std::fs::write(path(directory).join(file), contents).unwrap();
+        }
+        // What the broker that runs does in its own directory is its own affair.
+        let all = || {
+            let mut all = everything(&scratch.0);
+            all.retain(|at, _| !at.starts_with(path("used")));
+            all
+        };
+        let before = all();
+        let cases: &[(String, String, &str)] = &[
+            (text("kafka"), text("kafka"), "Apache Kafka (node.id 1, cluster abc)"),
+            (pair("new", "kafka"), text("new"), "Apache Kafka"),
+            (text("new"), text("kafka"), "Apache Kafka"),
+            (pair("ours", "photos"), text("ours"), "something else (moon.jpg)"),
+            (pair("ours", "theirs"), text("ours"), "cluster"),
+            (text("ours"), text("their-metadata"), "cluster"),
+            (text("ours"), text("new"), "whose metadata are not in metadata.log.dir"),
+            (text("used"), text("used"), "another process"),
+            (pair("new", "used"), text("used"), "another process"),
+            (pair("ours", "used"), text("ours"), "cluster"),
+        ];
+        for (directories, metadata, expected) in cases {
+            let settings = [("log.dirs", &**directories), ("metadata.log.dir", metadata)];
+            let refused =
+                Broker::start(env.clone(), scratch.config(&settings)).await.unwrap_err().to_string();
+            assert!(refused.contains(expected), "{directories} with {metadata}: {refused}");
+            let after = all();
+            let changed: Vec<_> = after
+                .iter()
+                .filter(|(path, what)| before.get(*path) != Some(what))
+                .map(|(path, _)| path)
+                .collect();
+            assert!(
+                changed.is_empty() && after.len() == before.len(),
+                "{directories} with {metadata}: {changed:?}"
+            );
+        }
+        used.stop().await;
+        // And the sound ones start.
+        for (data, metadata) in [("ours", "ours"), ("theirs", "their-metadata")] {
+            let settings = [("log.dirs", &*text(data)), ("metadata.log.dir", &text(metadata))];
+            Broker::start(env.clone(), scratch.config(&settings)).await.unwrap().stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_metadata_directory_without_a_name_is_taken_over() {
+    let scratch = Scratch::new("unnamed");
+    let text = |name: &str| scratch.0.join(name).display().to_string();
+    on_runtime(async |env| {
+        let settings = [("log.dirs", &*text("data")), ("metadata.log.dir", &text("metadata"))];
+        let start = async || Broker::start(env.clone(), scratch.config(&settings)).await.unwrap();
+        let broker = start().await;
+        let id = broker.controller().cluster_id();
+        broker.stop().await;
+        // As earlier releases made it.
+        let name = scratch.0.join("metadata/meta.properties");
+        std::fs::remove_file(&name).unwrap();
+        let broker = start().await;
+        assert_eq!(broker.controller().cluster_id(), id);
+        let named = std::fs::read_to_string(&name).unwrap();
+        assert!(named.contains(&format!("cluster.id={id}\n")), "{named}");
         broker.stop().await;
     });
 }

@@ -12,6 +12,7 @@ pub mod fuzzing;
 mod network;
 #[cfg(test)]
 mod pairs;
+mod peek;
 mod producer_ids;
 mod raft_types;
 mod runtime;
@@ -48,8 +49,8 @@ use self::{
     store::LogStore,
 };
 
-/// The directory of the cluster metadata within its log directory. Not a partition's name.
-pub const METADATA_DIRECTORY: &str = "cluster-metadata";
+pub use self::peek::cluster_of;
+pub use crate::log::METADATA_DIRECTORY;
 
 /// How many commands lie between two snapshots: a start replays at most that many, a few milliseconds.
 pub const DEFAULT_SNAPSHOT_INTERVAL: u64 = 1000;

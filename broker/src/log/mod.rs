@@ -44,7 +44,9 @@ mod walk;
 
 pub use cut::{Fate, set_aside};
 
-pub use directory::{CleanLog, DirectoryOptions, LogDirectory, OpenError};
+pub use directory::{
+    CleanLog, DirectoryOptions, Identity, LogDirectory, METADATA_DIRECTORY, OpenError, identify, lock, settle,
+};
 pub use error::{ReadError, StorageError};
 pub use files::FileCache;
 

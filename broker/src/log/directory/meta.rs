@@ -1,13 +1,14 @@
 //! `meta.properties`: who owns a log directory, in Kafka's keys, and the version of our own files beside Kafka's.
 //!
-//! Never: open a directory of another node, of another cluster or of a newer format; forget keys it does not know.
+//! Never: open a directory without our format line, of another node, of another cluster or of a newer format; forget keys
+//! it does not know.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use gracchus_core::{BrokerId, TopicId};
 use uuid::Uuid;
 
-use super::{DirectoryOptions, OpenError};
+use super::{DirectoryOptions, OpenError, identity};
 
 pub(super) const FILE: &str = "meta.properties";
 /// The format of what Kafka does not know: journal, clean marker.
@@ -44,7 +45,12 @@ impl Meta {
                 return Err(OpenError::NewerFormat { found: version, known: FORMAT_VERSION });
             }
             Some(Err(_)) => return Err(broken("format version is not a number")),
-            Some(Ok(_)) | None => {}
+            Some(Ok(_)) => {}
+            // Whoever wrote it, it was not this program.
+            None => {
+                let another = identity::of_another(&keys).map(OpenError::Foreign);
+                return Err(another.unwrap_or_else(|| broken("neither Gracchus nor Apache Kafka wrote it")));
+            }
         }
         if keys.remove("version").is_none_or(|version| version != "1") {
             return Err(broken("version is not 1"));
@@ -125,5 +131,7 @@ mod tests {
         let newer = text.replace("format.version=1", "format.version=2");
         assert!(matches!(refused(&newer, 3, None), OpenError::NewerFormat { found: 2, known: 1 }));
         assert!(matches!(refused("garbage", 3, None), OpenError::Meta(_)));
+        let kafkas = text.replace("gracchus.format.version=1\n", "");
+        assert!(matches!(refused(&kafkas, 3, None), OpenError::Foreign(_)));
     }
 }

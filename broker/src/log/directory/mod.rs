@@ -1,14 +1,16 @@
 //! One log directory: whose it is, what survived in it, whether it can be trusted, and how it is left.
 //!
-//! The order of a start is the safety of a start: lock, identity, clean marker read *and durably removed*, journal
+//! The order of a start is the safety of a start: identity, lock, clean marker read *and durably removed*, journal
 //! replayed, checkpoints read; only then may anybody look at a log. The order of a clean stop is its mirror: logs
 //! closed, segments synced, checkpoints replaced, journal emptied, marker written last.
 //!
-//! Never: a log looked at before the journal is replayed; anything done after the first I/O error.
+//! Never: anything written before it is known whose the directory is; a log looked at before the journal is replayed;
+//! anything done after the first I/O error; a marker where there was none, left by a start that failed.
 
 #[doc(hidden)]
 pub mod fuzzing;
 mod health;
+mod identity;
 mod marker;
 mod meta;
 mod options;
@@ -29,6 +31,7 @@ use uuid::Uuid;
 
 pub(crate) use self::health::Health;
 pub use self::{
+    identity::{Identity, METADATA_DIRECTORY, identify},
     marker::CleanLog,
     options::{DirectoryOptions, JournalOptions},
 };
@@ -56,6 +59,21 @@ pub enum OpenError {
         /// The newest that we can read.
         known: u32,
     },
+    /// It is not one of this program.
+    #[error(
+        "it {0}. Nothing in it was touched: Gracchus uses only a directory that is empty, or its own. Name another one, and \
+         move records with a client"
+    )]
+    Foreign(String),
+    /// The metadata that know its cluster are gone.
+    #[error(
+        "the log directory belongs to cluster {0}, whose metadata are not in metadata.log.dir. Nothing was touched: restore \
+         them (the directory cluster-metadata), or name empty directories for a new cluster"
+    )]
+    NoMetadata(String),
+    /// The same directory under another name, or a copy of it.
+    #[error("it has the same directory.id as {}: it is the same directory under another name, or a copy of it", .0.display())]
+    Twice(PathBuf),
     /// It belongs to another node.
     #[error("the log directory belongs to node {found}, not to node {wanted}")]
     WrongNode {
@@ -125,14 +143,20 @@ impl LogDirectory {
         path: PathBuf,
         options: DirectoryOptions,
     ) -> Result<Arc<LogDirectory>, OpenError> {
-        options.check().map_err(OpenError::Options)?;
+        identify(&*env, &path, &options, &[]).await?;
+        let lock = lock(&*env, &path).await?;
+        Self::open_locked(env, path, options, lock).await
+    }
+
+    /// The same for one that was identified and locked before.
+    pub async fn open_locked(
+        env: Arc<dyn Env>,
+        path: PathBuf,
+        options: DirectoryOptions,
+        lock: FileLock,
+    ) -> Result<Arc<LogDirectory>, OpenError> {
         let failed = |what: &str| OpenError::io(format!("{what} {}", path.display()));
-        create(&*env, &path).await.map_err(failed("cannot create log directory"))?;
-        let lock = match env.disk().lock(&path.join(LOCK)).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::Locked(path)),
-            result => result.map_err(failed("cannot lock log directory"))?,
-        };
-        let meta = claim(&*env, &path, &options).await?;
+        let meta = settle(&*env, &path, &options).await?;
         let clean = take_marker(&*env, &path).await.map_err(failed("cannot remove clean marker of"))?;
         let checkpoints =
             Checkpoints::read(&*env, &path).await.map_err(failed("cannot read checkpoints of"))?;
@@ -191,7 +215,7 @@ impl LogDirectory {
     /// [`OpenError::WrongCluster`] if it belongs to another one.
     pub async fn adopt(&self, id: &str) -> Result<(), OpenError> {
         let options = DirectoryOptions { cluster_id: Some(id.to_owned()), ..self.options.clone() };
-        claim(&*self.env, &self.path, &options).await?;
+        settle(&*self.env, &self.path, &options).await?;
         let _ = self.cluster_id.set(id.to_owned());
         Ok(())
     }
@@ -319,7 +343,17 @@ impl LogDirectory {
     /// Leaves the directory so that the next start reads nothing but a summary. All logs are closed by now; those that
     /// are not will be recovered. Offline, it only lets go.
     pub async fn close(&self) {
-        if self.flusher.close().await.is_ok() {
+        self.leave(true).await;
+    }
+
+    /// Leaves the directory after a start that did not succeed: as clean as it was found, and no cleaner. Nobody has opened
+    /// a log.
+    pub async fn give_up(&self) {
+        self.leave(self.was_clean).await;
+    }
+
+    async fn leave(&self, clean: bool) {
+        if self.flusher.close().await.is_ok() && clean {
             let contents = marker::encode(&self.clean());
             if let Err(error) = self.env.disk().replace(&self.path.join(marker::FILE), contents).await {
                 self.fail(&error, "cannot write clean marker");
@@ -344,8 +378,18 @@ async fn create(env: &dyn Env, path: &Path) -> io::Result<()> {
     env.disk().submit(ops).await
 }
 
-/// Checks whose directory it is; a new one becomes ours.
-async fn claim(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> Result<meta::Meta, OpenError> {
+/// Makes the directory, durably, and takes its lock. Only for one that was identified.
+pub async fn lock(env: &dyn Env, path: &Path) -> Result<FileLock, OpenError> {
+    let failed = |what: &str| OpenError::io(format!("{what} {}", path.display()));
+    create(env, path).await.map_err(failed("cannot create directory"))?;
+    match env.disk().lock(&path.join(LOCK)).await {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(OpenError::Locked(path.to_owned())),
+        result => result.map_err(failed("cannot lock directory")),
+    }
+}
+
+/// Says in the directory whose it is, where it does not say so yet. Only for one that was identified and locked.
+pub async fn settle(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> Result<Settled, OpenError> {
     let file = path.join(meta::FILE);
     let failed = |what: &str| OpenError::io(format!("{what} {}", file.display()));
     let contents = env.disk().read_all(&file).await.map_err(failed("cannot read"))?;
@@ -364,7 +408,14 @@ async fn claim(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> Result
         env.disk().replace(&file, meta.encode().into()).await.map_err(failed("cannot write"))?;
         tracing::info!(path = %path.display(), id = %TopicId(meta.directory_id), "log directory is now ours");
     }
-    Ok(meta)
+    Ok(Settled { directory_id: meta.directory_id, cluster_id: meta.cluster_id })
+}
+
+/// Who a directory is from now on.
+#[derive(Debug)]
+pub struct Settled {
+    directory_id: Uuid,
+    cluster_id: Option<String>,
 }
 
 /// What the marker says, if there is one; after this it is gone for good. Everything else that is read later is then

@@ -30,10 +30,10 @@ pub(crate) use self::{
     replay::{Replay, Replayed, replay},
 };
 
-const DIRECTORY: &str = "journal";
+pub(super) const JOURNAL: &str = "journal";
 
 fn part_path(directory: &Path, number: PartNumber) -> PathBuf {
-    directory.join(DIRECTORY).join(format!("part-{number:03}"))
+    directory.join(JOURNAL).join(format!("part-{number:03}"))
 }
 
 fn part_number(name: &str) -> Option<PartNumber> {

@@ -13,7 +13,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use gracchus_env::{File, Op};
 
-use super::{super::directory::JournalOptions, DIRECTORY, GroupBuilder, part_path};
+use super::{super::directory::JournalOptions, GroupBuilder, JOURNAL, part_path};
 
 /// Names a part's file.
 pub(crate) type PartNumber = u32;
@@ -100,7 +100,7 @@ impl NewPart {
             Op::Sync { file: file.clone() },
             Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![self.header.encode()] },
             Op::Sync { file: file.clone() },
-            Op::SyncDir { path: self.directory.join(DIRECTORY) },
+            Op::SyncDir { path: self.directory.join(JOURNAL) },
         ]
     }
 }

@@ -19,7 +19,7 @@ use gracchus_env::{Disk, Env, File, Op, Open};
 
 use super::{
     super::{LogId, directory::JournalOptions},
-    DIRECTORY, Journal, PartNumber,
+    JOURNAL, Journal, PartNumber,
     entry::{Entry, HEADER, Header, Kind},
     part_number, part_path,
     parts::{PART_HEADER, PartHeader},
@@ -46,7 +46,7 @@ pub(crate) async fn replay(
     directory: &Path,
     options: &JournalOptions,
 ) -> io::Result<(Journal, Replay)> {
-    let (disk, path) = (env.disk(), directory.join(DIRECTORY));
+    let (disk, path) = (env.disk(), directory.join(JOURNAL));
     disk.submit(vec![Op::CreateDir { path: path.clone() }, Op::SyncDir { path: directory.to_owned() }])
         .await?;
     let (parts, strangers) = open_parts(disk, directory).await?;
@@ -82,7 +82,7 @@ struct OldPart {
 /// The parts, oldest first and empty ones last, and the files beside them that are none.
 async fn open_parts(disk: &dyn Disk, directory: &Path) -> io::Result<(Vec<OldPart>, Vec<PathBuf>)> {
     let (mut parts, mut strangers) = (Vec::new(), Vec::new());
-    for entry in disk.list(&directory.join(DIRECTORY)).await? {
+    for entry in disk.list(&directory.join(JOURNAL)).await? {
         let Some(number) = part_number(&entry.name) else { continue };
         let path = part_path(directory, number);
         let file = disk.open(&path, Open::Existing).await?;
@@ -335,7 +335,7 @@ async fn reset(
     }
     ops.extend(remove.into_iter().map(|path| Op::RemoveFile { path }));
     // Also for the names of the parts that stay: a kill may have come before the process that made them synced them.
-    ops.push(Op::SyncDir { path: directory.join(DIRECTORY) });
+    ops.push(Op::SyncDir { path: directory.join(JOURNAL) });
     env.disk().submit(ops).await?;
     Ok(Journal::new(directory, options.clone(), free, chain.end))
 }

@@ -48,6 +48,8 @@ const FILES: [&str; 14] = [
     "journal/part-000",
     "journal/part-001",
 ];
+/// `meta.properties`: a directory that nobody says is ours is refused before anything in it is read.
+const OURS: &str = "version=1\nnode.id=1\ndirectory.id=AAAAAAAAAAAAAAAAAAAAAQ\ngracchus.format.version=1\n";
 const LOGS: [usize; 2] = [0, 3];
 const JOURNAL: [usize; 2] = [12, 13];
 const ALIGNMENT: u64 = 512;
@@ -56,6 +58,7 @@ pub(super) fn run(input: &[u8]) -> bool {
     let mut input = Input(input);
     let choices = input.byte();
     let world = World::new();
+    put(&world, "meta.properties", OURS.into());
     put(&world, FILES[8], format!("version: 0\ntopic_id: {}\n", topic_id()).into_bytes());
     while !input.is_empty() {
         let file = usize::from(input.byte()) % FILES.len();
@@ -238,6 +241,7 @@ pub(super) fn seeds() -> Vec<Seed> {
 /// The files that a life of the log leaves behind, taken from there.
 fn lived(first: &[u8]) -> Vec<u8> {
     let world = World::new();
+    put(&world, "meta.properties", OURS.into());
     put(&world, FILES[8], format!("version: 0\ntopic_id: {}\n", topic_id()).into_bytes());
     put(&world, FILES[0], first.to_vec());
     assert!(world.run(live(world.clone())));
