@@ -346,6 +346,21 @@ fn scenarios_are_data() {
 }
 
 /// Whatever looks like a path between back quotes must exist.
+/// Whoever may do what is decided in one place, which every request passes.
+#[test]
+fn what_a_request_needs_is_asked_in_one_place() {
+    let reads = |path: &PathBuf| -> usize {
+        let text = fs::read_to_string(path).expect("a source file");
+        text.lines().filter(|line| line.contains(".needs") || line.contains("(api.start)(")).count()
+    };
+    let mut found = Vec::new();
+    rust_files(&workspace().join("broker/src"), &mut found);
+    found.retain(|path| reads(path) > 0);
+    let table = workspace().join("broker/src/api/mod.rs");
+    assert_eq!(found, std::slice::from_ref(&table), "the api table asks `access::check`, nobody else");
+    assert_eq!(reads(&table), 2, "once asked, once started");
+}
+
 #[test]
 fn pages_name_only_what_exists() {
     let pages = ["README.md", "CHANGELOG.md", "broker/ARCHITECTURE.md"];

@@ -2,7 +2,8 @@
 //!
 //! v4 isolation level (KIP-98), v5 log start, v7 sessions (KIP-227), v9 leader epoch check (KIP-320), v11 rack
 //! (KIP-392), v12 flexible and diverging epochs (KIP-595), v13 topic ids (KIP-516), v15 replica state (KIP-903), v16
-//! leader hints (KIP-951), v17 directory id (KIP-853), v18 follower high watermark (KIP-1166).
+//! leader hints (KIP-951), v17 directory id (KIP-853), v18 follower high watermark (KIP-1166). A `replica_id` of 0 or more
+//! is answered as by an Apache Kafka that does not know the replica, until there are followers.
 //!
 //! The session turns what was asked into the full list of partitions and decides which of them the answer names; the
 //! replica manager reads and waits; [`super::fetch_response`] sends file ranges. While it waits, a request holds
@@ -105,8 +106,7 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         throttle_ms: request.context.throttle_ms(),
         read_committed: body.isolation_level == READ_COMMITTED,
     };
-    let resolved =
-        services.sessions().resolve(session_request(&body, version, replica_id), services.now_ms());
+    let resolved = services.sessions().resolve(session_request(&body, version), services.now_ms());
     let context = match resolved {
         Ok(context) => context,
         Err(error) => return Ok(Reply::Now(asker.refuse(error))),
@@ -144,7 +144,7 @@ fn milliseconds(wait: i32) -> Duration {
 }
 
 /// What the session needs to know of the request.
-fn session_request(body: &FetchRequest, version: i16, replica_id: i32) -> SessionRequest {
+fn session_request(body: &FetchRequest, version: i16) -> SessionRequest {
     let by_id = version >= TOPIC_IDS;
     let key = |name: &str, id| if by_id { TopicKey::Id(TopicId(id)) } else { TopicKey::Name(name.into()) };
     let mut partitions = Vec::with_capacity(body.topics.iter().map(|topic| topic.partitions.len()).sum());
@@ -172,7 +172,8 @@ fn session_request(body: &FetchRequest, version: i16, replica_id: i32) -> Sessio
         session_id: body.session_id,
         session_epoch: body.session_epoch,
         by_id,
-        follower: replica_id >= 0,
+        // Whoever says so is none, and pushes nobody's session out.
+        follower: false,
         partitions,
         forgotten,
     }

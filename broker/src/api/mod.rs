@@ -5,6 +5,7 @@
 //! asks the layer to its right (replicas, controller) and puts the answer together. To add an API: write its file with
 //! `KEY`, `SHAPE` and `start`, and add its row. Never: protocol state, a lock held across a wait.
 
+pub mod access;
 pub mod alter_configs;
 pub mod api_versions;
 mod config_resources;
@@ -49,6 +50,7 @@ mod tests;
 
 use std::{ops::RangeInclusive, sync::Arc};
 
+pub use access::Access;
 pub use context::{ClientSoftware, ConnectionContext, Operation, Principal, RequestContext, Resource};
 pub use exchange::{Answer, BadRequest, Envelope, Reply, Request, Route, Service, TooLong};
 pub use services::Services;
@@ -66,7 +68,7 @@ pub struct Api {
     pub advertised_from: i16,
     /// Whether consecutive requests of a connection may be in flight together; they still start in order.
     pub overlaps: bool,
-    /// What a client must be allowed to do.
+    /// What a client must be allowed to do; read by [`access::check`] alone.
     pub needs: (Operation, Resource),
     /// What a request looks like.
     pub shape: &'static shape::Message,
@@ -442,6 +444,9 @@ impl Service for Apis {
 
     fn start(&self, request: Request) -> Result<Reply, BadRequest> {
         let api = Api::of(request.api_key).expect("the request was routed");
-        (api.start)(&self.0, request)
+        match access::check(&request.context, api.needs) {
+            Access::Granted => (api.start)(&self.0, request),
+            Access::Denied => Err(BadRequest("the client may not do that".into())),
+        }
     }
 }

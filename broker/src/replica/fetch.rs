@@ -1,8 +1,11 @@
 //! Fetch: reads published snapshots, and waits in purgatory until there is enough.
 //!
 //! A fetch loads each partition's view once per look. It ends at once when it has `min_bytes`, an error, a diverging
-//! epoch, or may not wait. Never: bytes at or above the high watermark to a consumer, a second load of a view within
-//! one look.
+//! epoch, or may not wait. What is asked is judged in Kafka's order: the leader epoch first, then who leads, then who
+//! asks, then whether histories diverge, then the offset.
+//!
+//! Never: bytes at or above the high watermark to anybody (whoever calls itself a follower is none: there are none yet); a
+//! second load of a view within one look.
 
 use std::{sync::Arc, time::Duration};
 
@@ -84,8 +87,10 @@ impl ReplicaManager {
         let mut nothing_yet = true;
         let mut outcomes = Vec::with_capacity(request.partitions.len());
         // All are found before the first is waited for: logs that have to be opened are opened side by side.
-        let found = request.partitions.iter().map(|wanted| self.led(&image, &wanted.tp, wanted.topic_id));
-        let found: Vec<_> = found.collect();
+        let find = |wanted: &FetchPartition| {
+            self.led_in(&image, &wanted.tp, wanted.topic_id, wanted.current_leader_epoch)
+        };
+        let found: Vec<_> = request.partitions.iter().map(find).collect();
         // Who can answer is not held back by the others.
         let some_open = found.iter().any(|found| found.as_ref().is_ok_and(|led| !led.replica.is_opening()));
         let opened_by = begun + if some_open { request.max_wait } else { request.max_wait.max(OPENING) };
@@ -96,7 +101,10 @@ impl ReplicaManager {
                     let outcome = loop {
                         match read(request, wanted, &led, view, left, nothing_yet).await {
                             Ok(outcome) => break outcome,
-                            Err(NoRead::Failed(error)) => break FetchOutcome::failed(error),
+                            Err(NoRead::Failed(error)) => {
+                                let current_leader = led.hint(error);
+                                break FetchOutcome { current_leader, ..FetchOutcome::failed(error) };
+                            }
                             Err(NoRead::Superseded(old)) => {
                                 let by = begun + request.max_wait.max(OPENING);
                                 view = led.replica.view_after(&*self.env, &old, by).await;
@@ -147,12 +155,15 @@ async fn read(
     left: usize,
     nothing_yet: bool,
 ) -> Result<FetchOutcome, NoRead> {
-    let from_follower = request.replica_id >= 0;
-    if from_follower && !led.partition.replicas.iter().any(|replica| replica.0 == request.replica_id) {
-        return Err(ResponseError::NotLeaderOrFollower.into());
-    }
     let view = view?;
     check_epoch(&view, wanted.current_leader_epoch)?;
+    if request.replica_id >= 0 {
+        // As to a replica that is not assigned. One that names the epoch may know of an assignment that comes here soon.
+        let known = wanted.current_leader_epoch >= 0;
+        let error =
+            if known { ResponseError::UnknownLeaderEpoch } else { ResponseError::NotLeaderOrFollower };
+        return Err(error.into());
+    }
     let mut outcome = FetchOutcome {
         error: None,
         high_watermark: view.high_watermark.0,
@@ -165,7 +176,7 @@ async fn read(
         replica: None,
     };
     let from = Offset(wanted.fetch_offset);
-    if from < view.log.log_start || from > view.log.log_end {
+    if from < view.log.log_start {
         return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
     }
     if wanted.last_fetched_epoch >= 0 {
@@ -174,12 +185,16 @@ async fn read(
         if epoch == LeaderEpoch::NONE {
             return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
         }
+        // Before the log end: whoever is ahead of it because records were cut off learns where, and does not begin anew.
         if epoch < asked || end < from {
             outcome.diverging = Some((epoch, end));
             return Ok(outcome);
         }
     }
-    let upper = if from_follower { view.log.log_end } else { view.consumer_end(request.read_committed) };
+    if from > view.log.log_end {
+        return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
+    }
+    let upper = view.consumer_end(request.read_committed);
     let limit = left.min(usize::try_from(wanted.max_bytes).unwrap_or(0));
     // A consumer ahead of the high watermark waits; it is not out of range.
     if from >= upper || (limit == 0 && !nothing_yet) {
@@ -201,12 +216,17 @@ async fn read(
     }
 }
 
-/// The epoch the client believes in against ours (KIP-320); −1 is not checked.
+/// The epoch the client believes in against ours (KIP-320).
 pub(crate) fn check_epoch(view: &ReplicaView, current_leader_epoch: i32) -> Result<(), ResponseError> {
+    compare_epochs(view.leader_epoch, current_leader_epoch)
+}
+
+/// The epoch the client believes in against that of the partition; −1 is not checked.
+pub(crate) fn compare_epochs(ours: LeaderEpoch, current_leader_epoch: i32) -> Result<(), ResponseError> {
     match LeaderEpoch(current_leader_epoch) {
         LeaderEpoch::NONE => Ok(()),
-        asked if asked < view.leader_epoch => Err(ResponseError::FencedLeaderEpoch),
-        asked if asked > view.leader_epoch => Err(ResponseError::UnknownLeaderEpoch),
+        asked if asked < ours => Err(ResponseError::FencedLeaderEpoch),
+        asked if asked > ours => Err(ResponseError::UnknownLeaderEpoch),
         _ => Ok(()),
     }
 }

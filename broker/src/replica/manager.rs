@@ -26,6 +26,7 @@ use super::{
     chores::Chores,
     configuration::Configuration,
     deletion::{self, Deletions, Way},
+    fetch::compare_epochs,
     inbox::Inbox,
     owner::{Assignment, Owner, turn_away},
     purgatory::{Purgatory, Watchers},
@@ -83,6 +84,14 @@ pub(crate) struct NotLed {
     pub(crate) error: ResponseError,
     /// Who does lead it, for clients that can use the hint (KIP-951).
     pub(crate) current_leader: Option<(BrokerId, LeaderEpoch)>,
+}
+
+impl Led<'_> {
+    /// The leader as a client is told with `error`, where that means that it looks in the wrong place (KIP-951).
+    pub(crate) fn hint(&self, error: ResponseError) -> Option<(BrokerId, LeaderEpoch)> {
+        let misled = matches!(error, ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch);
+        misled.then_some((self.partition.leader, self.partition.leader_epoch))
+    }
 }
 
 impl From<ResponseError> for NotLed {
@@ -193,6 +202,19 @@ impl ReplicaManager {
         tp: &TopicPartition,
         topic_id: TopicId,
     ) -> Result<Led<'i>, NotLed> {
+        self.led_in(image, tp, topic_id, LeaderEpoch::NONE.0)
+    }
+
+    /// The same for a client that believes in a leader epoch (−1: in none). A replica that does not lead says first
+    /// whether that epoch is its own: who is behind learns that, not only that it asked the wrong one. That of a replica
+    /// that does lead is compared with what it publishes.
+    pub(crate) fn led_in<'i>(
+        self: &Arc<Self>,
+        image: &'i Image,
+        tp: &TopicPartition,
+        topic_id: TopicId,
+        current_leader_epoch: i32,
+    ) -> Result<Led<'i>, NotLed> {
         let topic = self.topic(image, tp, topic_id)?;
         let index = usize::try_from(tp.partition.0).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
         let partition = topic.partitions.get(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -201,7 +223,11 @@ impl ReplicaManager {
                 return Err(ResponseError::KafkaStorageError.into());
             }
             let current_leader = Some((partition.leader, partition.leader_epoch));
-            return Err(NotLed { error: ResponseError::NotLeaderOrFollower, current_leader });
+            let not_led = |error| NotLed { error, current_leader };
+            if partition.replicas.contains(&self.node) {
+                compare_epochs(partition.leader_epoch, current_leader_epoch).map_err(not_led)?;
+            }
+            return Err(not_led(ResponseError::NotLeaderOrFollower));
         }
         // Deleted between the load of `image` and now.
         let gone = if topic_id == TopicId::ZERO {

@@ -40,8 +40,10 @@ impl ReplicaManager {
             let deadline = manager.env.now() + timeout.unwrap_or(OPENING);
             let image = manager.image();
             // All are found before the first is waited for: logs that have to be opened are opened side by side.
-            let found = request.iter().map(|wanted| manager.led(&image, &wanted.tp, TopicId::ZERO));
-            let found: Vec<_> = found.collect();
+            let find = |wanted: &ListOffsetsPartition| {
+                manager.led_in(&image, &wanted.tp, TopicId::ZERO, wanted.current_leader_epoch)
+            };
+            let found: Vec<_> = request.iter().map(find).collect();
             let mut listed = Vec::with_capacity(request.len());
             for (wanted, found) in request.iter().zip(found) {
                 let answer = match found {

@@ -90,8 +90,10 @@ impl ReplicaManager {
         Box::pin(async move {
             let deadline = manager.env.now() + OPENING;
             let image = manager.image();
-            let found = request.iter().map(|wanted| manager.led(&image, &wanted.tp, TopicId::ZERO));
-            let found: Vec<_> = found.collect();
+            let find = |wanted: &EpochPartition| {
+                manager.led_in(&image, &wanted.tp, TopicId::ZERO, wanted.current_leader_epoch)
+            };
+            let found: Vec<_> = request.iter().map(find).collect();
             let mut ends = Vec::with_capacity(request.len());
             for (wanted, found) in request.iter().zip(found) {
                 ends.push(manager.epoch_end(wanted, found, deadline).await);

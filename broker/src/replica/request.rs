@@ -82,7 +82,7 @@ impl ProduceOutcome {
 #[derive(Debug, Clone)]
 pub struct FetchRequest {
     pub api_version: i16,
-    /// Below 0: a consumer. Otherwise a follower's node id.
+    /// Below 0: a consumer. Otherwise a follower's node id, as it says: believed from nobody.
     pub replica_id: i32,
     pub max_wait: Duration,
     pub min_bytes: i32,

@@ -13,7 +13,10 @@ use gracchus_core::{
 use gracchus_env::Env;
 use uuid::Uuid;
 
-use super::{FetchPartition, FetchRequest, ProducePartition, ProduceRequest, ReplicaManager};
+use super::{
+    EpochPartition, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ProducePartition,
+    ProduceRequest, ReplicaManager,
+};
 use crate::{
     config::{BrokerConfig, LiveConfig, Settings},
     controller::{Controller, ControllerOptions},
@@ -361,4 +364,108 @@ async fn a_log_that_is_moved_by_hand_keeps_its_start_and_believes_no_other_check
         }
     }
     assert!((5..85).contains(&moved), "{moved}");
+}
+
+/// What one look at offset `from` of partition 0 gives.
+async fn look(node: &Node, name: &str, change: impl FnOnce(&mut FetchRequest)) -> FetchOutcome {
+    let partition = FetchPartition {
+        tp: TopicPartition::new(name, 0),
+        topic_id: TopicId::ZERO,
+        current_leader_epoch: -1,
+        fetch_offset: 0,
+        last_fetched_epoch: -1,
+        log_start_offset: -1,
+        max_bytes: 1 << 20,
+    };
+    let mut request = FetchRequest {
+        api_version: 16,
+        replica_id: -1,
+        max_wait: Duration::ZERO,
+        min_bytes: 0,
+        max_bytes: 1 << 20,
+        read_committed: false,
+        partitions: vec![partition],
+    };
+    change(&mut request);
+    node.replicas.fetch(request).await.remove(0)
+}
+
+#[tokio::test]
+async fn histories_are_compared_before_offsets() {
+    let machine = Machine::new(1);
+    let node = Node::start(&machine).await.unwrap();
+    let topic = node.create("t", 1).await.unwrap();
+    for value in ["one", "two"] {
+        node.produce("t", topic, value).await.unwrap();
+    }
+    let at = async |epoch: i32, offset: i64| {
+        let outcome = look(&node, "t", |request| {
+            (request.partitions[0].last_fetched_epoch, request.partitions[0].fetch_offset) = (epoch, offset);
+        });
+        let outcome = outcome.await;
+        (outcome.error, outcome.diverging.map(|(epoch, end)| (epoch.0, end.0)))
+    };
+    let out_of_range = (Some(ResponseError::OffsetOutOfRange), None);
+    assert_eq!(at(0, 2).await, (None, None));
+    assert_eq!(at(0, 3).await, (None, Some((0, 2))), "ahead of the log: told where it was cut");
+    assert_eq!(at(0, 99).await, (None, Some((0, 2))));
+    assert_eq!(at(-1, 3).await, out_of_range, "who names no epoch cannot be told");
+    assert_eq!(at(0, -1).await, out_of_range, "below the log start nothing diverges");
+    assert_eq!(at(7, 1).await, out_of_range, "an epoch that nobody knows");
+}
+
+#[tokio::test]
+async fn nobody_is_a_follower() {
+    let machine = Machine::new(2);
+    let node = Node::start(&machine).await.unwrap();
+    let topic = node.create("t", 1).await.unwrap();
+    node.produce("t", topic, "one").await.unwrap();
+    for replica in [0, NODE.0, 7] {
+        for (epoch, expected) in [
+            (-1, ResponseError::NotLeaderOrFollower),
+            (0, ResponseError::UnknownLeaderEpoch),
+            (1, ResponseError::UnknownLeaderEpoch),
+        ] {
+            let outcome = look(&node, "t", |request| {
+                (request.replica_id, request.partitions[0].current_leader_epoch) = (replica, epoch);
+                // Also out of range: who asks comes first.
+                request.partitions[0].fetch_offset = 99;
+            });
+            let outcome = outcome.await;
+            assert_eq!((outcome.error, outcome.bytes), (Some(expected), 0), "{replica} in {epoch}");
+        }
+    }
+    assert!(
+        look(&node, "t", |request| request.replica_id = -2).await.bytes > 0,
+        "a debugging consumer is none"
+    );
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_lead_compares_the_epoch_first() {
+    const OTHER: BrokerId = BrokerId(9);
+    let machine = Machine::new(3);
+    let node = Node::start(&machine).await.unwrap();
+    for (id, name, replicas) in [(1, "here", vec![OTHER, NODE]), (2, "elsewhere", vec![OTHER])] {
+        let id = TopicId(Uuid::from_u128(id));
+        let assignment = vec![replicas];
+        let create = Command::CreateTopic { name: name.into(), id, assignment, configs: Default::default() };
+        node.controller.submit(create).await.unwrap();
+    }
+    for (name, epoch, expected) in [
+        ("here", -1, ResponseError::NotLeaderOrFollower),
+        ("here", 0, ResponseError::NotLeaderOrFollower),
+        ("here", 1, ResponseError::UnknownLeaderEpoch),
+        ("elsewhere", 1, ResponseError::NotLeaderOrFollower),
+    ] {
+        let fetched =
+            look(&node, name, |request| request.partitions[0].current_leader_epoch = epoch).await.error;
+        let tp = TopicPartition::new(name, 0);
+        let listed =
+            vec![ListOffsetsPartition { tp: tp.clone(), current_leader_epoch: epoch, timestamp: -1 }];
+        let listed = node.replicas.list_offsets(listed, false, None).await.remove(0).error;
+        let ended = vec![EpochPartition { tp, current_leader_epoch: epoch, leader_epoch: 0 }];
+        let ended = node.replicas.epoch_ends(ended).await.remove(0).err();
+        assert_eq!([fetched, listed, ended], [Some(expected); 3], "{name} in {epoch}");
+    }
 }
