@@ -122,7 +122,10 @@ fn configuration(serve: &Serve) -> Result<(BrokerConfig, Vec<String>), String> {
     };
     let loaded = serve.configuration(text.as_deref(), &host_name());
     let (mut config, warnings) = loaded.map_err(|error| error.to_string())?;
-    config.place_directories(|directory| std::path::absolute(directory))?;
+    config.place_directories(
+        |directory| std::path::absolute(directory),
+        |directory| directory.canonicalize(),
+    )?;
     Ok((config, warnings))
 }
 

@@ -367,7 +367,7 @@ fn respond(
             response
         }
         Ok(created) => {
-            let mut response = response;
+            let mut response = response.with_error_message(None);
             if version >= 5 {
                 response = response
                     .with_num_partitions(i32::try_from(created.partitions).expect("a partition count"))

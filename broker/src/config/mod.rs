@@ -169,23 +169,26 @@ impl BrokerConfig {
                 format!("{origin}: {key} has no effect: neither Kafka nor Gracchus knows this key")
             }
         };
-        Ok((config, unasked.into_iter().map(warning).collect()))
+        let twice = named_twice(settings);
+        Ok((config, unasked.into_iter().map(warning).chain(twice).collect()))
     }
 
     /// Gives the directories the names that `absolute` makes of them: those that Kafka's tools are shown, and name. What
-    /// the file says stays as it is written.
+    /// the file says stays as it is written. `real` follows links, of what exists.
     ///
     /// # Errors
-    /// If a directory has no such name, or two have the same.
+    /// If a directory has no such name, or two are the same.
     pub fn place_directories(
         &mut self,
         absolute: impl Fn(&Path) -> io::Result<PathBuf>,
+        real: impl Fn(&Path) -> io::Result<PathBuf>,
     ) -> Result<(), String> {
         let mut seen = BTreeSet::new();
         for directory in &mut self.log_dirs {
             *directory = absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-            if !seen.insert(directory.clone()) {
-                return Err(format!("log.dirs: {} occurs twice", directory.display()));
+            if !seen.insert(real(directory).unwrap_or_else(|_| directory.clone())) {
+                let name = directory.display();
+                return Err(format!("log.dirs: {name} is another name of a directory that is named before"));
             }
         }
         let directory = &mut self.metadata_log_dir;
@@ -325,16 +328,25 @@ fn log_dirs(reader: &mut Reader<'_>) -> Vec<PathBuf> {
     let mut directories: Vec<PathBuf> = Vec::new();
     for directory in many.unwrap_or(one) {
         let directory = PathBuf::from(directory);
-        if directories.contains(&directory) {
-            reader.problem(key, format!("{} occurs twice", directory.display()));
+        // As for all of Kafka's lists (KIP-1161), see `named_twice`.
+        if !directories.contains(&directory) {
+            directories.push(directory);
         }
-        directories.push(directory);
     }
     if directories.is_empty() {
         reader.problem(key, "names no directory");
         directories.push(PathBuf::from("."));
     }
     directories
+}
+
+/// What is said of a list of directories that names one more than once: it counts once.
+fn named_twice(settings: &Settings) -> Option<String> {
+    let list = settings.get("log.dirs")?;
+    let mut seen = BTreeSet::new();
+    let twice =
+        list.split(',').map(str::trim).find(|directory| !directory.is_empty() && !seen.insert(*directory))?;
+    Some(format!("log.dirs names {twice} more than once, which counts as once"))
 }
 
 /// −1: the kernel decides.

@@ -136,20 +136,29 @@ fn a_topic_default_out_of_range_names_the_broker_key() {
 #[test]
 fn log_dirs_wins_over_log_dir() {
     assert_eq!(config("log.dir=/one\nlog.dirs=/many").log_dirs, [PathBuf::from("/many")]);
-    assert!(problems("log.dirs=/a,/a")[0].contains("occurs twice"));
+    let (twice, warnings) = load("log.dirs=/a,/b, /a").unwrap();
+    assert_eq!(twice.log_dirs, [PathBuf::from("/a"), PathBuf::from("/b")], "as Kafka since KIP-1161");
+    assert!(warnings.iter().any(|warning| warning.contains("/a more than once")), "{warnings:?}");
 }
 
 #[test]
 fn directories_have_absolute_names_and_the_file_keeps_its_own() {
     let absolute = |path: &Path| Ok(Path::new("/home/me").join(path).components().collect());
     let mut placed = config("log.dirs=./one,two,/three");
-    placed.place_directories(absolute).unwrap();
+    let real = |path: &Path| match path.ends_with("link") {
+        true => Ok(PathBuf::from("/three")),
+        false => Err(io::ErrorKind::NotFound.into()),
+    };
+    placed.place_directories(absolute, real).unwrap();
     assert_eq!(placed.log_dirs, ["/home/me/one", "/home/me/two", "/three"].map(PathBuf::from));
     assert_eq!(placed.metadata_log_dir, PathBuf::from("/home/me/one"));
     assert_eq!(placed.source.settings.get("log.dirs"), Some("./one,two,/three"));
-    let twice = config("log.dirs=one,./one").place_directories(absolute);
-    assert_eq!(twice, Err("log.dirs: /home/me/one occurs twice".to_owned()));
-    let nowhere = config("").place_directories(|_| Err(io::Error::other("no such place")));
+    let another =
+        |name: &str| Err(format!("log.dirs: {name} is another name of a directory that is named before"));
+    assert_eq!(config("log.dirs=one,./one").place_directories(absolute, real), another("/home/me/one"));
+    let mut linked = config("log.dirs=link,two,link/../link");
+    assert_eq!(linked.place_directories(absolute, real), another("/home/me/link/../link"));
+    let nowhere = config("").place_directories(|_| Err(io::Error::other("no such place")), real);
     assert_eq!(nowhere, Err("./gracchus-data: no such place".to_owned()));
 }
 
