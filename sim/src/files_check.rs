@@ -221,13 +221,15 @@ pub(crate) fn places_in(world: &World, node: NodeId, data: &str) -> Vec<Place> {
 pub(crate) struct Due {
     /// Its wall clock when the time began.
     wall_ms: i64,
+    /// Its wall clock when everything had been written, and the broker had had the time to see that.
+    settled_ms: i64,
     /// Files that had left their logs by then.
     retired: BTreeSet<String>,
 }
 
 impl Due {
     /// The time begins.
-    pub(crate) fn now(world: &World, node: NodeId) -> Self {
+    pub(crate) fn now(world: &World, node: NodeId, settled_ms: i64) -> Self {
         let mut retired = BTreeSet::new();
         for data in Plan::data_directories() {
             for name in world.names_in(node, &data) {
@@ -236,7 +238,7 @@ impl Due {
                 retired.extend(left.map(|file| format!("{data}/{name}/{file}")));
             }
         }
-        Self { wall_ms: world.wall_ms(node), retired }
+        Self { wall_ms: world.wall_ms(node), settled_ms, retired }
     }
 }
 
@@ -267,22 +269,29 @@ pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeS
             };
             let directory = format!("{data}/{}-{}", place.topic, place.partition);
             let (age, size) = (limit("retention.ms"), limit("retention.bytes"));
-            if let Err(problem) = check_retention(&world.files_in(node, &directory), age, size, due.wall_ms) {
+            let times = (due.settled_ms, due.wall_ms);
+            if let Err(problem) = check_retention(&world.files_in(node, &directory), age, size, times) {
                 world.violate(RETENTION, problem);
             }
         }
     }
 }
 
-/// Whether the oldest segment may still be there.
-fn check_retention(files: &Snapshot, age: Option<i64>, size: Option<i64>, due_ms: i64) -> Checked<()> {
+/// Whether the oldest segment may still be there. Without timestamps its records are no younger than `settled_ms`.
+fn check_retention(
+    files: &Snapshot,
+    age: Option<i64>,
+    size: Option<i64>,
+    (settled_ms, due_ms): (i64, i64),
+) -> Checked<()> {
     let mut total = 0;
     let mut oldest: Option<(&String, i64, i64)> = None;
     for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with(".log")) {
         total += bytes.len() as i64;
         if oldest.is_none() && !bytes.is_empty() {
             let base = offset_in_name(path, ".log").unwrap_or(0);
-            let newest = walk(path, bytes, base, None)?.iter().map(|batch| batch.max_timestamp).max();
+            let time = |batch: &Batch| if batch.max_timestamp < 0 { settled_ms } else { batch.max_timestamp };
+            let newest = walk(path, bytes, base, None)?.iter().map(time).max();
             oldest = Some((path, bytes.len() as i64, newest.unwrap_or(i64::MAX)));
         }
     }
@@ -566,10 +575,15 @@ mod tests {
             .filter(|(name, _)| name.ends_with(".log"))
             .map(|(_, bytes)| bytes.len() as i64)
             .collect();
-        check_retention(&files, Some(10), None, 80).expect("not older than that");
-        assert!(check_retention(&files, Some(10), None, 81).unwrap_err().contains("timestamp 70"));
-        check_retention(&files, None, Some(lengths[1] + 1), 0).expect("not more than that");
-        assert!(check_retention(&files, None, Some(lengths[1]), 0).unwrap_err().contains("retention.bytes"));
+        check_retention(&files, Some(10), None, (0, 80)).expect("not older than that");
+        assert!(check_retention(&files, Some(10), None, (0, 81)).unwrap_err().contains("timestamp 70"));
+        check_retention(&files, None, Some(lengths[1] + 1), (0, 0)).expect("not more than that");
+        assert!(
+            check_retention(&files, None, Some(lengths[1]), (0, 0)).unwrap_err().contains("retention.bytes")
+        );
+        let untimed = Snapshot::from([("00000000000000000000.log".to_owned(), batch(0, 0, 1, -1))]);
+        check_retention(&untimed, Some(10), None, (70, 80)).expect("not older than that");
+        assert!(check_retention(&untimed, Some(10), None, (70, 81)).is_err());
     }
 
     #[test]

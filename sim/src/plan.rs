@@ -201,6 +201,13 @@ impl Plan {
         Duration::from_millis(2 * interval + delay + 2_000)
     }
 
+    /// How long records without timestamps are kept at most, where there are some.
+    pub fn untimed_age(&self) -> Option<Duration> {
+        let untimed = self.workload().topics.iter().filter(|topic| topic.untimed);
+        let ages = untimed.filter_map(|topic| topic.configs.get("retention.ms")?.parse().ok());
+        ages.max().map(Duration::from_millis)
+    }
+
     fn data_directories_in_use(&self) -> Vec<String> {
         (1..=self.knobs.directories.clamp(1, MOST_DIRECTORIES)).map(data_directory).collect()
     }

@@ -146,13 +146,31 @@ async fn phases(
             read.records, read.partitions, read.topics
         ));
     }
+    let settled = outlive_untimed(world, plan, cluster).await;
     // Whatever is to be removed has time enough.
-    let due: Vec<_> = cluster.nodes().into_iter().map(|node| files_check::Due::now(world, node)).collect();
+    let due = |(node, settled_ms): (NodeId, &i64)| files_check::Due::now(world, node, *settled_ms);
+    let due: Vec<_> = cluster.nodes().into_iter().zip(&settled).map(due).collect();
     world.pass(plan.removal_time()).await;
     cluster.stop().await;
     for (node, due) in cluster.nodes().into_iter().zip(&due) {
         files_check::at_the_end(world, node, plan, &workload.gone(), due);
     }
+}
+
+/// Lets records without timestamps grow too old, over a restart in the middle: since then they are not old enough. Returns
+/// the clock of each broker from which on they age.
+async fn outlive_untimed(world: &Arc<World>, plan: &Plan, cluster: &Arc<Cluster>) -> Vec<i64> {
+    let clocks = || cluster.nodes().into_iter().map(|node| world.wall_ms(node)).collect();
+    let Some(age) = plan.untimed_age() else { return clocks() };
+    world.tell("records without timestamps grow old");
+    // Every log has been looked at once.
+    world.pass(plan.removal_time()).await;
+    let settled = clocks();
+    world.pass(age.mul_f64(0.7)).await;
+    let down = Duration::from_millis(100);
+    cluster.cycle(if plan.seed.is_multiple_of(2) { Order::Kill(down) } else { Order::Stop(down) }).await;
+    world.pass(age.mul_f64(0.4)).await;
+    settled
 }
 
 /// The device under one log directory dies; what lies in the others is served on. Then it is replaced, with all that was on

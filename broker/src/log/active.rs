@@ -131,7 +131,7 @@ impl Active {
             position: plan.position,
             next_offset: plan.next_offset,
             max: plan.builder.max(),
-            written_ms: plan.opened_ms,
+            written_ms: plan.written_ms,
             recent_offsets: Vector::new(),
             recent_times: Vector::new(),
             tail,

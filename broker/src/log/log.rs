@@ -23,6 +23,7 @@ use gracchus_env::{Op, Open};
 use super::{
     LogId,
     active::{Active, Files, Indexes, Writing},
+    ages::{self, Ages},
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::{Roll, Round},
@@ -63,6 +64,10 @@ pub struct Log {
     pub(crate) epochs: Arc<EpochCache>,
     /// The epochs in memory are ahead of the file.
     pub(crate) epochs_changed: bool,
+    /// Of segments with batches that have no timestamps.
+    pub(crate) ages: Ages,
+    /// The active segment and its size when the log was opened.
+    found_active: (Offset, u64),
     /// At which offsets there are producer snapshots.
     pub(crate) snapshots: BTreeSet<Offset>,
     /// The files differ from what the last clean stop left.
@@ -100,6 +105,7 @@ pub(crate) struct Parts {
     pub(crate) plan: Plan,
     pub(crate) producers: ProducerStates,
     pub(crate) epochs: EpochCache,
+    pub(crate) ages: Ages,
     pub(crate) snapshots: BTreeSet<Offset>,
     pub(crate) loose: bool,
     /// Files that left the log earlier.
@@ -158,7 +164,9 @@ impl Log {
             view: Arc::new(view),
             sealed,
             active: parts.active,
+            found_active: (parts.plan.base, parts.plan.position),
             plan: parts.plan,
+            ages: parts.ages,
             producers: parts.producers,
             epochs,
             epochs_changed: false,
@@ -282,6 +290,10 @@ impl Log {
             self.stage_roll(why, now_ms);
         }
         let placed = self.plan.place(header);
+        self.plan.written_ms = now_ms;
+        if header.max_timestamp < 0 && !self.ages.knows(self.plan.base) {
+            self.ages.begin(self.plan.base, self.plan.opened_ms);
+        }
         self.learn_epoch(header.leader_epoch, header.base_offset);
         if header.has_producer() {
             self.producers.record(header);
@@ -291,6 +303,7 @@ impl Log {
 
     pub(crate) fn stage_roll(&mut self, why: &'static str, now_ms: i64) {
         let ended = self.plan.end();
+        self.remember_age(&ended);
         tracing::debug!(log = %self.id.tp, segment = %self.plan.base, next = %ended.next_offset, why, "rolling");
         let random = self.directory.env().random();
         self.plan = Plan::new(ended.next_offset, &self.config, now_ms, random);
@@ -308,6 +321,7 @@ impl Log {
         self.uncertain = true;
         self.changed = true;
         self.write_epochs().await?;
+        self.write_ages().await?;
         let now_ms = self.directory.env().wall_clock_ms();
         let mut writing = Writing::default();
         for staged in std::mem::take(&mut self.staged) {
@@ -472,6 +486,29 @@ impl Log {
         Ok(())
     }
 
+    /// Nothing more comes into the segment that `ended`, for now or for good.
+    fn remember_age(&mut self, ended: &Ended) {
+        if self.ages.knows(self.plan.base) {
+            self.ages.written(self.plan.base, ended.size, self.plan.written_ms);
+        }
+    }
+
+    /// Makes the ages known to the next process. Before the batches that they speak of are written: what a crash keeps
+    /// from being written is not as long as is said, and then nothing is believed of it.
+    pub(crate) async fn write_ages(&mut self) -> Result<(), StorageError> {
+        let Some(contents) = self.ages.take_changed() else { return Ok(()) };
+        let path = self.path.join(ages::FILE);
+        let env = self.directory.env();
+        let write = || env.disk().replace(&path, contents.clone());
+        let replaced = patiently(&**env, "the age of a segment", write).await;
+        replaced.map_err(|error| self.fail(&error, "writing the ages of segments"))
+    }
+
+    /// Whether the active segment is as it was found when the log was opened.
+    pub(crate) fn is_active_as_found(&self) -> bool {
+        (self.active.segment().base(), self.active.position()) == self.found_active
+    }
+
     pub(crate) fn publish(&mut self) {
         self.publish_from(self.view.log_start);
     }
@@ -497,6 +534,8 @@ impl Log {
         if self.changed {
             self.write_epochs().await?;
             let ended = self.plan.end();
+            self.remember_age(&ended);
+            self.write_ages().await?;
             self.end_indexes(&ended).await?;
             self.write_snapshot(ended.next_offset, self.producers.encode_snapshot()).await?;
             let removed = self.directory.env().disk().submit(self.useless_snapshots()).await;

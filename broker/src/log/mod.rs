@@ -4,6 +4,7 @@
 //! Durability belongs to the directory (its flusher and journal), not to the single log.
 
 mod active;
+mod ages;
 pub mod checkpoint;
 mod cut;
 pub mod directory;

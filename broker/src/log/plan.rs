@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) first_timestamp: Option<i64>,
     /// Wall clock when the segment was opened: `segment.ms` counts from here if the records have no timestamps.
     pub(crate) opened_ms: i64,
+    /// Wall clock when its newest batch was placed; for what was found, by when that had been written.
+    pub(crate) written_ms: i64,
     /// By how much the segment ends early, so that not all partitions roll together.
     pub(crate) jitter_ms: i64,
 }
@@ -60,6 +62,7 @@ impl Plan {
             time_entries: 0,
             first_timestamp: None,
             opened_ms: now_ms,
+            written_ms: now_ms,
             jitter_ms: jitter(config, random),
         }
     }

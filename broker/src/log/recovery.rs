@@ -23,6 +23,7 @@ use gracchus_env::{DirEntry, Disk, File, Op, Open};
 use super::{
     LogId,
     active::{Active, Files},
+    ages::{self, Ages},
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::Forget,
@@ -116,6 +117,11 @@ impl Found {
                 }
             }
         }
+    }
+
+    /// Whether the log keeps the ages of its segments.
+    pub(crate) fn has_ages(&self) -> bool {
+        self.names.contains(ages::FILE)
     }
 
     /// Whether segments may have been sealed without a sync.
@@ -259,6 +265,7 @@ impl Opening<'_> {
         }
         let (mut parts, recovered) = self.create_from(base).await?;
         (parts.loose, parts.leftovers) = (found.is_loose(), self.leftovers(found));
+        parts.ages = Ages::none(found.has_ages());
         Ok((parts, Recovered { damaged, ..recovered }))
     }
 
@@ -286,6 +293,7 @@ impl Opening<'_> {
         self.forget_all(found, log_start).await?;
         let mut parts = self.begin(log_start, EpochCache::new(), BTreeSet::new()).await?;
         parts.loose = found.is_loose();
+        parts.ages = Ages::none(found.has_ages());
         let left = |name: &&String| {
             let kinds = [names::LOG, names::INDEX, names::TIME_INDEX];
             let base = kinds.iter().find_map(|kind| names::parse(name, kind));
@@ -328,7 +336,7 @@ impl Opening<'_> {
         epochs: EpochCache,
         snapshots: BTreeSet<Offset>,
     ) -> Result<Parts, StorageError> {
-        let plan = self.plan(base);
+        let plan = self.plan(base, &Ages::default());
         let files =
             Files::open(self.disk(), self.path, base).await.map_err(self.fail("creating a segment"))?;
         let mut ops = files.clear().map_err(self.fail("creating a segment"))?;
@@ -342,6 +350,7 @@ impl Opening<'_> {
             plan,
             producers: ProducerStates::new(),
             epochs,
+            ages: Ages::default(),
             snapshots,
             loose: false,
             leftovers: Vec::new(),
@@ -349,10 +358,27 @@ impl Opening<'_> {
         })
     }
 
-    /// An empty segment.
-    pub(crate) fn plan(&self, base: Offset) -> Plan {
+    /// What is known of when the `segments`, each with its size, were written.
+    pub(crate) async fn read_ages(
+        &self,
+        found: &Found,
+        segments: &[(Offset, u64)],
+    ) -> Result<Ages, StorageError> {
+        if !found.has_ages() {
+            return Ok(Ages::default());
+        }
+        let path = self.path.join(ages::FILE);
+        let contents =
+            self.disk().read_all(&path).await.map_err(self.fail("reading the ages of segments"))?;
+        Ok(Ages::read(contents.as_deref(), segments, self.directory.env().wall_clock_ms()))
+    }
+
+    /// An empty segment, or one that goes on.
+    pub(crate) fn plan(&self, base: Offset, ages: &Ages) -> Plan {
         let env = self.directory.env();
-        Plan::new(base, self.config, env.wall_clock_ms(), env.random())
+        let mut plan = Plan::new(base, self.config, env.wall_clock_ms(), env.random());
+        plan.opened_ms = ages.begun_ms(base).unwrap_or(plan.opened_ms);
+        plan
     }
 
     /// The paths of files that left the log.
@@ -378,14 +404,15 @@ impl Opening<'_> {
     }
 
     /// Sealed segments, whose files are opened when needed; each ends where the next begins.
-    pub(crate) fn sealed(&self, segments: &[(Offset, u64)]) -> Vec<SegmentView> {
+    pub(crate) fn sealed(&self, segments: &[(Offset, u64)], ages: &Ages) -> Vec<SegmentView> {
         let now_ms = self.directory.env().wall_clock_ms();
         let view = |pair: &[(Offset, u64)]| {
             let ((base, size), (next, _)) = (pair[0], pair[1]);
             let interval = plan::interval(self.config);
             let (directory, path, life) = (self.directory.clone(), self.path.clone(), self.life.clone());
             let segment = Segment::new(directory, path, base, interval, Persisted::Whole, None, life);
-            SegmentView::sealed(Arc::new(segment), size, next, now_ms)
+            let written_ms = ages.written_ms(base, size).unwrap_or(now_ms);
+            SegmentView::sealed(Arc::new(segment), size, next, written_ms)
         };
         segments.windows(2).map(view).collect()
     }

@@ -16,6 +16,7 @@ use gracchus_env::Open;
 
 use super::{
     LogId,
+    ages::{self, Ages},
     directory::LogDirectory,
     error::StorageError,
     names,
@@ -31,10 +32,10 @@ pub struct Resting {
     first_size: u64,
     /// There is one segment only.
     sole: bool,
-    /// The newest record of the first segment is at least as young. Without timestamps: when this was found out.
-    young_ms: i64,
-    /// Files wait for their removal.
-    leftovers: bool,
+    /// The newest record of the first segment is at least as young. `None`: nobody knows how old it is.
+    young_ms: Option<i64>,
+    /// Files wait for their removal, or the age of a segment to be kept.
+    unfinished: bool,
 }
 
 impl Resting {
@@ -56,9 +57,10 @@ impl Resting {
         let trim = match retention.judge(&facts) {
             Verdict::Goes(_) => true,
             Verdict::Stays => false,
-            Verdict::ByAge => retention.is_expired(self.young_ms),
+            // Whoever opens it sees to it that the next look finds an age.
+            Verdict::ByAge => self.young_ms.is_none_or(|young_ms| retention.is_expired(young_ms)),
         };
-        trim || self.leftovers
+        trim || self.unfinished
     }
 }
 
@@ -67,17 +69,31 @@ async fn look(directory: &LogDirectory, id: &LogId, path: &Path) -> io::Result<R
     let found = Found::from(&env.disk().list(path).await?, directory.log_start(id));
     let size = found.segments.iter().map(|(_, size)| size).sum();
     let first_size = found.segments.first().map_or(0, |(_, size)| *size);
+    let ages = ages(directory, path, &found).await?;
     let young_ms = match found.segments.first() {
-        Some((base, 1..)) => newest_known(directory, path, *base).await?,
-        _ => None,
+        Some((base, size @ 1..)) => {
+            let newest = newest_known(directory, path, *base).await?;
+            newest.or_else(|| ages.written_ms(*base, *size))
+        }
+        _ => Some(env.wall_clock_ms()),
     };
     Ok(Resting {
         size,
         first_size,
         sole: found.segments.len() <= 1,
-        young_ms: young_ms.unwrap_or_else(|| env.wall_clock_ms()),
-        leftovers: !found.leftovers.is_empty(),
+        young_ms,
+        unfinished: !found.leftovers.is_empty() || ages.is_changed(),
     })
+}
+
+/// What the log has kept of when its segments were written.
+async fn ages(directory: &LogDirectory, path: &Path, found: &Found) -> io::Result<Ages> {
+    if !found.has_ages() {
+        return Ok(Ages::default());
+    }
+    let env = directory.env();
+    let contents = env.disk().read_all(&path.join(ages::FILE)).await?;
+    Ok(Ages::read(contents.as_deref(), &found.segments, env.wall_clock_ms()))
 }
 
 /// The greater of the last entry of the time index and the first batch's newest timestamp; `None` without timestamps.

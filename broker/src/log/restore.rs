@@ -34,12 +34,16 @@ impl Opening<'_> {
         let mut kept = found.segments[..from].to_vec();
         kept.extend(walked.iter().map(|(_, walked)| (walked.base, walked.size)));
         let seen: Vec<_> = walked.iter().flat_map(|(_, walked)| walked.epochs.iter().copied()).collect();
+        let ages = self.read_ages(&found, &kept).await?;
         let mut last = None;
         for (log, walked) in walked {
-            last = Some(self.restore_segment(log, walked).await?);
+            let empty = self.plan(walked.base, &ages);
+            last = Some(self.restore_segment(log, walked, &empty).await?);
         }
-        let (files, resumed) = last.expect("the segment of the recovery point was walked");
-        let sealed = self.sealed(&kept);
+        let (files, mut resumed) = last.expect("the segment of the recovery point was walked");
+        let plan = &mut resumed.plan;
+        plan.written_ms = ages.written_ms(plan.base, plan.position).unwrap_or(plan.written_ms);
+        let sealed = self.sealed(&kept, &ages);
         let active = self.active(files, &resumed.plan, resumed.tail);
         let log_start = self.log_start(kept[0].0, log_end);
 
@@ -72,6 +76,7 @@ impl Opening<'_> {
             plan,
             producers,
             epochs,
+            ages,
             snapshots,
             loose,
             leftovers,
@@ -85,13 +90,13 @@ impl Opening<'_> {
         &self,
         log: Arc<dyn File>,
         walked: Walked,
+        empty: &Plan,
     ) -> Result<(Files, Resumed), StorageError> {
         let base = walked.base;
         if let Some(from) = walked.checked_from {
             self.write_again(&log, from, walked.size).await.map_err(self.fail("writing a segment again"))?;
         }
-        let Plan { opened_ms, jitter_ms, .. } = self.plan(base);
-        let resumed = walked.resume(opened_ms, jitter_ms);
+        let resumed = walked.resume(empty);
         let mut files =
             Files::open(self.disk(), self.path, base).await.map_err(self.fail("opening an index"))?;
         files.log = log;

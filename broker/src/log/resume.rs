@@ -42,8 +42,11 @@ pub(crate) async fn open_clean(
     let files = Files::open(opening.disk(), opening.path, active.0)
         .await
         .map_err(opening.fail("opening a segment"))?;
-    let Some((plan, tail)) = resume(opening, &files, clean).await? else { return Ok(None) };
-    let sealed = opening.sealed(&found.segments);
+    let ages = opening.read_ages(found, &found.segments).await?;
+    let plan = opening.plan(active.0, &ages);
+    let Some((mut plan, tail)) = resume(opening, &files, clean, plan).await? else { return Ok(None) };
+    plan.written_ms = ages.written_ms(active.0, active.1).unwrap_or(plan.written_ms);
+    let sealed = opening.sealed(&found.segments, &ages);
     let Some(epochs) = opening.read_epochs().await? else { return Ok(None) };
     let first = found.segments[0].0;
     let log_start = opening.log_start(first, clean.log_end);
@@ -63,6 +66,7 @@ pub(crate) async fn open_clean(
         plan,
         producers,
         epochs,
+        ages,
         snapshots,
         loose: found.is_loose(),
         leftovers: opening.leftovers(found),
@@ -75,8 +79,8 @@ async fn resume(
     opening: &Opening<'_>,
     files: &Files,
     clean: &CleanLog,
+    plan: Plan,
 ) -> Result<Option<(Plan, Vector<BatchPosition>)>, StorageError> {
-    let plan = opening.plan(clean.active_segment);
     if clean.active_bytes == 0 {
         return Ok((clean.log_end == plan.base).then_some((plan, Vector::new())));
     }
@@ -100,7 +104,7 @@ async fn resume(
     if walked.bad.is_some() || walked.next_offset != clean.log_end {
         return Ok(None);
     }
-    let resumed = walked.resume(plan.opened_ms, plan.jitter_ms);
+    let resumed = walked.resume(&plan);
     let mut ops = Vec::new();
     for (file, bytes) in [(&files.offsets, resumed.offsets.bytes()), (&files.times, resumed.times.bytes())] {
         ops.push(Op::Truncate { file: file.clone(), length: 0 });

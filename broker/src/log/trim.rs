@@ -11,6 +11,7 @@ use gracchus_core::Offset;
 use gracchus_env::Op;
 
 use super::{
+    ages::Ages,
     error::StorageError,
     handles::patiently,
     log::{Log, seals_durably},
@@ -110,7 +111,7 @@ impl Log {
             let facts = segment.facts(last);
             let reason = match retention.judge(&facts) {
                 Verdict::Goes(reason) => reason,
-                Verdict::ByAge => match self.age_known(segment).await? {
+                Verdict::ByAge => match self.age_known(&view, segment).await? {
                     Some(largest_ms) if retention.is_expired(largest_ms) => Reason::Time,
                     _ => break,
                 },
@@ -139,9 +140,16 @@ impl Log {
     }
 
     /// The newest timestamp of a segment. `None` where it cannot be read: then the segment stays, and the log goes on.
-    async fn age_known(&self, segment: &SegmentView) -> Result<Option<i64>, StorageError> {
+    async fn age_known(
+        &mut self,
+        view: &LogView,
+        segment: &SegmentView,
+    ) -> Result<Option<i64>, StorageError> {
         match segment.largest_ms().await {
-            Ok(largest_ms) => Ok(Some(largest_ms)),
+            Ok(largest_ms) => {
+                self.keep_ages(view, segment).await?;
+                Ok(Some(largest_ms))
+            }
             Err(error @ (StorageError::Exhausted(_) | StorageError::Corrupt(_))) => {
                 tracing::warn!(
                     log = %self.id.tp, segment = %segment.base(), %error,
@@ -153,6 +161,28 @@ impl Log {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The age of a segment without timestamps is looked at. Where the next process would not know it, it learns from now
+    /// on: of this segment and of all behind it, which would otherwise be young again whenever a process starts.
+    async fn keep_ages(&mut self, view: &LogView, segment: &SegmentView) -> Result<(), StorageError> {
+        let is_known = |ages: &Ages, it: &SegmentView| ages.written_ms(it.base(), it.size).is_some();
+        let unknown = segment.max_timestamp().await?.is_none() && !is_known(&self.ages, segment);
+        for other in view.segments().filter(|_| unknown) {
+            let is_active = other.base() == view.active.base();
+            // What still grows is as young as it looks, and an entry would be out of date at once.
+            if other.size == 0 || is_known(&self.ages, other) || (is_active && !self.is_active_as_found()) {
+                continue;
+            }
+            // One that cannot be read has its warning when it comes first.
+            if matches!(other.max_timestamp().await, Ok(None)) {
+                if is_active && !self.ages.knows(other.base()) {
+                    self.ages.begin(other.base(), self.plan.opened_ms);
+                }
+                self.ages.written(other.base(), other.size, other.written_ms);
+            }
+        }
+        self.write_ages().await
     }
 
     /// Takes the sealed segments that lie wholly below `offset` out of the log.
@@ -188,6 +218,7 @@ impl Log {
             }
         }
         ops.extend(self.drop_snapshots(first_kept));
+        self.ages.forget_below(first_kept);
         self.submit(ops, "taking segments out").await?;
         // A reader of an older view may have opened one before it had its other name. Nobody asks for it again, and as long
         // as the handle is kept the disk does not get the space back.

@@ -145,8 +145,8 @@ impl Walked {
         self.next_offset = header.next_offset();
     }
 
-    /// How the segment goes on.
-    pub(crate) fn resume(self, opened_ms: i64, jitter_ms: i64) -> Resumed {
+    /// How the segment goes on that would begin as `empty`.
+    pub(crate) fn resume(self, empty: &Plan) -> Resumed {
         let (offsets, times, builder) = self.built.finish();
         let plan = Plan {
             base: self.base,
@@ -156,8 +156,9 @@ impl Walked {
             offset_entries: offsets.len(),
             time_entries: times.len(),
             first_timestamp: self.first_timestamp,
-            opened_ms,
-            jitter_ms,
+            opened_ms: empty.opened_ms,
+            written_ms: empty.written_ms,
+            jitter_ms: empty.jitter_ms,
         };
         Resumed { offsets, times, plan, tail: self.tail }
     }

@@ -70,12 +70,16 @@ pub struct TopicPlan {
     /// Configurations that are changed while the run lasts.
     #[serde(default)]
     pub changes: Vec<String>,
+    /// Its records have no timestamps, as those of old clients: their age is known to the broker alone.
+    #[serde(default)]
+    pub untimed: bool,
 }
 
 impl TopicPlan {
     /// A topic with the broker's settings.
     pub fn plain(name: String, partitions: i32) -> Self {
-        Self { name, partitions, replication_factor: -1, configs: BTreeMap::new(), changes: Vec::new() }
+        let (configs, changes) = (BTreeMap::new(), Vec::new());
+        Self { name, partitions, replication_factor: -1, configs, changes, untimed: false }
     }
 }
 
@@ -528,12 +532,18 @@ fn draw_topics(random: &mut SmallRng, limits: DrawLimits) -> Vec<TopicPlan> {
                 configs.insert("segment.ms".into(), random.random_range(1_000..=10_000u32).to_string());
             }
             draw_retention(random, &mut configs);
+            let mut changes = draw_changes(random);
+            let untimed = random.random_bool(0.1);
+            if untimed {
+                draw_untimed(random, &mut configs, &mut changes);
+            }
             TopicPlan {
                 name: format!("topic-{index}"),
                 partitions: random.random_range(1..=6),
                 replication_factor: limits.replication_factor,
                 configs,
-                changes: draw_changes(random),
+                changes,
+                untimed,
             }
         })
         .collect()
@@ -583,6 +593,13 @@ fn draw_retention(random: &mut SmallRng, configs: &mut BTreeMap<String, String>)
     if !configs.is_empty() && random.random_bool(0.5) {
         configs.insert("segment.bytes".into(), random.random_range(16_384..=65_536u32).to_string());
     }
+}
+
+/// Records without timestamps stay until the load is over and go then, however often the broker starts meanwhile.
+fn draw_untimed(random: &mut SmallRng, configs: &mut BTreeMap<String, String>, changes: &mut Vec<String>) {
+    changes.retain(|key| key != "retention.ms" && key != "message.timestamp.type");
+    configs.remove("message.timestamp.type");
+    configs.insert("retention.ms".into(), random.random_range(60_000..=70_000u32).to_string());
 }
 
 fn draw_recreators(random: &mut SmallRng) -> Vec<RecreatePlan> {

@@ -179,10 +179,14 @@ impl ProducerStates {
     }
 
     /// Forgets producers that wrote nothing for `expiration_ms` (`producer.id.expiration.ms`) and have no open
-    /// transaction. Returns how many.
+    /// transaction. Returns how many. Where their records have no timestamps, the time counts from the first look: Kafka
+    /// takes such producers for as old as time, forgets them at its next look and appends their retries twice.
     pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.producers.len();
         self.producers.retain(|_, entry| {
+            if entry.last_timestamp < 0 {
+                entry.last_timestamp = now_ms;
+            }
             entry.transaction_start.is_some() || now_ms.saturating_sub(entry.last_timestamp) < expiration_ms
         });
         before - self.producers.len()
@@ -318,6 +322,19 @@ mod tests {
         assert_eq!(partition.states.expire(1000 + 59, 60), 0);
         assert_eq!(partition.states.expire(1000 + 60, 60), 1);
         assert_eq!(partition.send(0, 40, 1), Ok(Verdict::Append));
+    }
+
+    #[test]
+    fn a_producer_whose_records_have_no_timestamps_is_as_old_as_the_first_look() {
+        let mut states = ProducerStates::new();
+        let batch = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), 0).value(-1, "v").build();
+        let header = Batch::check(batch).unwrap().header;
+        assert_eq!(header.max_timestamp, -1);
+        states.record(&header);
+        assert_eq!(states.expire(1_000_000, 60), 0);
+        assert!(matches!(states.check(&header), Ok(Verdict::Duplicate { .. })), "its retry is known");
+        assert_eq!(states.expire(1_000_059, 60), 0);
+        assert_eq!(states.expire(1_000_060, 60), 1);
     }
 
     #[test]

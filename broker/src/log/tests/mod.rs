@@ -1,5 +1,6 @@
 //! The log told as stories, on a [machine in memory](super::memory) whose power fails.
 
+mod ages;
 mod crash;
 mod damage;
 mod life;

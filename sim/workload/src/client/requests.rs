@@ -40,6 +40,8 @@ pub struct Topic {
     pub synced: bool,
     /// Whether nothing but produced records takes offsets (no compaction).
     pub dense: bool,
+    /// Whether its records have no timestamps.
+    pub untimed: bool,
     /// Whether it is deleted before the run ends.
     pub passing: bool,
 }
@@ -66,6 +68,7 @@ impl Topic {
             log_append_time: config("message.timestamp.type") == Some("LogAppendTime")
                 || changes("message.timestamp.type"),
             synced: config("flush.messages").is_none_or(|count| count == "1") && !changes("flush.messages"),
+            untimed: plan.untimed,
             passing: false,
             dense: !config("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
         }

@@ -119,6 +119,11 @@ impl Context {
         sequenced: Sequenced,
         acks: i16,
     ) -> Batch {
+        let records = if topic.untimed {
+            records.iter().map(|record| NewRecord { timestamp: -1, ..*record }).collect()
+        } else {
+            records
+        };
         self.ops += 1;
         let op = ValueId::new(self.number, self.ops).0;
         let bytes = encode_batch(&topic.name, partition, &records, codec, sequenced);
