@@ -38,6 +38,7 @@ fn small_answers_are_those_of_apache_kafka() {
         auto_created(&mut client, &mut answers);
         produced_twice(&mut client, &mut answers);
         client.create_topic("t", 2, &[]).expect("creates");
+        client.wait_until_served("t", 2).expect("serves");
         for value in ["one", "two", "three"] {
             client.produce("t", 0, client::batch(&[value])).expect("produces");
         }
@@ -100,6 +101,7 @@ fn produced_twice(client: &mut Client, answers: &mut Answers) {
         for apart in [false, true] {
             let name = format!("twice-{version}-{apart}");
             client.create_topic(&name, 2, &[]).expect("creates");
+            client.wait_until_served(&name, 2).expect("serves");
             let id = id_of(client, &name);
             let data = |index: i32, value: &str| {
                 PartitionProduceData::default().with_index(index).with_records(Some(client::batch(&[value])))

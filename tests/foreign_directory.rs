@@ -59,6 +59,7 @@ fn a_killed_apache_kafka_is_left_as_it_is() {
     let mut kafka = ApacheKafka::start(&java, scratch.path(), &[]);
     let mut client = Client::connect(kafka.address()).expect("connects");
     client.create_topic("kept", 2, &[]).expect("creates");
+    client.wait_until_served("kept", 2).expect("serves");
     for value in VALUES {
         client.produce("kept", 0, client::batch(&[value])).expect("produces");
     }
@@ -87,6 +88,7 @@ fn a_killed_apache_kafka_is_left_as_it_is() {
     kafka.start_again();
     let mut client = Client::connect(kafka.address()).expect("connects");
     client.wait_for_leaders("kept", 2).expect("it leads");
+    client.wait_until_served("kept", 2).expect("serves");
     let records = client.read_partition("kept", 0).expect("reads");
     let values: Vec<_> = records.iter().map(|record| record.value.clone().expect("a value")).collect();
     assert_eq!(values, VALUES);

@@ -143,6 +143,19 @@ impl Client {
         anyhow::bail!("{topic} gets no leaders")
     }
 
+    /// Waits until all partitions of `topic` can be read: Apache Kafka names leaders before they know that they lead.
+    pub fn wait_until_served(&mut self, topic: &str, partitions: i32) -> anyhow::Result<()> {
+        for partition in 0..partitions {
+            let mut attempts = 0;
+            while let Err(error) = self.fetch(topic, partition, 0, 1) {
+                attempts += 1;
+                anyhow::ensure!(attempts < 1_000, "{error}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
+
     /// Produces one batch with acks=all and returns its base offset.
     pub fn produce(&mut self, topic: &str, partition: i32, batch: Bytes) -> anyhow::Result<i64> {
         let response = self.call(&produce_request(topic, partition, batch, -1), PRODUCE_VERSION)?;
