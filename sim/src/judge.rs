@@ -34,6 +34,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     "the simulator runs",
     "fetch_refused",
     "offset_by_timestamp",
+    "undecodable_refused",
     "producer_state_kept",
     "topic_kept",
     "delete_topics",

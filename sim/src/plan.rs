@@ -75,6 +75,9 @@ pub struct Knobs {
     dirty_age_ms: u64,
     open_files: usize,
     metadata_snapshot_interval: u64,
+    /// Bytes of a produced batch that are looked at on the spot.
+    #[serde(default)]
+    looked_at_on_the_spot: usize,
     /// Log directories.
     #[serde(default = "one")]
     directories: u32,
@@ -319,6 +322,7 @@ impl Knobs {
             dirty_age_ms: scaled(random, 50, 5_000),
             open_files: random.random_range(4..=64),
             metadata_snapshot_interval: scaled(random, 3, 200),
+            looked_at_on_the_spot: scaled(random, 50, 100_000) as usize,
             directories: if random.random_bool(0.3) { random.random_range(2..=MOST_DIRECTORIES) } else { 1 },
             dying_directory: if random.random_bool(0.6) {
                 random.random_range(2..=MOST_DIRECTORIES)
@@ -347,6 +351,7 @@ impl Knobs {
 
     fn apply(&self, config: &mut BrokerConfig) {
         config.metadata_snapshot_interval = self.metadata_snapshot_interval;
+        config.looked_at_on_the_spot = self.looked_at_on_the_spot;
         let directory = &mut config.directory;
         directory.journal.part_bytes = self.journal_part_bytes;
         directory.journal.min_parts = self.journal_min_parts;

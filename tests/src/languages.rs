@@ -53,11 +53,20 @@ pub fn node(script: &str, what: &str) -> Option<Words> {
 
 /// Builds and runs the Go program in `tests/go`.
 pub fn go(what: &str) -> Option<Words> {
+    build_go("go", "franz", what)
+}
+
+/// Builds and runs the Go program in the folder of its name under `tests`.
+pub fn go_program(name: &str, what: &str) -> Option<Words> {
+    build_go(name, name, what)
+}
+
+fn build_go(folder: &str, name: &str, what: &str) -> Option<Words> {
     let go = toolchain::find("go", what)?;
-    let program = peers("go").join("franz");
+    let program = peers("go").join(name);
     let mut build = Command::new(go);
     build.args(["build", "-mod=readonly", "-o"]).arg(&program).arg(".");
-    said(run(build.current_dir(workspace().join("tests/go"))), what)?;
+    said(run(build.current_dir(workspace().join("tests").join(folder))), what)?;
     Some(vec![program.into()])
 }
 

@@ -80,6 +80,7 @@ pub fn start(services: &Arc<Services>, mut request: Request) -> Result<Reply, Ba
     } else {
         Ok(services.replicas.produce(replica::ProduceRequest {
             api_version: version,
+            transactional: false,
             acks,
             timeout: Duration::from_millis(u64::try_from(body.timeout_ms).unwrap_or(0)),
             partitions,

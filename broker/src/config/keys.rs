@@ -194,6 +194,8 @@ const OWN: &[Own] = keys! {
         "Partitions of a topic that is created without a number.";
     "process.roles", ConfigType::List(&["broker", "controller"]), Some("broker,controller"), FIXED, REFUSED,
         "What this node is. A single node is both.";
+    "produce.batch.validation", ConfigType::String(&["strict", "relaxed"]), Some("strict"), FIXED, REFUSED,
+        "How far produced batches are looked at. strict: every record, as Kafka does. relaxed: only where the header of a batch cannot be right, or a topic asks for what it does not show; a producer that errs then harms the consumers behind it. Not a key of Kafka's.";
     "producer.id.expiration.check.interval.ms", ConfigType::Int(1..=INT), Some("600000"), FIXED, REFUSED,
         "Milliseconds between two looks for producers that have been silent for too long.";
     "producer.id.expiration.ms", ConfigType::Int(1..=INT), Some("86400000"), DYNAMIC, REFUSED,
@@ -224,7 +226,8 @@ mod tests {
             }
             assert_eq!(key.validate(" ").is_ok(), key.empty.is_some(), "{}", key.name);
             let kafkas = super::super::kafka::key(key.name);
-            assert!(kafkas.is_some() || key.name == "metrics.listener", "{} is no Kafka key", key.name);
+            let ours = ["metrics.listener", "produce.batch.validation"].contains(&key.name);
+            assert!(ours || kafkas.is_some(), "{} is no Kafka key", key.name);
             // Who takes more than Kafka takes in something that Kafka does not start with.
             assert!(
                 key.empty.is_none()

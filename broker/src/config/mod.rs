@@ -32,7 +32,7 @@ use gracchus_core::{
     topic::{self, TopicConfig},
 };
 
-use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions};
+use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions, replica::LOOKED_AT_ON_THE_SPOT};
 
 pub use listeners::Endpoint;
 pub use live::{LiveConfig, Watch};
@@ -100,6 +100,8 @@ pub struct BrokerConfig {
     pub max_connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
     /// `metrics.listener` (not a key of Kafka's): `host:port` of the HTTP endpoint; `None`: there is none.
     pub metrics_listener: Option<String>,
+    /// `produce.batch.validation` (not a key of Kafka's) is `strict`: every record of a produced batch is looked at.
+    pub strict_batch_validation: bool,
     /// `delete.topic.enable`.
     pub delete_topic_enable: bool,
     /// `log.retention.check.interval.ms`.
@@ -115,6 +117,8 @@ pub struct BrokerConfig {
     /// How log directories are opened and flushed. `node_id` and the checkpoint interval come from the file
     /// (`log.flush.offset.checkpoint.interval.ms`); the rest is for programs that draw unusual knobs.
     pub directory: DirectoryOptions,
+    /// Bytes of a produced batch that are looked at where the request is served, see the replicas; for programs as well.
+    pub looked_at_on_the_spot: usize,
     /// Commands between two snapshots of the cluster metadata; for programs as well.
     pub metadata_snapshot_interval: u64,
     /// `num.io.threads`: threads for calls that may block on a disk.
@@ -252,6 +256,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         max_connections_per_ip: limit_of_address(reader),
         max_connections_per_ip_overrides: limits_of_addresses(reader),
         metrics_listener: reader.text("metrics.listener").map(str::to_owned),
+        strict_batch_validation: strict_batch_validation(reader),
         fetch_max_bytes: reader.number("fetch.max.bytes"),
         max_incremental_fetch_session_cache_slots: reader.number("max.incremental.fetch.session.cache.slots"),
         producer_id_expiration: milliseconds(reader, "producer.id.expiration.ms"),
@@ -265,6 +270,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
             checkpoint_interval: milliseconds(reader, "log.flush.offset.checkpoint.interval.ms"),
             ..DirectoryOptions::default()
         },
+        looked_at_on_the_spot: LOOKED_AT_ON_THE_SPOT,
         metadata_snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
         num_io_threads: reader.number("num.io.threads"),
         num_network_threads: reader.optional_number("num.network.threads"),
@@ -380,6 +386,18 @@ fn limit_of_address(reader: &mut Reader<'_>) -> usize {
         reader.problem(one, format!("0 lets nobody in, unless {others} names some who may"));
     }
     limit
+}
+
+fn strict_batch_validation(reader: &mut Reader<'_>) -> bool {
+    const KEY: &str = "produce.batch.validation";
+    match reader.text(KEY) {
+        None | Some("strict") => true,
+        Some("relaxed") => false,
+        Some(other) => {
+            reader.problem(KEY, format!("`{other}` is neither `strict` nor `relaxed`"));
+            true
+        }
+    }
 }
 
 /// `address:number` separated by commas. An IPv6 address may hold colons: the last one separates.

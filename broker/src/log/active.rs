@@ -77,6 +77,8 @@ pub(crate) struct Active {
     position: u64,
     next_offset: Offset,
     max: Option<TimeEntry>,
+    /// See [`SegmentView::timeless`].
+    pub(crate) timeless: Option<bool>,
     /// See [`SegmentView::written_ms`].
     pub(crate) written_ms: i64,
     recent_offsets: Vector<IndexEntry>,
@@ -131,6 +133,7 @@ impl Active {
             position: plan.position,
             next_offset: plan.next_offset,
             max: plan.builder.max(),
+            timeless: plan.builder.timeless(),
             written_ms: plan.written_ms,
             recent_offsets: Vector::new(),
             recent_times: Vector::new(),
@@ -174,6 +177,9 @@ impl Active {
         }
         if header.max_timestamp > self.max.map_or(-1, |max| max.timestamp) {
             self.max = Some(TimeEntry { timestamp: header.max_timestamp, last_offset: header.last_offset() });
+        }
+        if header.max_timestamp < 0 {
+            self.timeless = Some(true);
         }
         self.tail.push_back(BatchPosition::new(&header, placed.position));
         if self.tail.len() > TAIL_BATCHES {
@@ -224,6 +230,7 @@ impl Active {
             size: self.position,
             next_offset: self.next_offset,
             max: self.max,
+            timeless: self.timeless,
             written_ms: self.written_ms,
             recent_offsets: self.recent_offsets.clone(),
             recent_times: self.recent_times.clone(),

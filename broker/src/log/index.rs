@@ -114,12 +114,14 @@ pub(crate) struct IndexBuilder {
     max: Option<TimeEntry>,
     /// What the last entry of the time index says.
     indexed_max: Option<i64>,
+    /// See [`super::segment_view::SegmentView::timeless`].
+    timeless: Option<bool>,
 }
 
 impl IndexBuilder {
     /// For an empty segment.
     pub(crate) fn new(interval: u64) -> Self {
-        Self { interval, bytes_since_entry: 0, max: None, indexed_max: None }
+        Self { interval, bytes_since_entry: 0, max: None, indexed_max: None, timeless: Some(false) }
     }
 
     /// For a segment that goes on after a restart: `bytes_since_entry` from its last index entry on, the greatest
@@ -130,7 +132,7 @@ impl IndexBuilder {
         max: Option<TimeEntry>,
         indexed_max: Option<i64>,
     ) -> Self {
-        Self { interval, bytes_since_entry, max, indexed_max }
+        Self { interval, bytes_since_entry, max, indexed_max, timeless: None }
     }
 
     /// Another `index.interval.bytes` from now on.
@@ -143,6 +145,11 @@ impl IndexBuilder {
         self.max
     }
 
+    /// Whether a batch has no time; `None` if not all of them are known.
+    pub(crate) fn timeless(&self) -> Option<bool> {
+        self.timeless
+    }
+
     /// Takes the next batch, which begins at `position`, and returns the entries that it earns.
     pub(crate) fn add(
         &mut self,
@@ -153,6 +160,9 @@ impl IndexBuilder {
         // −1 means "no timestamp" and is never indexed.
         if header.max_timestamp > self.max.map_or(-1, |max| max.timestamp) {
             self.max = Some(TimeEntry { timestamp: header.max_timestamp, last_offset });
+        }
+        if header.max_timestamp < 0 {
+            self.timeless = Some(true);
         }
         let due = self.bytes_since_entry > self.interval;
         if due {

@@ -400,6 +400,7 @@ impl Log {
         let segment = self.segment(old.base(), old.interval());
         let sealed = SegmentView {
             max: ended.max,
+            timeless: self.active.timeless,
             ..SegmentView::sealed(Arc::new(segment), ended.size, base, self.active.written_ms)
         };
         Arc::make_mut(&mut self.sealed).push(sealed);

@@ -73,6 +73,8 @@ pub(crate) struct Segment {
     times: ArcSwapOption<Loaded<TimeIndex>>,
     /// The greatest timestamp, found in the log.
     max: OnceLock<Option<TimeEntry>>,
+    /// Whether a batch has no time, found in the log.
+    timeless: OnceLock<bool>,
     /// The index files are known to be wrong. The owner writes them anew when it seals or closes the segment.
     damaged: AtomicBool,
     /// Somebody is replacing the index files of a sealed segment.
@@ -111,6 +113,7 @@ impl Segment {
             offsets: ArcSwapOption::empty(),
             times: ArcSwapOption::empty(),
             max: OnceLock::new(),
+            timeless: OnceLock::new(),
             damaged: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
         }
@@ -325,6 +328,18 @@ impl Segment {
     /// The greatest timestamp of a sealed segment, once somebody has looked for it in the log.
     pub(crate) fn known_max(&self) -> Option<Option<TimeEntry>> {
         self.max.get().copied()
+    }
+
+    /// Whether a batch has no time, once somebody has looked for one.
+    pub(crate) fn known_timeless(&self) -> Option<bool> {
+        self.timeless.get().copied()
+    }
+
+    /// Remembers that; of a segment which still grows only that there is one.
+    pub(crate) fn learn_timeless(&self, timeless: bool) {
+        if timeless || self.persisted == Persisted::Whole {
+            let _ = self.timeless.set(timeless);
+        }
     }
 
     /// Remembers the greatest timestamp; that of a segment which still grows is nothing to remember.

@@ -53,6 +53,9 @@ pub(crate) struct SegmentView {
     pub(crate) next_offset: Offset,
     /// The greatest timestamp, where that is known without a look at the time index.
     pub(crate) max: Option<TimeEntry>,
+    /// Whether the largest timestamp of a batch is unknown, so that it may be younger than all others; `None` where nobody has
+    /// looked yet.
+    pub(crate) timeless: Option<bool>,
     /// Wall clock in milliseconds by which all of it had been written, as far as this process knows: what its age counts
     /// from if no record has a timestamp.
     pub(crate) written_ms: i64,
@@ -104,6 +107,7 @@ impl SegmentView {
             size,
             next_offset,
             max: None,
+            timeless: None,
             written_ms,
             recent_offsets: Vector::new(),
             recent_times: Vector::new(),

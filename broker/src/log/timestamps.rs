@@ -43,6 +43,28 @@ impl SegmentView {
         Ok(max)
     }
 
+    /// Whether the largest timestamp of a batch is unknown. Walks over all headers where nobody has done so.
+    pub(crate) async fn is_timeless(&self) -> Result<bool, StorageError> {
+        if let Some(known) = self.known_timeless() {
+            return Ok(known);
+        }
+        let mut scan = self.walk(0).await?;
+        let mut timeless = false;
+        while let Some(batch) = self.next(&mut scan).await? {
+            timeless = batch.header.max_timestamp < 0;
+            if timeless {
+                break;
+            }
+        }
+        self.segment.learn_timeless(timeless);
+        Ok(timeless)
+    }
+
+    /// The same, as far as it is known.
+    pub(crate) fn known_timeless(&self) -> Option<bool> {
+        self.timeless.or_else(|| self.segment.known_timeless())
+    }
+
     /// The greatest timestamp of a batch that lies wholly below `upper`.
     pub(crate) async fn max_timestamp_below(&self, upper: Offset) -> Result<Option<TimeEntry>, StorageError> {
         if upper >= self.next_offset {

@@ -50,6 +50,19 @@ impl SegmentView {
         Ok(max.map_or(self.written_ms, |max| max.timestamp))
     }
 
+    /// Whether retention by age lets it go. A batch whose largest timestamp is unknown was stored before the broker looked for
+    /// itself, or has none: it may be as young as the time by which all was written, whatever the others say.
+    async fn has_expired(&self, retention: &Retention) -> Result<bool, StorageError> {
+        let by_timestamps = retention.is_expired(self.largest_ms().await?);
+        Ok(by_timestamps && (retention.is_expired(self.written_ms) || !self.is_timeless().await?))
+    }
+
+    /// Whether it may be so, by what is known without a look at the disk.
+    fn may_have_expired(&self, retention: &Retention) -> bool {
+        self.known_largest_ms().is_none_or(|largest| retention.is_expired(largest))
+            && (retention.is_expired(self.written_ms) || self.known_timeless() != Some(true))
+    }
+
     fn facts(&self, last: bool) -> Facts {
         Facts { next_offset: self.next_offset, size: self.size, last }
     }
@@ -71,7 +84,7 @@ impl LogView {
         match retention.judge(&first.facts(last)) {
             Verdict::Goes(_) => true,
             Verdict::Stays => false,
-            Verdict::ByAge => first.known_largest_ms().is_none_or(|largest| retention.is_expired(largest)),
+            Verdict::ByAge => first.may_have_expired(&retention),
         }
     }
 }
@@ -111,11 +124,8 @@ impl Log {
             let facts = segment.facts(last);
             let reason = match retention.judge(&facts) {
                 Verdict::Goes(reason) => reason,
-                Verdict::ByAge => match self.age_known(&view, segment).await? {
-                    Some(largest_ms) if retention.is_expired(largest_ms) => Reason::Time,
-                    _ => break,
-                },
-                Verdict::Stays => break,
+                Verdict::ByAge if self.has_expired(&view, segment, &retention).await? => Reason::Time,
+                Verdict::ByAge | Verdict::Stays => break,
             };
             tracing::info!(
                 log = %self.id.tp, segment = %segment.base(), end = %segment.next_offset, bytes = segment.size,
@@ -139,16 +149,17 @@ impl Log {
         }
     }
 
-    /// The newest timestamp of a segment. `None` where it cannot be read: then the segment stays, and the log goes on.
-    async fn age_known(
+    /// Whether a segment is too old. Where that cannot be read it stays, and the log goes on.
+    async fn has_expired(
         &mut self,
         view: &LogView,
         segment: &SegmentView,
-    ) -> Result<Option<i64>, StorageError> {
-        match segment.largest_ms().await {
-            Ok(largest_ms) => {
+        retention: &Retention,
+    ) -> Result<bool, StorageError> {
+        match segment.has_expired(retention).await {
+            Ok(expired) => {
                 self.keep_ages(view, segment).await?;
-                Ok(Some(largest_ms))
+                Ok(expired)
             }
             Err(error @ (StorageError::Exhausted(_) | StorageError::Corrupt(_))) => {
                 tracing::warn!(
@@ -157,17 +168,19 @@ impl Log {
                      process lacks file handles, let it open more; if the file is damaged, restore it, or delete its \
                      records (kafka-delete-records) or let retention.bytes take it"
                 );
-                Ok(None)
+                Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// The age of a segment without timestamps is looked at. Where the next process would not know it, it learns from now
+    /// The age of a segment without timestamps, or with batches that have none, is looked at. Where the next process would not know it, it learns from now
     /// on: of this segment and of all behind it, which would otherwise be young again whenever a process starts.
     async fn keep_ages(&mut self, view: &LogView, segment: &SegmentView) -> Result<(), StorageError> {
         let is_known = |ages: &Ages, it: &SegmentView| ages.written_ms(it.base(), it.size).is_some();
-        let unknown = segment.max_timestamp().await?.is_none() && !is_known(&self.ages, segment);
+        let timeless = |it: &SegmentView| it.known_timeless() == Some(true);
+        let counts = timeless(segment) || segment.max_timestamp().await?.is_none();
+        let unknown = counts && !is_known(&self.ages, segment);
         for other in view.segments().filter(|_| unknown) {
             let is_active = other.base() == view.active.base();
             // What still grows is as young as it looks, and an entry would be out of date at once.
@@ -175,7 +188,7 @@ impl Log {
                 continue;
             }
             // One that cannot be read has its warning when it comes first.
-            if matches!(other.max_timestamp().await, Ok(None)) {
+            if timeless(other) || matches!(other.max_timestamp().await, Ok(None)) {
                 if is_active && !self.ages.knows(other.base()) {
                     self.ages.begin(other.base(), self.plan.opened_ms);
                 }

@@ -7,6 +7,7 @@ mod configuration;
 mod deletion;
 mod fetch;
 mod inbox;
+mod looking;
 mod manager;
 mod offsets;
 mod owner;
@@ -22,6 +23,7 @@ mod sizes;
 mod tests;
 mod view;
 
+pub use looking::LOOKED_AT_ON_THE_SPOT;
 pub use manager::ReplicaManager;
 pub use records::{EpochEnd, EpochPartition, Producers};
 pub use request::{

@@ -24,6 +24,7 @@ use super::{
     ProduceOutcome,
     chores::{Chores, Next},
     inbox::Inbox,
+    looking::Produced,
     purgatory::Watchers,
     replica::{Append, DeleteReply, Message},
     view::{ReplicaView, Status},
@@ -296,14 +297,21 @@ impl Owner {
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(mut append) = next.take() {
-            charges.extend(append.charge.take());
-            match self.recompress(log, &mut append.batch).await {
-                Ok(()) => {
-                    bytes += append.batch.bytes.len();
-                    pending.push(self.decide(log, append));
-                }
-                Err(outcome) => pending.push(Pending { reply: append.reply, outcome }),
+            if !pending.is_empty() && append.batch.is_looked_at() {
+                // Those before it need not wait for that.
+                *found = Some(Message::Append(append));
+                break;
             }
+            let Append { batch, acks, reply, charge } = append;
+            charges.extend(charge);
+            let outcome = match self.ready(log, batch).await {
+                Ok(batch) => {
+                    bytes += batch.bytes.len();
+                    self.stage(log, &batch, acks).unwrap_or_else(ProduceOutcome::failed)
+                }
+                Err(outcome) => outcome,
+            };
+            pending.push(Pending { reply, outcome });
             if pending.len() < ROUND_BATCHES && bytes < ROUND_BYTES {
                 match self.queue.try_recv() {
                     Some(Message::Append(append)) => next = Some(append),
@@ -330,29 +338,22 @@ impl Owner {
         Ok(view)
     }
 
-    /// Gives a batch that is to be appended the codec that the topic asks for. Here, so that all batches keep their order
-    /// and no more than a round of results is in memory; the work itself is done where nobody waits for a worker.
-    async fn recompress(&self, log: &Log, batch: &mut Batch) -> Result<(), ProduceOutcome> {
-        let Some(to) = self.config.compression() else { return Ok(()) };
+    /// The batch as it is to be appended: looked at, and with the codec that the topic asks for. Here, so that all batches keep
+    /// their order and no more than a round of results is in memory; the work itself is done where nobody waits for a worker.
+    async fn ready(&self, log: &Log, produced: Produced) -> Result<Batch, ProduceOutcome> {
+        let batch = produced.checked().await?;
+        let Some(to) = self.config.compression() else { return Ok(batch) };
         if batch.header.codec() == Ok(to.codec)
             || !matches!(log.producers().check(&batch.header), Ok(Verdict::Append))
         {
-            return Ok(());
+            return Ok(batch);
         }
         let (sender, result) = oneshot::channel();
-        let (sent, limit) = (batch.clone(), self.config.max_message_bytes);
-        let work = move || _ = sender.send(recompress_produced(&sent, to, limit));
+        let limit = self.config.max_message_bytes;
+        let work = move || _ = sender.send(recompress_produced(&batch, to, limit));
         self.env.compute(Box::new(work)).await;
         match result.await {
-            Ok(Ok(recompressed)) => {
-                *batch = recompressed;
-                Ok(())
-            }
-            Ok(Err(rejected)) => Err(ProduceOutcome {
-                message: Some(rejected.message),
-                record_errors: rejected.records,
-                ..ProduceOutcome::failed(rejected.error)
-            }),
+            Ok(recompressed) => recompressed.map_err(ProduceOutcome::rejected),
             Err(_) => Err(ProduceOutcome::failed(ResponseError::UnknownServerError)),
         }
     }
@@ -367,12 +368,6 @@ impl Owner {
     }
 
     /// Decides one batch and stages it if it is new.
-    fn decide(&mut self, log: &mut Log, append: Append) -> Pending {
-        let Append { batch, acks, reply, .. } = append;
-        let outcome = self.stage(log, &batch, acks).unwrap_or_else(ProduceOutcome::failed);
-        Pending { reply, outcome }
-    }
-
     fn stage(&self, log: &mut Log, batch: &Batch, acks: i16) -> Result<ProduceOutcome, ResponseError> {
         let min_in_sync = high_watermark::effective_min_in_sync(
             self.config.min_insync_replicas,

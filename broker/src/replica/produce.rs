@@ -1,22 +1,45 @@
 //! Produce: checks on the connection's task, order and offsets on the owner's.
 //!
-//! Batches are checked (length, CRC, codec, counts, timestamps) where they arrive, in parallel over connections, and
-//! queued before the call returns: that makes consecutive requests of a connection append in order.
+//! Batches are checked (length, CRC, codec, counts, records) where they arrive, in parallel over connections, and
+//! queued before the call returns, also those whose records are still being looked at ([`super::looking`]): that makes
+//! consecutive requests of a connection append in order.
 
 use std::sync::Arc;
 
-use gracchus_core::{
-    error::ResponseError,
-    record::{Batch, ProduceRules, TimestampType, validate_produce, with_log_append_time},
-    topic::TopicConfig,
-};
+use gracchus_core::{error::ResponseError, record::ProduceRules, topic::TopicConfig};
 use gracchus_env::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
     ProduceOutcome, ProducePartition, ProduceRequest, ReplicaManager,
+    looking::Produced,
     replica::{Append, Message, Replica},
 };
+
+/// What all partitions of a request have in common.
+struct About {
+    api_version: i16,
+    transactional: bool,
+    acks: i16,
+    now_ms: i64,
+    charge: Option<super::Charge>,
+}
+
+impl About {
+    fn rules(&self, config: &TopicConfig, strict: bool) -> ProduceRules {
+        ProduceRules {
+            api_version: self.api_version,
+            transactional: self.transactional,
+            max_message_bytes: config.max_message_bytes,
+            compacted: config.cleanup_policy.compact,
+            timestamp_type: config.message_timestamp_type,
+            timestamp_before_max_ms: config.message_timestamp_before_max_ms,
+            timestamp_after_max_ms: config.message_timestamp_after_max_ms,
+            now_ms: self.now_ms,
+            strict,
+        }
+    }
+}
 
 /// One partition's answer, known at once or when its round is kept.
 enum Answer {
@@ -30,12 +53,13 @@ impl ReplicaManager {
     pub fn produce(self: &Arc<Self>, request: ProduceRequest) -> BoxFuture<'static, Vec<ProduceOutcome>> {
         let answers: Vec<Answer> = if matches!(request.acks, -1..=1) {
             let now_ms = self.env.wall_clock_ms();
-            let ProduceRequest { api_version, acks, partitions, charge, .. } = request;
+            let ProduceRequest { api_version, transactional, acks, partitions, charge, .. } = request;
+            let about = About { api_version, transactional, acks, now_ms, charge };
             let image = self.image();
             partitions
                 .into_iter()
                 .map(|partition| {
-                    let queued = self.enqueue(&image, partition, api_version, acks, now_ms, charge.clone());
+                    let queued = self.enqueue(&image, partition, &about);
                     queued.unwrap_or_else(|refused| Answer::Now(*refused))
                 })
                 .collect()
@@ -64,10 +88,7 @@ impl ReplicaManager {
         self: &Arc<Self>,
         image: &gracchus_core::controller::Image,
         partition: ProducePartition,
-        api_version: i16,
-        acks: i16,
-        now_ms: i64,
-        charge: Option<super::Charge>,
+        about: &About,
     ) -> Result<Answer, Box<ProduceOutcome>> {
         let led = self.led(image, &partition.tp, partition.topic_id).map_err(|not_led| {
             self.metrics.elsewhere.produce_requests.add(1);
@@ -78,40 +99,18 @@ impl ReplicaManager {
         let resolved = led.replica.configuration.load();
         let metrics = &led.replica.metrics;
         metrics.produce_requests.add(1);
-        let batch = check(partition.records, &resolved.config, api_version, now_ms)
-            .inspect_err(|_| metrics.failed_produce_requests.add(1))?;
-        metrics.messages_in.add(u64::try_from(batch.header.record_count).unwrap_or(0));
-        metrics.bytes_in.add(batch.bytes.len() as u64);
+        let fixed = self.live.fixed();
+        let rules = about.rules(&resolved.config, fixed.strict_batch_validation);
+        let batch =
+            Produced::check(&*self.env, partition.records, &rules, fixed.looked_at_on_the_spot, metrics)
+                .map_err(|rejected| Box::new(ProduceOutcome::rejected(rejected)))?;
         let (reply, answer) = oneshot::channel();
-        led.replica.send(Message::Append(Append { batch, acks, reply, charge }));
+        led.replica.send(Message::Append(Append {
+            batch,
+            acks: about.acks,
+            reply,
+            charge: about.charge.clone(),
+        }));
         Ok(Answer::Later(led.replica, answer))
     }
-}
-
-fn check(
-    records: Option<bytes::Bytes>,
-    config: &TopicConfig,
-    api_version: i16,
-    now_ms: i64,
-) -> Result<Batch, Box<ProduceOutcome>> {
-    let rules = ProduceRules {
-        api_version,
-        max_message_bytes: config.max_message_bytes,
-        compacted: config.cleanup_policy.compact,
-        timestamp_type: config.message_timestamp_type,
-        timestamp_before_max_ms: config.message_timestamp_before_max_ms,
-        timestamp_after_max_ms: config.message_timestamp_after_max_ms,
-        now_ms,
-    };
-    let batch = validate_produce(records, &rules).map_err(|rejected| {
-        Box::new(ProduceOutcome {
-            message: Some(rejected.message),
-            record_errors: rejected.records,
-            ..ProduceOutcome::failed(rejected.error)
-        })
-    })?;
-    Ok(match config.message_timestamp_type {
-        TimestampType::CreateTime => batch,
-        TimestampType::LogAppendTime => with_log_append_time(&batch, now_ms),
-    })
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use gracchus_core::{
     LeaderEpoch, Offset, ProducerId, TopicId, TopicPartition, error::ResponseError, producer::ProducerEntry,
-    record::Batch, topic::TopicConfig,
+    topic::TopicConfig,
 };
 use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +16,7 @@ use crate::log::StorageError;
 use super::{
     Charge, PartitionProbe, ProduceOutcome,
     configuration::Configuration,
+    looking::Produced,
     purgatory::Watchers,
     view::{ReplicaView, Status},
 };
@@ -23,8 +24,8 @@ use crate::metrics::TopicMetrics;
 
 /// A batch on its way to the owner.
 pub(crate) struct Append {
-    /// Checked, not yet numbered.
-    pub(crate) batch: Batch,
+    /// Not yet numbered.
+    pub(crate) batch: Produced,
     pub(crate) acks: i16,
     pub(crate) reply: oneshot::Sender<ProduceOutcome>,
     /// Dropped with this, once the batch is written.

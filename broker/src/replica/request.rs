@@ -5,7 +5,9 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use gracchus_core::{BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, error::ResponseError};
+use gracchus_core::{
+    BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, error::ResponseError, record::Rejected,
+};
 use gracchus_env::FileRange;
 
 use super::replica::Replica;
@@ -17,6 +19,8 @@ pub type Charge = Arc<dyn Any + Send + Sync>;
 pub struct ProduceRequest {
     /// Decides which codecs are allowed (zstd needs 7).
     pub api_version: i16,
+    /// The request has a transactional id.
+    pub transactional: bool,
     /// −1 (all in-sync replicas), 1 (leader) or 0 (nobody waits).
     pub acks: i16,
     /// How long acks=−1 may wait for replication.
@@ -64,6 +68,15 @@ pub struct ProduceOutcome {
 }
 
 impl ProduceOutcome {
+    /// The answer to a batch that was refused.
+    pub(super) fn rejected(rejected: Rejected) -> Self {
+        Self {
+            message: Some(rejected.message),
+            record_errors: rejected.records,
+            ..Self::failed(rejected.error)
+        }
+    }
+
     /// An answer that only says why not.
     pub fn failed(error: ResponseError) -> Self {
         Self {

@@ -24,6 +24,7 @@ use crate::{
 };
 
 const NODE: BrokerId = BrokerId(1);
+const NOW: i64 = 1_700_000_000_000;
 
 /// A broker without its network.
 struct Node {
@@ -92,20 +93,31 @@ impl Node {
         topic_id: TopicId,
         value: &'static str,
     ) -> Result<i64, ResponseError> {
-        let partition = ProducePartition {
-            tp: TopicPartition::new(name, 0),
-            topic_id,
-            records: Some(BatchBuilder::new().value(1_700_000_000_000, value).build()),
-        };
+        self.send(name, topic_id, BatchBuilder::new().value(NOW, value).build()).await
+    }
+
+    /// The same for a batch, which has its place in the queue when this returns.
+    fn send(
+        &self,
+        name: &str,
+        topic_id: TopicId,
+        batch: Bytes,
+    ) -> impl Future<Output = Result<i64, ResponseError>> + use<> {
+        let records = Some(batch);
+        let partition = ProducePartition { tp: TopicPartition::new(name, 0), topic_id, records };
         let request = ProduceRequest {
             api_version: 13,
+            transactional: false,
             acks: -1,
             timeout: Duration::from_secs(5),
             partitions: vec![partition],
             charge: None,
         };
-        let outcome = self.replicas.produce(request).await.remove(0);
-        outcome.error.map_or(Ok(outcome.base_offset), Err)
+        let outcomes = self.replicas.produce(request);
+        async move {
+            let outcome = outcomes.await.remove(0);
+            outcome.error.map_or(Ok(outcome.base_offset), Err)
+        }
     }
 
     /// The records from offset 0 on, as one string of bytes, and how many.
@@ -165,6 +177,39 @@ async fn a_stop_without_file_handles_ends_and_loses_nothing() {
     machine.lack_handles(0);
     let node = Node::start(&machine).await.unwrap();
     assert_eq!(node.read("a", topic).await.unwrap().1, 3);
+    node.stop().await;
+}
+
+/// The batch with one record less in its header than it holds, its CRC right.
+fn forged(batch: &Bytes) -> Bytes {
+    let mut forged = batch.to_vec();
+    let count = i32::from_be_bytes(batch[57..61].try_into().unwrap());
+    forged[57..61].copy_from_slice(&(count - 1).to_be_bytes());
+    forged[23..27].copy_from_slice(&(count - 2).to_be_bytes());
+    let crc = crc32c::crc32c(&forged[21..]);
+    forged[17..21].copy_from_slice(&crc.to_be_bytes());
+    forged.into()
+}
+
+#[tokio::test]
+async fn what_takes_long_to_look_at_keeps_its_place_and_what_is_forged_gets_none() {
+    let machine = Machine::new(4);
+    let node = Node::start(&machine).await.unwrap();
+    let topic = node.create("a", 1).await.unwrap();
+    let two = |size: usize| BatchBuilder::new().value(NOW, vec![7; size]).value(NOW, vec![8; size]).build();
+    let (short, long) = (two(10), two(200_000));
+    // All are queued before the first is waited for.
+    let sent = [&long, &short, &forged(&long), &forged(&short), &long, &short]
+        .map(|batch| node.send("a", topic, batch.clone()));
+    let mut offsets = Vec::new();
+    for sent in sent {
+        offsets.push(sent.await);
+    }
+    let refused = Err(ResponseError::InvalidRecord);
+    assert_eq!(offsets, [Ok(0), Ok(2), refused, refused, Ok(4), Ok(6)]);
+    let (read, count) = node.read("a", topic).await.unwrap();
+    assert_eq!(count, 8);
+    assert_eq!(read.len(), 2 * (long.len() + short.len()));
     node.stop().await;
 }
 

@@ -6,9 +6,10 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
+    time::Duration,
 };
 
-use gracchus_env::{BoxFuture, Connection, Disk, Env, Instant, Listener, Task, in_scope};
+use gracchus_env::{BoxFuture, Connection, Disk, Env, Instant, Listener, Task, in_scope, spawn};
 
 use super::{
     World,
@@ -76,6 +77,17 @@ impl Env for SimEnv {
     fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>> {
         let sleep = self.sleep_until(deadline);
         sockets::connect(self.world.clone(), self.process.clone(), address.to_owned(), sleep)
+    }
+
+    /// On another core, which takes a while.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
+        let env: Arc<dyn Env> = self.this.upgrade().expect("it exists only inside its Arc");
+        let sleep = env.sleep(Duration::from_micros(env.random() % 2_000));
+        let done = spawn(&*env, "compute", async move {
+            sleep.await;
+            work();
+        });
+        Box::pin(async move { _ = done.await })
     }
 
     fn disk(&self) -> &dyn Disk {

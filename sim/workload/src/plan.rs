@@ -27,6 +27,9 @@ pub struct WorkloadPlan {
     /// Raw clients that hold, duplicate and replay single requests.
     #[serde(default)]
     pub replayers: Vec<ReplayerPlan>,
+    /// Raw clients that send batches which nobody could read.
+    #[serde(default)]
+    pub forgers: Vec<ForgerPlan>,
     /// Clients that read.
     #[serde(default)]
     pub consumers: Vec<ConsumerPlan>,
@@ -187,6 +190,9 @@ pub struct ProducerPlan {
     /// A batch not acknowledged after this many milliseconds is given up, its fate open; 0 is never.
     #[serde(default)]
     pub delivery_timeout_ms: u64,
+    /// The header of its batches has no largest timestamp, as that of several real clients.
+    #[serde(default)]
+    pub leaves_out_newest: bool,
 }
 
 fn one_span() -> Span {
@@ -238,6 +244,19 @@ pub struct ReplayerPlan {
     pub rate: u32,
     /// Filler of its records.
     pub filler: Span,
+    /// Request versions.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
+/// A raw client that sends batches with a right checksum and contents that no consumer could read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgerPlan {
+    /// Topics it writes to, as indexes into the plan's topics; all their partitions.
+    pub topics: Vec<usize>,
+    /// Batches per second.
+    pub rate: u32,
     /// Request versions.
     #[serde(default)]
     pub versions: Versions,
@@ -443,6 +462,15 @@ impl WorkloadPlan {
                     versions: draw_versions(random),
                 })
                 .collect(),
+            forgers: if random.random_bool(0.5) {
+                vec![ForgerPlan {
+                    topics: all.clone(),
+                    rate: random.random_range(1..=4),
+                    versions: draw_versions(random),
+                }]
+            } else {
+                Vec::new()
+            },
             consumers: draw_consumers(random, &all),
             offset_pollers: vec![OffsetPollerPlan {
                 topics: all,
@@ -478,6 +506,7 @@ impl WorkloadPlan {
         let lists = self.producers.iter().map(|producer| ("producer", &producer.topics));
         let lists = lists.chain(self.consumers.iter().map(|consumer| ("consumer", &consumer.topics)));
         let lists = lists.chain(self.offset_pollers.iter().map(|poller| ("offset poller", &poller.topics)));
+        let lists = lists.chain(self.forgers.iter().map(|forger| ("forger", &forger.topics)));
         let lists = lists.chain(self.grow.iter().map(|grow| ("topic grower", &grow.topics)));
         let lists = lists.chain(self.delete_records.iter().map(|deletes| ("trimmer", &deletes.topics)));
         for (who, topics) in lists {
@@ -678,6 +707,7 @@ fn draw_producers(random: &mut SmallRng, limits: DrawLimits, all: &[usize]) -> V
             } else {
                 0
             },
+            leaves_out_newest: random.random_bool(0.3),
         })
         .collect()
 }

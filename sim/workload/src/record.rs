@@ -113,6 +113,87 @@ pub fn encode_batch(
     batch.put_i32(sequenced.sequence);
     batch.put_i32(records.len() as i32);
     batch.extend_from_slice(&body);
+    checksummed(batch)
+}
+
+/// The batch with −1 for the largest timestamp in its header.
+pub(crate) fn without_max_timestamp(batch: &[u8]) -> Bytes {
+    let mut batch = BytesMut::from(batch);
+    batch[35..43].copy_from_slice(&(-1i64).to_be_bytes());
+    checksummed(batch)
+}
+
+/// What a batch says that nobody could read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Forgery {
+    /// One record more than there is.
+    OneMore,
+    /// One record less.
+    OneLess,
+    /// A byte behind the last record.
+    ByteBehind,
+    /// The last record lacks its last byte.
+    CutRecord,
+    /// Two records with the same offset.
+    SameOffset,
+    /// The frame lacks its last byte.
+    CutFrame,
+    /// Packed twice.
+    Twice,
+    /// The number of another codec.
+    OtherCodec,
+}
+
+impl Forgery {
+    pub(crate) const ALL: [Forgery; 8] = [
+        Forgery::OneMore,
+        Forgery::OneLess,
+        Forgery::ByteBehind,
+        Forgery::CutRecord,
+        Forgery::SameOffset,
+        Forgery::CutFrame,
+        Forgery::Twice,
+        Forgery::OtherCodec,
+    ];
+
+    /// A batch of at least two `records` that is forged in this way, its length and checksum right. Without a codec only
+    /// what is inside can be.
+    pub(crate) fn batch(self, topic: &str, partition: i32, records: &[NewRecord], codec: Codec) -> Bytes {
+        let mut body = BytesMut::from(&encode_records(topic, partition, records)[..]);
+        let mut count = records.len() as i32;
+        let packed = codec != Codec::None;
+        match self {
+            Forgery::OneMore => count += 1,
+            Forgery::OneLess => count -= 1,
+            Forgery::SameOffset => {
+                body =
+                    records.iter().flat_map(|record| encode_records(topic, partition, &[*record])).collect();
+            }
+            Forgery::CutRecord => body.truncate(body.len() - 1),
+            Forgery::CutFrame | Forgery::Twice | Forgery::OtherCodec if packed => {}
+            Forgery::ByteBehind | Forgery::CutFrame | Forgery::Twice | Forgery::OtherCodec => body.put_u8(0),
+        }
+        let mut frame = packing::pack(codec, body.freeze());
+        let mut attribute = packing::attribute(codec);
+        match self {
+            Forgery::CutFrame if packed => frame.truncate(frame.len() - 1),
+            Forgery::Twice if packed => frame = packing::pack(codec, frame),
+            Forgery::OtherCodec if packed => attribute = attribute % 4 + 1,
+            _ => {}
+        }
+        let mut batch = BytesMut::from(
+            &encode_batch(topic, partition, records, Codec::None, Sequenced::NONE)[..BATCH_HEADER],
+        );
+        batch[8..12].copy_from_slice(&((BATCH_HEADER - 12 + frame.len()) as i32).to_be_bytes());
+        batch[21..23].copy_from_slice(&attribute.to_be_bytes());
+        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        batch.extend_from_slice(&frame);
+        checksummed(batch)
+    }
+}
+
+fn checksummed(mut batch: BytesMut) -> Bytes {
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     batch.freeze()
@@ -418,6 +499,25 @@ mod tests {
                     })
                     .collect();
                 assert_eq!(read[0].records, expected, "{codec:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_forged_cannot_be_read_and_a_missing_timestamp_changes_nothing_else() {
+        for codec in CODECS {
+            for count in [2, 7] {
+                let records = some_records(count);
+                for forgery in Forgery::ALL {
+                    let read = decode_batches("t", 4, forgery.batch("t", 4, &records, codec));
+                    let moved = read.is_ok_and(|read| {
+                        read[0].records.iter().zip(0..).all(|(record, offset)| record.offset == offset)
+                    });
+                    assert!(!moved, "{codec:?} {forgery:?}");
+                }
+                let bytes = encode_batch("t", 4, &records, codec, Sequenced::NONE);
+                let whole = decode_batches("t", 4, bytes.clone()).unwrap();
+                assert_eq!(decode_batches("t", 4, without_max_timestamp(&bytes)).unwrap(), whole);
             }
         }
     }

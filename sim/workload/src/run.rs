@@ -120,6 +120,9 @@ impl Workload {
         for bell in &plan.bells {
             clients.push((context("bell", bell.versions), Role::Bell(bell.clone())));
         }
+        for forger in &plan.forgers {
+            clients.push((context("forger", forger.versions), Role::Forger(forger.clone())));
+        }
         if let Some(churn) = &plan.churn {
             clients.push((context("topic churn", churn.versions), Role::Churn(churn.clone())));
         }
@@ -200,6 +203,7 @@ enum Role {
     DeleteRecords(crate::plan::DeleteRecordsPlan),
     Configure(crate::plan::ConfigurePlan, Vec<TopicPlan>),
     Bell(crate::plan::BellPlan),
+    Forger(crate::plan::ForgerPlan),
 }
 
 async fn conduct(
@@ -247,6 +251,9 @@ async fn conduct(
                 spawn(&*env, "configure", until_stopped(phase, workloads::configure(context, plan, topics)))
             }
             Role::Bell(plan) => spawn(&*env, "bell", until_stopped(phase, workloads::bell(context, plan))),
+            Role::Forger(plan) => {
+                spawn(&*env, "forger", until_stopped(phase, workloads::forge(context, plan)))
+            }
         });
     }
     ready.send_replace(true);

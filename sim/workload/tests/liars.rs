@@ -343,6 +343,7 @@ fn plan() -> WorkloadPlan {
         versions: Versions::Drawn,
         recovery: Default::default(),
         delivery_timeout_ms: 0,
+        leaves_out_newest: false,
     };
     let consumer = |reading| ConsumerPlan {
         reading,
@@ -363,6 +364,7 @@ fn plan() -> WorkloadPlan {
         timing: Default::default(),
         producers: vec![producer(Delivery::Idempotent, 5), producer(Delivery::Once, 3)],
         replayers: vec![ReplayerPlan { topic: 0, rate: 50, filler: Span(0, 50), versions: Versions::Newest }],
+        forgers: Vec::new(),
         consumers: vec![consumer(Reading::Tail), consumer(Reading::Reread)],
         offset_pollers: vec![OffsetPollerPlan { topics: vec![0], rate: 60, versions: Versions::Newest }],
         churn: None,

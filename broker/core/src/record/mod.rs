@@ -5,6 +5,7 @@
 
 mod builder;
 mod decompress;
+mod fields;
 mod header;
 mod reader;
 mod recompress;
@@ -18,7 +19,10 @@ pub use header::BatchHeader;
 pub(crate) use header::advance_sequence;
 pub use reader::{RecordMeta, RecordView, records, scan_records};
 pub use recompress::{Compression, recompress};
-pub use validate::{ProduceRules, Rejected, recompress_produced, validate_produce, with_log_append_time};
+pub use validate::{
+    LOOK_INSIDE_LIMIT, Look, ProduceRules, Received, Rejected, check_header, recompress_produced,
+    validate_produce, with_log_append_time,
+};
 
 /// Bytes of a batch header, up to and including the record count.
 pub const HEADER_LENGTH: usize = 61;
@@ -76,6 +80,9 @@ pub enum BatchError {
     Counts { base_offset: i64, last_offset_delta: i32, record_count: i32 },
     #[error("codec {0} does not exist")]
     Codec(u8),
+    /// What the codec's decoder says.
+    #[error("{0}")]
+    Compression(String),
     #[error("the records are larger than {0} bytes when decompressed")]
     TooLarge(usize),
     #[error("{0}")]

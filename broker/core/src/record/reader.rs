@@ -1,15 +1,16 @@
 //! A look inside a batch: its records, one after the other, from memory that is bounded.
 //!
-//! Only the search by timestamp, the rules that speak about single records, and tools come here. Never: on the way
-//! of a produced or fetched byte, and never with a limit taken from the data.
+//! The search by timestamp, recompression and tools come here; what is produced is looked at by [`super::validate`]. Never:
+//! on the way of a fetched byte, and never with a limit taken from the data.
 
 use std::io::Read;
 use std::ops::ControlFlow;
 
 use bytes::{Buf, Bytes};
 
-use super::decompress::{damaged, reader};
-use super::{Batch, BatchError, Codec, TimestampType, decompress};
+use super::decompress::reader;
+use super::fields::{self, Outline};
+use super::{Batch, BatchError, TimestampType, decompress};
 use crate::Offset;
 
 /// A record's outline.
@@ -42,54 +43,45 @@ pub fn scan_records(
     limit: usize,
     visit: impl FnMut(RecordMeta) -> ControlFlow<()>,
 ) -> Result<(), BatchError> {
-    let source = reader(batch.header.codec()?, batch.payload(), limit)?;
-    scan(source, batch, limit, visit)
+    scan(&mut *reader(batch.header.codec()?, batch.payload(), limit)?, batch, limit, visit)
 }
 
 /// The same of records that come out of `source`, decompressed.
 pub(crate) fn scan(
-    source: impl Read,
+    source: &mut dyn Read,
     batch: &Batch,
     limit: usize,
     mut visit: impl FnMut(RecordMeta) -> ControlFlow<()>,
 ) -> Result<(), BatchError> {
-    let codec = batch.header.codec()?;
-    let mut input = Counted { source: std::io::BufReader::new(source), left: limit, limit, codec };
-    for index in 0..batch.header.record_count {
-        let length = input.varint()?;
-        let length = usize::try_from(length).map_err(|_| invalid("a record of negative length"))?;
-        let begun = input.left;
-        let _attributes = input.byte()?;
-        let timestamp_delta = input.varint()?;
-        let offset_delta = input.varint()?;
-        let has_key = input.varint()? >= 0;
-        let consumed = begun - input.left;
-        let rest = length.checked_sub(consumed).ok_or_else(|| invalid("a record shorter than its fields"))?;
-        input.skip(rest)?;
-        let meta = RecordMeta { index, has_key, ..place(batch, timestamp_delta, offset_delta)? };
-        if visit(meta).is_break() {
-            return Ok(());
+    let mut misplaced = Ok(());
+    fields::stream(source, &batch.header, limit, |outline| match place(batch, &outline) {
+        Ok(record) => visit(record),
+        Err(error) => {
+            misplaced = Err(error);
+            ControlFlow::Break(())
         }
-    }
-    input.ended()
+    })?;
+    misplaced
 }
 
 /// Offset and timestamp of a record from its deltas.
-fn place(batch: &Batch, timestamp_delta: i64, offset_delta: i64) -> Result<RecordMeta, BatchError> {
+fn place(batch: &Batch, outline: &Outline) -> Result<RecordMeta, BatchError> {
     let header = &batch.header;
-    if offset_delta < 0 || offset_delta > i64::from(header.last_offset_delta) {
+    let Outline { index, timestamp_delta, offset_delta, has_key } = *outline;
+    if offset_delta < 0 || offset_delta > header.last_offset_delta {
         return Err(invalid("a record's offset lies outside its batch"));
     }
     let timestamp = match header.timestamp_type() {
         TimestampType::LogAppendTime => header.max_timestamp,
         TimestampType::CreateTime => header.base_timestamp.wrapping_add(timestamp_delta),
     };
-    Ok(RecordMeta { index: 0, offset: header.base_offset.plus(offset_delta), timestamp, has_key: false })
+    Ok(RecordMeta { index, offset: header.base_offset.plus(offset_delta.into()), timestamp, has_key })
 }
 
 /// All records in full, decompressed to at most `limit` bytes.
 pub fn records(batch: &Batch, limit: usize) -> Result<Vec<RecordView>, BatchError> {
     let mut input = decompress(batch.header.codec()?, &batch.payload(), limit)?;
+    fields::slice(&input, &batch.header, |_| ControlFlow::Continue(()))?;
     // The smallest record takes 7 bytes: the count cannot ask for more memory than the bytes can fill.
     let mut out = Vec::with_capacity((batch.header.record_count as usize).min(input.len() / 7 + 1));
     for _ in 0..batch.header.record_count {
@@ -101,7 +93,9 @@ pub fn records(batch: &Batch, limit: usize) -> Result<Vec<RecordView>, BatchErro
         record.advance(1);
         let timestamp_delta = varint(&mut record)?;
         let offset_delta = varint(&mut record)?;
-        let meta = place(batch, timestamp_delta, offset_delta)?;
+        let offset_delta =
+            i32::try_from(offset_delta).map_err(|_| invalid("an offset of more than 32 bits"))?;
+        let meta = place(batch, &Outline { index: 0, timestamp_delta, offset_delta, has_key: false })?;
         let key = field(&mut record)?;
         let value = field(&mut record)?;
         let count = varint(&mut record)?;
@@ -121,7 +115,7 @@ pub fn records(batch: &Batch, limit: usize) -> Result<Vec<RecordView>, BatchErro
     if input.has_remaining() { Err(invalid("bytes behind the last record")) } else { Ok(out) }
 }
 
-fn invalid(what: &str) -> BatchError {
+pub(crate) fn invalid(what: &str) -> BatchError {
     BatchError::Invalid(what.to_owned())
 }
 
@@ -139,14 +133,12 @@ fn field(input: &mut Bytes) -> Result<Option<Bytes>, BatchError> {
 }
 
 fn varint(input: &mut Bytes) -> Result<i64, BatchError> {
-    zigzag(|| if input.has_remaining() { Ok(input.get_u8()) } else { Err(invalid("records end too early")) })
-}
-
-/// A zigzag varint of up to 64 bits.
-fn zigzag(mut next: impl FnMut() -> Result<u8, BatchError>) -> Result<i64, BatchError> {
     let mut bits: u64 = 0;
     for shift in (0..64).step_by(7) {
-        let byte = next()?;
+        if !input.has_remaining() {
+            return Err(invalid("records end too early"));
+        }
+        let byte = input.get_u8();
         bits |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Ok((bits >> 1) as i64 ^ -((bits & 1) as i64));
@@ -155,45 +147,9 @@ fn zigzag(mut next: impl FnMut() -> Result<u8, BatchError>) -> Result<i64, Batch
     Err(invalid("a variable-length number without an end"))
 }
 
-/// A stream that may give no more than `limit` bytes.
-struct Counted<R> {
-    source: R,
-    left: usize,
-    limit: usize,
-    codec: Codec,
-}
-
-impl<R: Read> Counted<R> {
-    fn byte(&mut self) -> Result<u8, BatchError> {
-        self.left = self.left.checked_sub(1).ok_or(BatchError::TooLarge(self.limit))?;
-        let mut byte = [0];
-        self.source.read_exact(&mut byte).map_err(|error| damaged(self.codec, &error))?;
-        Ok(byte[0])
-    }
-
-    fn varint(&mut self) -> Result<i64, BatchError> {
-        zigzag(|| self.byte())
-    }
-
-    fn skip(&mut self, count: usize) -> Result<(), BatchError> {
-        self.left = self.left.checked_sub(count).ok_or(BatchError::TooLarge(self.limit))?;
-        let skipped = std::io::copy(&mut self.source.by_ref().take(count as u64), &mut std::io::sink())
-            .map_err(|error| damaged(self.codec, &error))?;
-        if skipped == count as u64 { Ok(()) } else { Err(invalid("records end too early")) }
-    }
-
-    fn ended(&mut self) -> Result<(), BatchError> {
-        match self.source.read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(invalid("bytes behind the last record")),
-            Err(error) => Err(damaged(self.codec, &error)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{BatchBuilder, RecordToWrite};
+    use super::super::{BatchBuilder, Codec, RecordToWrite};
     use super::*;
     use proptest::prelude::*;
 

@@ -1,16 +1,23 @@
 //! Which batches a leader accepts from a producer, and with which error the others are refused.
 //!
-//! Source: KIP-98, KIP-467, KIP-937, Apache Kafka's produce request and log validation. Decided from the header
-//! wherever it can be: records are looked at only if the topic is compacted, bounds timestamps from below, or a
-//! refusal must name the records at fault. Never: change the batch.
+//! First the header is checked, and the CRC: cheap, by [`check_header`]. Then the records are looked at, every one of them,
+//! by [`Received::look`]: that each parses and ends where it should, that there are as many as the header says, at the
+//! offsets that follow, within what the topic allows. The largest timestamp is what the records say; where the header says
+//! something else, the header is corrected and gets a new CRC. With `produce.batch.validation=relaxed` records are looked at
+//! only where the header cannot be right, or the topic asks for something that it does not show.
+//!
+//! Source: KIP-98, KIP-467, KIP-937, Apache Kafka's produce request and log validation, whose error codes these are. Never:
+//! change a record, believe what a producer says about its records (unless told to), allocate for a record.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::{
-    Batch, BatchError, BatchHeader, Codec, Compression, HEADER_LENGTH, NO_TIMESTAMP, RecordMeta,
-    TimestampType, header, recompress, scan_records,
+    Batch, BatchError, BatchHeader, Codec, Compression, HEADER_LENGTH, NO_TIMESTAMP, TimestampType,
+    decompress::reader,
+    fields::{self, Outline},
+    header, recompress,
 };
 use crate::error::ResponseError;
 
@@ -18,6 +25,8 @@ use crate::error::ResponseError;
 #[derive(Debug, Clone)]
 pub struct ProduceRules {
     pub api_version: i16,
+    /// The request has a transactional id.
+    pub transactional: bool,
     /// `max.message.bytes`, against the batch as sent.
     pub max_message_bytes: usize,
     /// `cleanup.policy` holds `compact`: every record needs a key.
@@ -29,6 +38,8 @@ pub struct ProduceRules {
     pub timestamp_after_max_ms: i64,
     /// The broker's wall clock.
     pub now_ms: i64,
+    /// `produce.batch.validation` is `strict`: records are looked at also where the header may be right.
+    pub strict: bool,
 }
 
 /// A refused batch: the code, a message, and the records at fault (KIP-467).
@@ -40,12 +51,8 @@ pub struct Rejected {
     pub records: Vec<(i32, String)>,
 }
 
-/// How far a batch may expand while it is recompressed, which keeps nobody else waiting.
-const LOOK_INSIDE_LIMIT: usize = 256 << 20;
-/// How far a batch may expand while its records are checked one by one, which happens where requests are served: so many
-/// times what the topic lets it have compressed, within these bounds. Apache Kafka knows no such limit.
-const EXPANSION_MOST: usize = 16;
-const EXPANDED_LEAST: usize = 16 << 20;
+/// How far a batch may expand when it is looked at or recompressed. Apache Kafka knows no such limit.
+pub const LOOK_INSIDE_LIMIT: usize = 256 << 20;
 /// How many records at fault an answer names; more would let a request grow its own answer.
 const NAMED_MOST: usize = 100;
 /// The first Produce version whose clients know zstd (KIP-110).
@@ -57,6 +64,27 @@ fn refuse<T>(error: ResponseError, message: impl Into<String>) -> Result<T, Reje
 
 /// Checks the records of one partition of a produce request. They must be exactly one batch.
 pub fn validate_produce(records: Option<Bytes>, rules: &ProduceRules) -> Result<Batch, Rejected> {
+    check_header(records, rules)?.look_through()
+}
+
+/// A batch whose header and CRC are good.
+#[derive(Debug)]
+pub struct Received {
+    batch: Batch,
+    rules: ProduceRules,
+}
+
+/// What came of a look at the records.
+#[derive(Debug)]
+pub enum Look {
+    Done(Result<Batch, Rejected>),
+    /// They are larger than the look was allowed to go.
+    TooLarge(Received),
+}
+
+/// Checks all that needs no look at the records: there is exactly one batch, of a form and size that is accepted, and its CRC
+/// is right.
+pub fn check_header(records: Option<Bytes>, rules: &ProduceRules) -> Result<Received, Rejected> {
     let bytes = records.unwrap_or_default();
     let header = one_batch(&bytes)?;
     check_form(&header, rules)?;
@@ -67,17 +95,66 @@ pub fn validate_produce(records: Option<Bytes>, rules: &ProduceRules) -> Result<
     }
     let batch =
         Batch::check(bytes).or_else(|error| refuse(ResponseError::CorruptMessage, error.to_string()))?;
-    check_timestamps(&batch, rules)?;
-    if rules.compacted {
-        check_each(
-            &batch,
-            rules,
-            ResponseError::InvalidRecord,
-            "the topic is compacted: every record needs a key",
-            |record| record.has_key,
-        )?;
+    Ok(Received { batch, rules: rules.clone() })
+}
+
+impl Received {
+    /// Looks at the records, as far as the rules ask for it, through at most `most` bytes of them decompressed. What passes
+    /// is the batch as the topic stores it, its codec aside.
+    pub fn look(self, most: usize) -> Look {
+        let Self { batch, rules } = &self;
+        let findings = if needs_look(&batch.header, rules) {
+            match Findings::of(batch, rules, most) {
+                Ok(findings) => Some(findings),
+                Err(BatchError::TooLarge(_)) => return Look::TooLarge(self),
+                Err(error) => return Look::Done(refuse(refusal(&error), error.to_string())),
+            }
+        } else {
+            None
+        };
+        Look::Done(self.conclude(findings))
     }
-    Ok(batch)
+
+    /// The same with the most that any look goes through. Takes a while.
+    pub fn look_through(self) -> Result<Batch, Rejected> {
+        // What came uncompressed does not expand.
+        let most = LOOK_INSIDE_LIMIT.max(self.batch.bytes.len());
+        match self.look(most) {
+            Look::Done(done) => done,
+            Look::TooLarge(_) => too_large(),
+        }
+    }
+
+    fn conclude(self, findings: Option<Findings>) -> Result<Batch, Rejected> {
+        let Self { batch, rules } = self;
+        let mut header = batch.header;
+        if let Some(findings) = findings {
+            header.max_timestamp = findings.max_timestamp;
+            findings.judge()?;
+        }
+        match rules.timestamp_type {
+            TimestampType::CreateTime => header.attributes &= !header::LOG_APPEND_TIME,
+            TimestampType::LogAppendTime => {
+                header.attributes |= header::LOG_APPEND_TIME;
+                header.max_timestamp = rules.now_ms;
+            }
+        }
+        Ok(with_header(batch, header))
+    }
+}
+
+fn too_large<T>() -> Result<T, Rejected> {
+    let message = format!("the batch has more than {} MiB decompressed", LOOK_INSIDE_LIMIT >> 20);
+    refuse(ResponseError::MessageTooLarge, message)
+}
+
+/// The code for records that cannot be read. What does not decompress ends in an exception that Apache Kafka has no code for,
+/// and so does a codec that does not exist.
+fn refusal(error: &BatchError) -> ResponseError {
+    match error {
+        BatchError::Compression(_) => ResponseError::UnknownServerError,
+        _ => ResponseError::InvalidRecord,
+    }
 }
 
 /// The header of the one batch that `bytes` must be.
@@ -87,10 +164,11 @@ fn one_batch(bytes: &[u8]) -> Result<BatchHeader, Rejected> {
     if let Some(&magic) = bytes.get(16)
         && magic != 2
     {
-        return refuse(
-            ResponseError::InvalidRecord,
-            format!("message format {magic} is not accepted, only 2"),
-        );
+        let error = match magic {
+            0 | 1 => ResponseError::InvalidRecord,
+            _ => ResponseError::CorruptMessage,
+        };
+        return refuse(error, format!("message format {magic} is not accepted, only 2"));
     }
     let header = match BatchHeader::parse(bytes) {
         Ok(header) => header,
@@ -113,7 +191,11 @@ fn check_form(header: &BatchHeader, rules: &ProduceRules) -> Result<(), Rejected
             );
         }
         Ok(_) => {}
-        Err(error) => return refuse(ResponseError::UnsupportedCompressionType, error.to_string()),
+        Err(error) => return refuse(ResponseError::UnknownServerError, error.to_string()),
+    }
+    if header.is_transactional() && !rules.transactional {
+        let message = "a transactional batch needs a transactional id in its request";
+        return refuse(ResponseError::InvalidTxnState, message);
     }
     let invalid = |message: &str| refuse(ResponseError::InvalidRecord, message);
     if header.base_offset.0 != 0 {
@@ -135,69 +217,112 @@ fn check_form(header: &BatchHeader, rules: &ProduceRules) -> Result<(), Rejected
     Ok(())
 }
 
-/// `message.timestamp.type` and its bounds. The newest timestamp stands in the header; the oldest does not.
-fn check_timestamps(batch: &Batch, rules: &ProduceRules) -> Result<(), Rejected> {
-    if batch.header.timestamp_type() == TimestampType::LogAppendTime {
-        return refuse(
-            ResponseError::InvalidTimestamp,
-            "a producer may not set the timestamp type LogAppendTime",
-        );
+/// Whether the header alone cannot decide.
+fn needs_look(header: &BatchHeader, rules: &ProduceRules) -> bool {
+    if rules.strict || rules.compacted || header.timestamp_type() == TimestampType::LogAppendTime {
+        return true;
     }
     if rules.timestamp_type == TimestampType::LogAppendTime {
-        return Ok(());
+        return false;
     }
-    let oldest = match rules.timestamp_before_max_ms {
-        i64::MAX => i64::MIN,
-        before => rules.now_ms.saturating_sub(before),
-    };
-    let newest = rules.now_ms.saturating_add(rules.timestamp_after_max_ms);
-    if oldest == i64::MIN && batch.header.max_timestamp <= newest {
-        return Ok(());
-    }
-    let message = format!("the timestamp is not within [{oldest}, {newest}]");
-    check_each(batch, rules, ResponseError::InvalidTimestamp, &message, |record| {
-        record.timestamp == NO_TIMESTAMP || (oldest..=newest).contains(&record.timestamp)
-    })?;
-    if batch.header.max_timestamp > newest {
-        // No record is that young, so the header lies.
-        return refuse(ResponseError::InvalidTimestamp, message);
-    }
-    Ok(())
+    // Without a bound from below the newest timestamp decides, if it can be the newest. Who is refused is told which records
+    // are at fault.
+    rules.timestamp_before_max_ms != i64::MAX
+        || header.max_timestamp < header.base_timestamp.max(0)
+        || rules.is_outside(header.max_timestamp)
 }
 
-/// Looks at every record; those that are not `good` are named in the refusal.
-fn check_each(
-    batch: &Batch,
-    rules: &ProduceRules,
-    error: ResponseError,
-    message: &str,
-    good: impl Fn(&RecordMeta) -> bool,
-) -> Result<(), Rejected> {
-    let mut at_fault = Vec::new();
-    let limit = rules.max_message_bytes.saturating_mul(EXPANSION_MOST);
-    let limit = limit.clamp(EXPANDED_LEAST, LOOK_INSIDE_LIMIT);
-    let looked = scan_records(batch, limit, |record| {
-        if !good(&record) {
-            at_fault.push((record.index, message.to_owned()));
-        }
-        if at_fault.len() < NAMED_MOST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    match looked {
-        Ok(()) => {}
-        Err(BatchError::TooLarge(_)) => {
-            let message = format!(
-                "the batch is looked into record by record, and has more than {limit} bytes decompressed: \
-                 {EXPANSION_MOST} times max.message.bytes, or {} MiB",
-                EXPANDED_LEAST >> 20
-            );
-            return refuse(ResponseError::InvalidRecord, message);
-        }
-        Err(error) => return refuse(ResponseError::InvalidRecord, error.to_string()),
+impl ProduceRules {
+    /// Whether a topic with CreateTime refuses this timestamp. Wraps around as Apache Kafka does, which makes the far past
+    /// the future.
+    fn is_outside(&self, timestamp: i64) -> bool {
+        let age = self.now_ms.wrapping_sub(timestamp);
+        timestamp != NO_TIMESTAMP
+            && (age > self.timestamp_before_max_ms || age.wrapping_neg() > self.timestamp_after_max_ms)
     }
-    if at_fault.is_empty() {
-        return Ok(());
+}
+
+/// What the records of a batch say, once all of them have been looked at.
+struct Findings {
+    /// The largest, [`NO_TIMESTAMP`] if there is none.
+    max_timestamp: i64,
+    without_key: Vec<i32>,
+    bad_timestamp: Vec<i32>,
+}
+
+impl Findings {
+    fn of(batch: &Batch, rules: &ProduceRules, most: usize) -> Result<Findings, BatchError> {
+        let header = &batch.header;
+        let mut findings =
+            Findings { max_timestamp: NO_TIMESTAMP, without_key: Vec::new(), bad_timestamp: Vec::new() };
+        let create_time = rules.timestamp_type == TimestampType::CreateTime;
+        // The producer's LogAppendTime bit: all its records have the largest timestamp, says Kafka, which refuses it only if
+        // that is none, or the topic has LogAppendTime. What is stored has CreateTime.
+        let stamped = header.timestamp_type() == TimestampType::LogAppendTime;
+        let all_bad = stamped
+            && (!create_time
+                || header.max_timestamp == NO_TIMESTAMP
+                || rules.is_outside(header.max_timestamp));
+        let mut misplaced = None;
+        let visit = |outline: Outline| {
+            let Outline { index, timestamp_delta, offset_delta, has_key } = outline;
+            if offset_delta != index {
+                misplaced = Some(outline);
+                return ControlFlow::Break(());
+            }
+            let timestamp = header.base_timestamp.checked_add(timestamp_delta);
+            let largest = timestamp.unwrap_or(NO_TIMESTAMP);
+            findings.max_timestamp = findings.max_timestamp.max(largest);
+            if rules.compacted && !has_key {
+                name(&mut findings.without_key, index);
+            } else if all_bad || create_time && timestamp.is_none_or(|timestamp| rules.is_outside(timestamp))
+            {
+                name(&mut findings.bad_timestamp, index);
+            }
+            ControlFlow::Continue(())
+        };
+        match header.codec()? {
+            Codec::None if batch.bytes.len() - HEADER_LENGTH > most => {
+                return Err(BatchError::TooLarge(most));
+            }
+            Codec::None => fields::slice(&batch.bytes[HEADER_LENGTH..], header, visit)?,
+            codec => fields::stream(&mut *reader(codec, batch.payload(), most)?, header, most, visit)?,
+        }
+        match misplaced {
+            None => Ok(findings),
+            Some(Outline { index, offset_delta, .. }) => {
+                Err(BatchError::Invalid(format!("record {index} has offset delta {offset_delta}")))
+            }
+        }
     }
-    Err(Rejected { error, message: message.to_owned(), records: at_fault })
+
+    /// Refuses the batch if records are at fault.
+    fn judge(self) -> Result<(), Rejected> {
+        if self.without_key.is_empty() && self.bad_timestamp.is_empty() {
+            return Ok(());
+        }
+        const KEY: &str = "the topic is compacted: every record needs a key";
+        const TIMESTAMP: &str = "the timestamp is not within message.timestamp.before.max.ms and \
+                                 message.timestamp.after.max.ms of the broker's clock, or its type is LogAppendTime";
+        let named = |records: Vec<i32>, why: &'static str| {
+            records.into_iter().map(move |index| (index, why.to_owned()))
+        };
+        let (error, message) = match self.bad_timestamp.is_empty() {
+            true => (ResponseError::InvalidRecord, KEY),
+            false => (ResponseError::InvalidTimestamp, TIMESTAMP),
+        };
+        let mut records: Vec<_> =
+            named(self.without_key, KEY).chain(named(self.bad_timestamp, TIMESTAMP)).collect();
+        records.sort_unstable();
+        records.truncate(NAMED_MOST);
+        Err(Rejected { error, message: message.to_owned(), records })
+    }
+}
+
+fn name(at_fault: &mut Vec<i32>, index: i32) {
+    if at_fault.len() < NAMED_MOST {
+        at_fault.push(index);
+    }
 }
 
 /// The batch as a topic with this `compression.type` stores it; for batches that [`validate_produce`] has let pass.
@@ -214,7 +339,8 @@ pub fn recompress_produced(
                 to.codec.name()
             ),
         ),
-        error => refuse(ResponseError::InvalidRecord, error.to_string()),
+        BatchError::TooLarge(_) => too_large(),
+        error => refuse(refusal(&error), error.to_string()),
     })
 }
 
@@ -224,173 +350,16 @@ pub fn with_log_append_time(batch: &Batch, now_ms: i64) -> Batch {
     let mut header = batch.header;
     header.attributes |= header::LOG_APPEND_TIME;
     header.max_timestamp = now_ms;
-    header.crc = header.crc_with(&batch.bytes[HEADER_LENGTH..]);
-    Batch { header, bytes: batch.bytes.clone() }
+    with_header(batch.clone(), header)
+}
+
+/// The batch with another `header` whose records and length are the same, and the CRC that belongs to it.
+fn with_header(batch: Batch, mut header: BatchHeader) -> Batch {
+    if header != batch.header {
+        header.crc = header.crc_in_place_of(&batch.header, &batch.bytes[HEADER_LENGTH..]);
+    }
+    Batch { header, bytes: batch.bytes }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{BatchBuilder, RecordToWrite, records};
-    use super::*;
-    use crate::{Offset, ProducerEpoch, ProducerId};
-
-    const NOW: i64 = 1_700_000_000_000;
-
-    fn rules() -> ProduceRules {
-        ProduceRules {
-            api_version: 9,
-            max_message_bytes: 1_048_588,
-            compacted: false,
-            timestamp_type: TimestampType::CreateTime,
-            timestamp_before_max_ms: i64::MAX,
-            timestamp_after_max_ms: 3_600_000,
-            now_ms: NOW,
-        }
-    }
-
-    fn refused(bytes: impl Into<Bytes>, rules: &ProduceRules) -> Rejected {
-        validate_produce(Some(bytes.into()), rules).unwrap_err()
-    }
-
-    #[test]
-    fn a_plain_batch_passes_untouched() {
-        let bytes = BatchBuilder::new().value(NOW, "a").value(NOW + 1, "b").build();
-        let batch = validate_produce(Some(bytes.clone()), &rules()).unwrap();
-        assert_eq!(batch.bytes.as_ptr(), bytes.as_ptr());
-        assert_eq!(batch.header.record_count, 2);
-    }
-
-    #[test]
-    fn there_is_exactly_one_batch() {
-        let one = BatchBuilder::new().value(NOW, "a").build();
-        assert_eq!(validate_produce(None, &rules()).unwrap_err().error, ResponseError::InvalidRecord);
-        assert_eq!(refused("", &rules()).error, ResponseError::InvalidRecord);
-        assert_eq!(refused([&one[..], &one[..]].concat(), &rules()).error, ResponseError::InvalidRecord);
-        assert_eq!(refused(one.slice(..one.len() - 1), &rules()).error, ResponseError::InvalidRecord);
-    }
-
-    #[test]
-    fn a_flipped_bit_is_a_corrupt_message() {
-        let bytes = BatchBuilder::new().value(NOW, "hello").build();
-        // Base offset and leader epoch are outside the CRC; a changed length, magic or count is told apart.
-        for at in (17..21).chain(27..43).chain(61..bytes.len()) {
-            let mut damaged = bytes.to_vec();
-            damaged[at] ^= 0x10;
-            assert_eq!(refused(damaged, &rules()).error, ResponseError::CorruptMessage, "byte {at}");
-        }
-    }
-
-    #[test]
-    fn the_largest_numbers_are_refused_like_any_other() {
-        let bytes = BatchBuilder::new().value(NOW, "x").build();
-        for at in [0, 23, 27, 35, 43, 51, 53, 57] {
-            for largest in [[0x7f, 0xff, 0xff, 0xff], [0x80, 0, 0, 0], [0xff; 4]] {
-                let mut damaged = bytes.to_vec();
-                damaged[at..at + 4].copy_from_slice(&largest);
-                // Where it stands for nothing (no producer id), it may even be the number that was there.
-                if damaged != bytes {
-                    refused(damaged, &rules());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn old_formats_and_strange_codecs_are_refused() {
-        let bytes = BatchBuilder::new().value(NOW, "x").build();
-        let mut old = bytes.to_vec();
-        old[16] = 1;
-        assert_eq!(refused(old, &rules()).error, ResponseError::InvalidRecord);
-        let mut strange = bytes.to_vec();
-        strange[22] = 6;
-        assert_eq!(refused(strange, &rules()).error, ResponseError::UnsupportedCompressionType);
-        let zstd = BatchBuilder::new().codec(Codec::Zstd).value(NOW, "x").build();
-        assert!(validate_produce(Some(zstd.clone()), &rules()).is_ok());
-        let old_client = ProduceRules { api_version: 6, ..rules() };
-        assert_eq!(refused(zstd, &old_client).error, ResponseError::UnsupportedCompressionType);
-    }
-
-    #[test]
-    fn what_only_brokers_may_write_is_refused() {
-        let control = BatchBuilder::new().control().value(NOW, "x").build();
-        assert_eq!(refused(control, &rules()).error, ResponseError::InvalidRecord);
-        let elsewhere = BatchBuilder::new().base_offset(Offset(7)).value(NOW, "x").build();
-        assert_eq!(refused(elsewhere, &rules()).error, ResponseError::InvalidRecord);
-        let unnumbered =
-            BatchBuilder::new().producer(ProducerId(1), ProducerEpoch(0), -1).value(NOW, "x").build();
-        assert_eq!(refused(unnumbered, &rules()).error, ResponseError::InvalidRecord);
-        let anonymous = BatchBuilder::new().transactional().value(NOW, "x").build();
-        assert_eq!(refused(anonymous, &rules()).error, ResponseError::InvalidRecord);
-        let stamped =
-            BatchBuilder::new().timestamp_type(TimestampType::LogAppendTime).value(NOW, "x").build();
-        assert_eq!(refused(stamped, &rules()).error, ResponseError::InvalidTimestamp);
-    }
-
-    #[test]
-    fn the_size_limit_is_on_the_batch_as_sent() {
-        let text = vec![b'a'; 10_000];
-        let plain = BatchBuilder::new().value(NOW, text.clone()).build();
-        let packed = BatchBuilder::new().codec(Codec::Gzip).value(NOW, text).build();
-        let small = ProduceRules { max_message_bytes: 1000, ..rules() };
-        assert_eq!(refused(plain, &small).error, ResponseError::MessageTooLarge);
-        assert!(validate_produce(Some(packed), &small).is_ok());
-    }
-
-    #[test]
-    fn a_compacted_topic_names_the_records_without_key() {
-        let keyed = RecordToWrite { timestamp: NOW, key: Some("k".into()), ..RecordToWrite::default() };
-        let bytes =
-            BatchBuilder::new().record(keyed.clone()).value(NOW, "x").record(keyed).value(NOW, "y").build();
-        let refused = refused(bytes, &ProduceRules { compacted: true, ..rules() });
-        assert_eq!(refused.error, ResponseError::InvalidRecord);
-        assert_eq!(refused.records.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3]);
-    }
-
-    #[test]
-    fn records_are_looked_into_only_as_far_as_the_topics_limit_goes() {
-        let keyed = |bytes: usize| {
-            let value = Some(vec![0; bytes].into());
-            RecordToWrite { timestamp: NOW, key: Some("k".into()), value, ..RecordToWrite::default() }
-        };
-        let of = |bytes| BatchBuilder::new().codec(Codec::Zstd).record(keyed(bytes)).build();
-        let compacted = ProduceRules { compacted: true, ..rules() };
-        let bounded = ProduceRules { timestamp_before_max_ms: 1000, ..rules() };
-        assert!(validate_produce(Some(of(15 << 20)), &compacted).is_ok(), "the least that every topic takes");
-        let bomb = of(17 << 20);
-        for rules in [&compacted, &bounded] {
-            let refused = refused(bomb.clone(), rules);
-            assert_eq!(refused.error, ResponseError::InvalidRecord);
-            assert!(refused.message.contains("16 times max.message.bytes"), "{}", refused.message);
-        }
-        assert!(validate_produce(Some(bomb.clone()), &rules()).is_ok(), "nobody looks into it");
-        let roomy = ProduceRules { max_message_bytes: 2 << 20, ..compacted };
-        assert!(validate_produce(Some(bomb), &roomy).is_ok());
-    }
-
-    #[test]
-    fn timestamps_keep_within_their_bounds() {
-        let future = BatchBuilder::new().value(NOW, "a").value(NOW + 3_600_001, "b").build();
-        let late = refused(future.clone(), &rules());
-        assert_eq!((late.error, late.records[0].0), (ResponseError::InvalidTimestamp, 1));
-        // An old record may hide behind a young first one.
-        let hidden =
-            BatchBuilder::new().value(NOW, "a").value(NOW - 2000, "b").value(NO_TIMESTAMP, "c").build();
-        assert!(validate_produce(Some(hidden.clone()), &rules()).is_ok());
-        let strict = ProduceRules { timestamp_before_max_ms: 1000, ..rules() };
-        let early = refused(hidden, &strict);
-        assert_eq!(early.records.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
-        let append_time = ProduceRules { timestamp_type: TimestampType::LogAppendTime, ..rules() };
-        assert!(validate_produce(Some(future), &append_time).is_ok());
-    }
-
-    #[test]
-    fn append_time_is_set_without_touching_the_records() {
-        let bytes = BatchBuilder::new().codec(Codec::Lz4).value(5, "a").value(6, "b").build();
-        let batch = validate_produce(Some(bytes.clone()), &rules()).unwrap();
-        let stamped = with_log_append_time(&batch, NOW);
-        assert_eq!(stamped.bytes.as_ptr(), bytes.as_ptr());
-        let stored = Batch::check(stamped.to_bytes()).expect("the new CRC holds");
-        assert_eq!(stored.header.timestamp_type(), TimestampType::LogAppendTime);
-        assert!(records(&stored, 1000).unwrap().iter().all(|record| record.timestamp == NOW));
-    }
-}
+mod tests;

@@ -245,6 +245,49 @@ async fn age_is_that_of_the_newest_record_and_without_timestamps_that_of_the_fil
 }
 
 #[tokio::test]
+async fn a_batch_whose_largest_timestamp_is_unknown_is_as_young_as_its_segment() {
+    const NOW: i64 = 1_700_000_000_000;
+    let machine = Machine::new(31);
+    let config = changed(config(), |config| {
+        config.segment_bytes = 600;
+        config.retention_ms = 1000;
+    });
+    machine.set_clock(NOW);
+    let mut broker = Broker::start(&machine, &config).await;
+    // Three batches to a segment. What a producer left out, brokers before this one stored as it came.
+    let old = NOW - 9000;
+    for timestamp in [old, -1, old, old, old, old, -1, old] {
+        broker.append(batch(timestamp, 1, 100)).await.unwrap();
+    }
+    for now in [NOW, NOW + 1000] {
+        machine.set_clock(now);
+        let view = broker.view();
+        assert!(broker.log.trim(view.log_end).await.unwrap().is_empty(), "it was written a second ago");
+        assert!(!view.may_trim(&config, view.log_end, now), "which is known without a look at the disk");
+    }
+    broker.stop().await;
+    // A process that did not write it looks once.
+    let mut broker = Broker::start(&machine, &config).await;
+    let view = broker.view();
+    assert!(view.may_trim(&config, view.log_end, NOW + 1000));
+    assert!(broker.log.trim(view.log_end).await.unwrap().is_empty());
+    assert!(!view.may_trim(&config, view.log_end, NOW + 1000));
+    machine.set_clock(NOW + 1001);
+    let trimmed = broker.log.trim(view.log_end).await.unwrap();
+    assert_eq!(broker.view().log_start, Offset(8), "all of it is as old as that by now");
+    broker.log.bury(trimmed).await.unwrap();
+    // Where every batch has its time, it counts at once.
+    for timestamp in [old, old, old, old] {
+        broker.append(batch(timestamp, 1, 100)).await.unwrap();
+    }
+    broker.stop().await;
+    let mut broker = Broker::start(&machine, &config).await;
+    let end = broker.view().log_end;
+    let _ = broker.log.trim(end).await.unwrap();
+    assert_eq!(broker.view().log_start, Offset(12));
+}
+
+#[tokio::test]
 async fn a_search_by_time_finds_nothing_below_the_log_start() {
     let machine = Machine::new(4);
     let mut broker = Broker::start(&machine, &config()).await;

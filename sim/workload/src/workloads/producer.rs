@@ -25,7 +25,7 @@ use super::{
 use crate::{
     client::{ClientError, Pending, Topic, init_producer_id, is_retriable, produce_request},
     plan::{Codec, Delivery, EpochRecovery, ProducerPlan},
-    record::{Sequenced, sequence_after},
+    record::{Sequenced, sequence_after, without_max_timestamp},
 };
 
 /// The broker remembers so many batches of a producer per partition.
@@ -285,7 +285,10 @@ impl Producer {
             }
             None => Sequenced::NONE,
         };
-        let batch = self.context.begin(topic, *partition, records, codec, sequenced, self.plan.acks);
+        let mut batch = self.context.begin(topic, *partition, records, codec, sequenced, self.plan.acks);
+        if self.plan.leaves_out_newest {
+            batch.bytes = without_max_timestamp(&batch.bytes);
+        }
         Unfinished { batch, born: self.context.link.env.now() }
     }
 

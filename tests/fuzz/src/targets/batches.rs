@@ -11,8 +11,9 @@ use bytes::Bytes;
 use gracchus_core::{
     ProducerEpoch, ProducerId,
     record::{
-        Batch, BatchBuilder, BatchHeader, Codec, Compression, HEADER_LENGTH, ProduceRules, RecordToWrite,
-        TimestampType, batches, recompress, records, scan_records, validate_produce, with_log_append_time,
+        Batch, BatchBuilder, BatchError, BatchHeader, Codec, Compression, HEADER_LENGTH, ProduceRules,
+        RecordToWrite, TimestampType, batches, recompress, records, scan_records, validate_produce,
+        with_log_append_time,
     },
 };
 
@@ -26,6 +27,9 @@ const COMPACTED: u8 = 2;
 const APPEND_TIME: u8 = 4;
 const BOUND_BEFORE: u8 = 8;
 const SMALL: u8 = 16;
+/// Of the byte for the version.
+const RELAXED: u8 = 128;
+const TRANSACTIONAL: u8 = 64;
 
 pub(super) fn run(input: &[u8]) -> bool {
     let mut input = Input(input);
@@ -45,6 +49,7 @@ pub(super) fn run(input: &[u8]) -> bool {
     assert!(walked <= bytes.len());
     let rules = ProduceRules {
         api_version: i16::from(version % 14),
+        transactional: version & TRANSACTIONAL != 0,
         max_message_bytes: if chosen(SMALL) { 100 } else { LIMIT },
         compacted: chosen(COMPACTED),
         timestamp_type: if chosen(APPEND_TIME) {
@@ -55,10 +60,14 @@ pub(super) fn run(input: &[u8]) -> bool {
         timestamp_before_max_ms: if chosen(BOUND_BEFORE) { 1000 } else { i64::MAX },
         timestamp_after_max_ms: 3_600_000,
         now_ms: NOW,
+        strict: version & RELAXED == 0,
     };
     match validate_produce(Some(bytes.clone()), &rules) {
         Ok(batch) => {
             accepted(&batch, &bytes);
+            if rules.strict {
+                looked_at(&batch);
+            }
             recompressed(&batch, Codec::ALL[usize::from(choices >> 5) % Codec::ALL.len()]);
             true
         }
@@ -89,6 +98,18 @@ fn accepted(batch: &Batch, bytes: &Bytes) {
             assert_eq!(seen, (outline.offset, outline.timestamp, outline.has_key));
             assert!((header.base_offset..=header.last_offset()).contains(&record.offset));
         }
+    }
+}
+
+/// What strict validation accepts can be read, and its summary is true.
+fn looked_at(batch: &Batch) {
+    match records(batch, LIMIT) {
+        Ok(records) => {
+            assert!((0..).zip(&records).all(|(number, record)| record.offset.0 == number));
+            let largest = records.iter().map(|record| record.timestamp).max();
+            assert_eq!(largest.map(|largest| largest.max(-1)), Some(batch.header.max_timestamp.max(-1)));
+        }
+        Err(error) => assert_eq!(error, BatchError::TooLarge(LIMIT)),
     }
 }
 
