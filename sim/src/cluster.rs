@@ -1,7 +1,8 @@
 //! The brokers of a run and who keeps them running: starts them, stops them as told, and starts them again.
 //!
 //! The keeper of a broker is the operator: it restarts a process that ended, and one whose disk gave an error. A broker
-//! on a healthy disk must start, whatever it finds there; a broker that is told to stop must do so within a bound.
+//! on a healthy disk must start, whatever it finds there, unless it finds damage that it must not start with: then the
+//! operator restores what was, or asks it to start without. A broker that is told to stop must do so within a bound.
 //!
 //! Never: two processes on one machine, a start before the machine has been down for as long as told.
 
@@ -16,10 +17,12 @@ use gracchus::{
     replica::{PartitionProbe, ReplicaManager},
 };
 use gracchus_env::Env;
+use gracchus_workload::scenario::Damaged;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    damage::{self, Answer, Inflicted},
     files_check,
     judge::Judge,
     world::{NodeId, World, lock},
@@ -37,6 +40,13 @@ pub(crate) enum Order {
     Kill(Duration),
     /// Killed, and then files that can be rebuilt are damaged.
     Rot(Duration),
+    /// Killed, or without power, and then files that cannot be rebuilt are damaged.
+    Damage {
+        down: Duration,
+        of: Damaged,
+        power: bool,
+        accept: bool,
+    },
     /// A clean stop.
     Stop(Duration),
 }
@@ -60,6 +70,10 @@ pub(crate) struct Slot {
     pub(crate) broker: Option<Broker>,
     /// What it publishes, until it is down.
     pub(crate) replicas: Option<Arc<ReplicaManager>>,
+    /// Damage that a start has not answered yet, and whether the operator would rather start without than restore.
+    damage: Option<(Inflicted, bool)>,
+    /// A start has refused because of it.
+    refused: bool,
 }
 
 /// All brokers of a run.
@@ -86,6 +100,8 @@ impl Cluster {
                 disk_errors: 0,
                 broker: None,
                 replicas: None,
+                damage: None,
+                refused: false,
             }));
             let (orders, incoming) = mpsc::unbounded_channel();
             let (status, reported) = watch::channel(Status::Down);
@@ -103,6 +119,17 @@ impl Cluster {
 
     pub(crate) fn slots(&self) -> Vec<Arc<Mutex<Slot>>> {
         self.keepers.iter().map(|keeper| keeper.slot.clone()).collect()
+    }
+
+    /// Waits until an operator has chosen to start without what was damaged, and then for what the broker shows.
+    pub(crate) async fn pardoned(&self, judge: &Judge) {
+        const LOOKS: Duration = Duration::from_secs(3);
+        while !judge.is_pardoned() {
+            self.world.pass(ROUND).await;
+        }
+        self.serving().await;
+        self.world.pass(LOOKS).await;
+        self.world.tell("the run ends here: what is missing was said");
     }
 
     /// Tells the keeper of `node` what to do to it; ignored while it is down.
@@ -203,6 +230,23 @@ impl Operator {
             // Who is down is not hurt by what happens meanwhile.
             self.world.pass(down).await;
             while orders.try_recv().is_ok() {}
+            self.repair();
+        }
+    }
+
+    /// Does what a broker that refused to start has asked for.
+    fn repair(&self) {
+        let mut slot = lock(&self.slot);
+        if !std::mem::take(&mut slot.refused) {
+            return;
+        }
+        let Some((damage, accept)) = slot.damage.take() else { return };
+        if accept && damage.accept(&self.world, self.node) {
+            self.world.tell("the operator starts it without what is damaged");
+            self.judge.pardon();
+        } else {
+            self.world.tell("the operator puts back what was there");
+            damage.undo(&self.world, self.node);
         }
     }
 
@@ -247,6 +291,8 @@ impl Operator {
             };
             match order {
                 None => {}
+                // What it says at this start is all that counts.
+                Some(_) if self.judge.is_pardoned() => {}
                 Some(Order::Stop(down)) => return self.stop(running, orders, down).await,
                 Some(order) => return self.fell(&running.process, order),
             }
@@ -291,6 +337,20 @@ impl Operator {
                 match self.world.rot(self.node, |path| self.judge.is_rebuildable(path)) {
                     Some(places) => self.world.tell(format!("rot: {places}")),
                     None => self.world.tell("no file that could rot"),
+                }
+                down
+            }
+            Order::Damage { down, of, power, accept } => {
+                match power {
+                    true => _ = self.fell(process, Order::PowerLoss(down)),
+                    false => self.world.kill(process),
+                }
+                let mut slot = lock(&self.slot);
+                if slot.damage.is_none() {
+                    let damage = damage::inflict(&self.world, self.node, of);
+                    let told = damage.as_ref().map_or("nothing that could be damaged", |damage| &damage.what);
+                    self.world.tell(format!("damage: {told}"));
+                    slot.damage = damage.map(|damage| (damage, accept));
                 }
                 down
             }
@@ -366,6 +426,12 @@ impl Main {
             Ok(broker) => {
                 let replicas = broker.replicas().clone();
                 let mut slot = lock(&self.slot);
+                if let Some((damage, _)) = slot.damage.take()
+                    && damage.answer == Answer::Refusal
+                {
+                    let what = format!("{name} started and did not notice: {}", damage.what);
+                    self.world.violate(damage::SAID, what);
+                }
                 (slot.broker, slot.replicas) = (Some(broker), Some(replicas));
                 drop(slot);
                 self.world.tell(format!("{name} serves"));
@@ -373,6 +439,12 @@ impl Main {
             }
             Err(error) => {
                 self.world.tell(format!("{name} did not start: {error}"));
+                let mut slot = lock(&self.slot);
+                if slot.damage.is_some() && is_about_damage(&error.to_string()) {
+                    slot.refused = true;
+                    return;
+                }
+                drop(slot);
                 if self.world.disk_report(self.node).errors == self.disk_errors {
                     let what = format!("{name} did not start on a disk that gave no error: {error}");
                     self.world.violate("a broker starts", what);
@@ -389,6 +461,13 @@ impl Main {
             *lock(&self.stopped) = true;
         }
     }
+}
+
+/// Whether a refusal says what is wrong and what to do.
+fn is_about_damage(refusal: &str) -> bool {
+    let names_a_file = refusal.contains("/journal") || refusal.contains("/cluster-metadata/");
+    names_a_file
+        && (refusal.contains("Restore it, or make the file") || refusal.contains("put the file back"))
 }
 
 /// Shows what a broker publishes.

@@ -2,11 +2,12 @@
 //!
 //! The draw is dense in what breaks logs: power losses under load, power losses within the recovery from the one
 //! before, failing syncs followed by a power loss. It leaves clients enough time in between to get their
-//! acknowledgements. Never: a fault that a single broker's promises do not cover, such as rot in a log segment.
+//! acknowledgements. What cannot be rebuilt is damaged only where a broker must notice (see [`crate::damage`]). Never: a
+//! fault that a single broker's promises do not cover, such as rot in a log segment.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use gracchus_workload::scenario::{Direction, Fault, TimedFault};
+use gracchus_workload::scenario::{Damaged, Direction, Fault, TimedFault};
 use rand::{Rng, rngs::SmallRng};
 
 use crate::{
@@ -76,6 +77,16 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         (random.random_range(300..=3_000), Fault::SlowSync { node, extra_ms, segments })
     });
     some(random, 3, &|random| (random.random_range(50..=1_000), Fault::BitRot { node }));
+    some(random, 2, &|random| {
+        let of = *pick(random, &[Damaged::Journal, Damaged::Journal, Damaged::Metadata, Damaged::Vote]);
+        let damage = Fault::Damage { node, of, power: random.random_bool(0.6), accept: false };
+        (random.random_range(20..=300), damage)
+    });
+    if random.random_bool(0.06) {
+        // The run ends with it.
+        let damage = Fault::Damage { node, of: Damaged::Journal, power: true, accept: true };
+        some(random, 1, &|_| (50, damage.clone()));
+    }
     some(random, 2, &|random| (0, Fault::ClockJump { node, by_ms: random.random_range(-30_000..=30_000) }));
     some(random, 1, &|random| {
         (
@@ -127,6 +138,7 @@ pub fn kind(fault: &Fault) -> &'static str {
         Fault::FailRead { .. } => "fail_read",
         Fault::DiskFull { .. } => "disk_full",
         Fault::BitRot { .. } => "bit_rot",
+        Fault::Damage { .. } => "damage",
         Fault::ClockJump { .. } => "clock_jump",
         Fault::ClockDrift { .. } => "clock_drift",
     }
@@ -219,6 +231,9 @@ impl Injector {
             Fault::Kill { node } => self.order(node, Order::Kill(lasts)),
             Fault::Restart { node } => self.order(node, Order::Stop(lasts)),
             Fault::BitRot { node } => self.order(node, Order::Rot(lasts)),
+            Fault::Damage { node, of, power, accept } => {
+                self.order(node, Order::Damage { down: lasts, of, power, accept });
+            }
             Fault::Pause { node } => self.pause(broker(node), end),
             Fault::Cut { node, direction } => self.each_link(broker(node), direction, |this, from, to| {
                 this.world.link_faults(from, to, |link| link.cut = true);
@@ -367,6 +382,6 @@ mod tests {
         }
         assert!(least >= 10, "{least}");
         assert!(power >= 300 * 5, "{power}");
-        assert_eq!(kinds.len(), 18, "{kinds:?}");
+        assert_eq!(kinds.len(), 19, "{kinds:?}");
     }
 }

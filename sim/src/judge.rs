@@ -3,13 +3,17 @@
 //! Client events arrive as they happen. After a step of a replica's owner, the only task that may change what a replica
 //! publishes, the broker's views are compared with the last ones and the changed ones judged. The first time that a
 //! started process publishes a partition, the partition's recovered log is read from the simulated disk and judged
-//! against the history.
+//! against the history. Once an operator has started a broker without what was damaged, only that is judged: whatever a log
+//! lacks then, the log must be called damaged.
 //!
 //! Never: a look at the broker that costs it a poll.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use gracchus::replica::PartitionProbe;
@@ -20,6 +24,7 @@ use gracchus_workload::{History, WorkloadPlan};
 
 use crate::{
     cluster::{self, Slot},
+    damage,
     faults::{INDEXES, PRODUCERS},
     files_check,
     world::{NodeId, Process, World, lock},
@@ -47,6 +52,8 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     files_check::SPACE,
     files_check::RETENTION,
     crate::run::HEALTHY,
+    damage::SAID,
+    damage::REAL,
 ];
 
 /// The tasks that publish a replica's state.
@@ -61,6 +68,8 @@ pub(crate) struct Judge {
     whole: Vec<Arc<str>>,
     seen: Mutex<BTreeMap<NodeId, Seen>>,
     known: Mutex<files_check::Known>,
+    /// An operator has chosen to lose records.
+    pardoned: AtomicBool,
 }
 
 /// What the last look at a node showed.
@@ -87,6 +96,7 @@ impl Judge {
             unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
             seen: Mutex::default(),
             known: Mutex::default(),
+            pardoned: AtomicBool::new(false),
         })
     }
 
@@ -144,6 +154,15 @@ impl Judge {
         lock(&self.checker).as_ref().is_some_and(Checker::is_behind)
     }
 
+    /// Records may be missing from now on, if that is said.
+    pub(crate) fn pardon(&self) {
+        self.pardoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_pardoned(&self) -> bool {
+        self.pardoned.load(Ordering::Relaxed)
+    }
+
     /// No further fault will come.
     pub(crate) fn healed(&self) {
         self.tell(EventKind::Healed);
@@ -170,7 +189,8 @@ impl Judge {
     }
 
     fn tell(&self, kind: EventKind) {
-        self.observe(Event { time_ns: self.world.now(), kind });
+        let event = Event { time_ns: self.world.now(), kind };
+        self.check(|checker| checker.observe(&event));
     }
 
     fn check(&self, ask: impl FnOnce(&mut Checker) -> Result<(), Violation>) {
@@ -203,6 +223,10 @@ impl Judge {
         let mut changed = Vec::new();
         for now in &partitions {
             let before = seen.partitions.iter().find(|before| is_same(now, before));
+            if now.damaged && !self.is_pardoned() {
+                let what = format!("{} of {} is called damaged", now.tp, self.world.name(slot.node));
+                self.world.violate(damage::REAL, what);
+            }
             match before {
                 None => self.recovered(slot.node, now),
                 Some(before) => seen.moved += u64::from(before.log_start < now.log_start),
@@ -221,7 +245,9 @@ impl Judge {
             wall_ms: self.world.wall_ms(slot.node),
             partitions: changed,
         };
-        self.check(|checker| checker.view(&view));
+        if !self.is_pardoned() {
+            self.check(|checker| checker.view(&view));
+        }
     }
 
     /// The log as a process found it, before it takes a produce.
@@ -231,15 +257,26 @@ impl Judge {
         // Retention may have moved its start already, by a clock that was not told since the last view.
         self.clock(node);
         let read = files_check::read_log(&self.world, &mut lock(&self.known), node, &place, (start, end));
-        match read {
-            Ok(records) => self.tell(EventKind::RecoveredLog {
-                node: number(node),
-                at: Partition::of(place.topic.clone(), place.topic_id, place.partition),
-                log_start: start,
-                log_end: end,
-                records,
-            }),
-            Err(problem) => self.world.violate(files_check::LAW, problem),
+        let records = match read {
+            Ok(records) => records,
+            Err(problem) => return self.world.violate(files_check::LAW, problem),
+        };
+        let kind = EventKind::RecoveredLog {
+            node: number(node),
+            at: Partition::of(place.topic.clone(), place.topic_id, place.partition),
+            log_start: start,
+            log_end: end,
+            records,
+        };
+        if !self.is_pardoned() {
+            return self.tell(kind);
+        }
+        let event = Event { time_ns: self.world.now(), kind };
+        let verdict = lock(&self.checker).as_mut().map(|checker| checker.observe(&event));
+        if let Some(Err(lost)) = verdict
+            && !probe.damaged
+        {
+            self.world.violate(damage::SAID, format!("{} is not called damaged: {}", probe.tp, lost.story));
         }
     }
 
@@ -267,11 +304,15 @@ impl History for Judge {
 
     fn observe(&self, event: Event) {
         tracing::trace!(target: "history", "{:?}", event.kind);
-        self.check(|checker| checker.observe(&event));
+        if !self.is_pardoned() {
+            self.check(|checker| checker.observe(&event));
+        }
     }
 
     fn complain(&self, violation: Violation) {
-        self.world.violate(&violation.law, violation.story);
+        if !self.is_pardoned() {
+            self.world.violate(&violation.law, violation.story);
+        }
     }
 }
 

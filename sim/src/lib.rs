@@ -1,8 +1,8 @@
 //! The simulator: the broker's code unchanged in a world that one seed decides.
 //!
 //! [`world`] is the world: machines, disks, network, clocks. [`plan`] is what a seed decides, as data; [`run`] carries
-//! one plan out, with [`faults`] done to the world and all that shows judged; [`swarm`], [`meta`] and [`mutants`] start
-//! many. Never imported by anything that ships.
+//! one plan out, with [`faults`] and [`damage`] done to the world and all that shows judged; [`swarm`], [`meta`] and
+//! [`mutants`] start many. Never imported by anything that ships.
 
 #[cfg(not(madsim))]
 compile_error!(
@@ -11,6 +11,7 @@ compile_error!(
 );
 
 mod cluster;
+pub mod damage;
 pub mod faults;
 pub mod files_check;
 mod judge;

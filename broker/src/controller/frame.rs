@@ -35,11 +35,18 @@ impl fmt::Display for BadFrame {
             BadFrame::Magic => f.write_str("it does not begin as a metadata file does"),
             BadFrame::Newer(format) => write!(
                 f,
-                "it has format {format}, this version of Gracchus reads up to {FORMAT}: use a newer version"
+                "it has format {format}, this version of Gracchus reads up to {FORMAT}: {USE_A_NEWER_VERSION}"
             ),
             BadFrame::Checksum => f.write_str("its checksum does not fit"),
         }
     }
+}
+
+const USE_A_NEWER_VERSION: &str = "use a newer version";
+
+/// Whether `problem` is that a newer program wrote the file: then nothing is wrong with it.
+pub(super) fn is_newer(problem: &str) -> bool {
+    problem.ends_with(USE_A_NEWER_VERSION)
 }
 
 /// Frames `value`.

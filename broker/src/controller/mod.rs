@@ -85,8 +85,16 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Going on would forget what was committed.
     fn damaged(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Unreadable { path: path.to_owned(), problem: problem.into() }
+        let mut problem = problem.into();
+        if !frame::is_newer(&problem) {
+            problem.push_str(
+                ". Committed metadata (topics, configurations, producer ids) may be nowhere else: put the file back as it \
+                 was, or the whole directory from a copy that was made while the broker was stopped",
+            );
+        }
+        Self::Unreadable { path: path.to_owned(), problem }
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! `log` is a file of frames: the first says up to where the log was purged, each further one holds the entries of one
 //! append, synced before the append is answered. So at most one frame is ever unsynced: a bad frame at the end is a
-//! torn tail that nobody was promised and is cut; a bad frame with a good one behind it is damage, and the node refuses
-//! to start rather than forget committed metadata. `vote` is replaced atomically and durably before it counts.
+//! torn tail that nobody was promised and is cut. `log-end`, one sector that is never torn, names the last entry that was
+//! synced; it is written and synced before the append is answered, too. A log that ends before that, or has a bad frame
+//! with a good one behind it, is damaged, and the node refuses to start rather than forget committed metadata. A log
+//! without `log-end` is of an earlier release, or new.
+//! `vote` is replaced atomically and durably before it counts, and before the first entry of its term: one that is missing
+//! beside such a log, or older than it, is damage like one that cannot be read.
 //! Purging and truncating rewrite `log` as a whole, which snapshots keep short.
 //!
 //! Never: an answer before the sync it depends on; a write over a range that a failed write or sync has touched (the
@@ -40,6 +44,15 @@ struct Start {
     purged: Option<LogId>,
 }
 
+/// What `log-end` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct End {
+    last: Option<LogId>,
+}
+
+/// Bytes of `log-end`.
+const SECTOR: usize = 512;
+
 /// All entries behind the purged part, by index. Shared with readers as immutable snapshots.
 pub(super) type Entries = OrdMap<u64, Entry>;
 
@@ -49,6 +62,7 @@ pub(super) struct LogStore {
     log_path: PathBuf,
     vote_path: PathBuf,
     file: Arc<dyn File>,
+    end_file: Arc<dyn File>,
     length: u64,
     purged: Option<LogId>,
     vote: Option<Vote>,
@@ -78,10 +92,12 @@ impl LogStore {
             }
             None => None,
         };
+        let end_path = directory.join("log-end");
+        let end = read_end(&*env, &end_path).await?;
         let bytes = match env.disk().read_all(&log_path).await? {
             Some(bytes) => bytes,
             // It is the first file that is ever written here.
-            None if vote.is_some() || snapshot.is_some() => {
+            None if vote.is_some() || snapshot.is_some() || end.is_some() => {
                 return Err(OpenError::damaged(
                     &log_path,
                     "it is missing, other files of the same node are not",
@@ -97,6 +113,19 @@ impl LogStore {
         if log.purged > snapshot {
             return Err(OpenError::damaged(&log_path, "it begins behind the end of the snapshot"));
         }
+        let last = log.entries.get_max().map(|(_, entry)| entry.log_id).or(log.purged);
+        if let Some(End { last: synced }) = end
+            && last.map(|id| id.index) < synced.map(|id| id.index)
+        {
+            let problem = format!(
+                "it is bad from byte {} on, behind entry {}, but entry {} had been synced",
+                log.length,
+                told(last),
+                told(synced)
+            );
+            return Err(OpenError::damaged(&log_path, problem));
+        }
+        check_vote(vote.as_ref(), last.max(snapshot)).map_err(|why| OpenError::damaged(&vote_path, why))?;
         let cut_bytes = (bytes.len() - log.length) as u64;
         let file = env.disk().open(&log_path, Open::Existing).await?;
         let length = log.length as u64;
@@ -110,8 +139,13 @@ impl LogStore {
         ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![bytes.slice(..log.length)] });
         ops.push(Op::Sync { file: file.clone() });
         env.disk().submit(ops).await?;
+        if end != Some(End { last }) {
+            env.disk().replace(&end_path, encode_end(last)?).await?;
+        }
+        let end_file = env.disk().open(&end_path, Open::Existing).await?;
         let entries = Arc::new(ArcSwap::from_pointee(log.entries));
-        let store = LogStore { env, log_path, vote_path, file, length, purged: log.purged, vote, entries };
+        let purged = log.purged;
+        let store = LogStore { env, log_path, vote_path, file, end_file, length, purged, vote, entries };
         Ok((store, Opened { cut_bytes }))
     }
 
@@ -120,12 +154,22 @@ impl LogStore {
     }
 
     async fn write_entries(&mut self, entries: &[Entry]) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let bytes = frame::encode(&entries)?;
         let length = bytes.len() as u64;
         let write = Op::WriteAt { file: self.file.clone(), offset: self.length, buffers: vec![bytes] };
         self.env.disk().submit(vec![write, Op::Sync { file: self.file.clone() }]).await?;
         self.length += length;
-        Ok(())
+        self.write_end(entries.last().map(|entry| entry.log_id)).await
+    }
+
+    /// Everything up to `last` is synced, and nothing behind it was promised.
+    async fn write_end(&self, last: Option<LogId>) -> io::Result<()> {
+        let file = self.end_file.clone();
+        let write = Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![encode_end(last)?] };
+        self.env.disk().submit(vec![write, Op::Sync { file }]).await
     }
 
     /// Replaces the whole log durably, on disk first.
@@ -140,6 +184,50 @@ impl LogStore {
         self.purged = purged;
         self.entries.store(Arc::new(entries));
         Ok(())
+    }
+}
+
+pub(super) fn encode_end(last: Option<LogId>) -> io::Result<Bytes> {
+    let mut sector = frame::encode(&End { last })?.to_vec();
+    assert!(sector.len() <= SECTOR, "it is written at once");
+    sector.resize(SECTOR, 0);
+    Ok(sector.into())
+}
+
+/// What `log-end` says, `None` if there is none. It holds nothing that is nowhere else: one that is damaged is made anew.
+async fn read_end(env: &dyn Env, path: &Path) -> Result<Option<End>, OpenError> {
+    let Some(bytes) = env.disk().read_all(path).await? else { return Ok(None) };
+    let read = match frame::split(&bytes) {
+        Ok((payload, _)) => serde_json::from_slice(payload).map_err(|error| error.to_string()),
+        Err(bad @ BadFrame::Newer(_)) => return Err(OpenError::damaged(path, bad.to_string())),
+        Err(bad) => Err(bad.to_string()),
+    };
+    let read = read.inspect_err(|problem| {
+        tracing::error!(
+            path = %path.display(),
+            problem,
+            "cluster metadata: the file that says how far the log was synced is damaged and made anew; nothing is missing, \
+             but check the disk"
+        );
+    });
+    Ok(read.ok())
+}
+
+fn told(id: Option<LogId>) -> String {
+    id.map_or_else(|| "-1".to_owned(), |id| id.index.to_string())
+}
+
+/// What is wrong with `vote` beside a log that ends with `last`.
+fn check_vote(vote: Option<&Vote>, last: Option<LogId>) -> Result<(), String> {
+    // The first entry of all names the members, before there is a vote.
+    let Some(last) = last.filter(|last| last.leader_id.term > 0) else { return Ok(()) };
+    match vote {
+        None => Err("it is missing, the log of the same node is not".to_owned()),
+        Some(vote) if vote.leader_id.term < last.leader_id.term => Err(format!(
+            "its term {} is older than that of the log, {}",
+            vote.leader_id.term, last.leader_id.term
+        )),
+        Some(_) => Ok(()),
     }
 }
 
@@ -264,6 +352,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let (kept, _) = Entries::clone(&self.entries.load()).split(&log_id.index);
+        let last = kept.get_max().map(|(_, entry)| entry.log_id).or(self.purged);
+        // Before the entries go: what is to go was never promised.
+        self.write_end(last).await.map_err(|error| StorageIOError::write_logs(&error))?;
         self.rewrite(self.purged, kept).await.map_err(|error| StorageIOError::write_logs(&error).into())
     }
 

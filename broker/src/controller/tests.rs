@@ -151,8 +151,12 @@ fn a_torn_tail_is_cut_and_the_log_goes_on_behind_it() {
     // The second session appended more than one frame; only the last may be torn.
     let last = last_frame(&whole);
     assert!(last >= kept.len());
+    // As it was when the last frame was being written.
+    let before = store::parse(&whole[..last]).unwrap();
+    let synced = store::encode_end(before.entries.get_max().map(|(_, entry)| entry.log_id)).unwrap();
     for length in [last + 1, last + 15, whole.len() - 1] {
         node.write("log", &whole[..length]);
+        node.write("log-end", &synced);
         node.session(async |controller| {
             assert_eq!(topics(&controller), ["kept"]);
             create(&controller, "after").await;
@@ -164,7 +168,53 @@ fn a_torn_tail_is_cut_and_the_log_goes_on_behind_it() {
     dirty.extend([0; 700]);
     dirty.extend(&whole[last..whole.len() - 1]);
     node.write("log", &dirty);
+    node.write("log-end", &synced);
     node.session(async |controller| assert_eq!(topics(&controller), ["kept"]));
+    // An earlier release did not say how far the log was synced.
+    node.write("log", &whole[..whole.len() - 1]);
+    std::fs::remove_file(node.path("log-end")).unwrap();
+    node.session(async |controller| assert_eq!(topics(&controller), ["kept"]));
+}
+
+#[test]
+fn a_last_entry_that_had_been_synced_is_missed() {
+    let node = Node::new("last");
+    node.session(async |controller| create(&controller, "a").await);
+    let whole = node.read("log");
+    let last = last_frame(&whole);
+    let mut rotten = whole.clone();
+    rotten[last + 20] ^= 1;
+    for damaged in [&rotten[..], &whole[..last], &whole[..whole.len() - 1]] {
+        node.write("log", damaged);
+        let refusal = node.refusal();
+        assert!(refusal.contains("had been synced") && refusal.contains("put the file back"), "{refusal}");
+        assert_eq!(node.read("log"), damaged, "nothing is cut");
+    }
+    node.write("log", &whole);
+    // It only bears witness.
+    for witness in [&b""[..], b"GCM what", &[0; 512]] {
+        node.write("log-end", witness);
+        node.session(async |controller| assert_eq!(topics(&controller), ["a"]));
+    }
+}
+
+#[test]
+fn a_vote_that_is_gone_or_too_old_or_rotten_is_missed() {
+    let node = Node::new("vote");
+    node.session(async |controller| create(&controller, "a").await);
+    let old = node.read("vote");
+    node.session(async |controller| create(&controller, "b").await);
+    let vote = node.read("vote");
+    std::fs::remove_file(node.path("vote")).unwrap();
+    assert!(node.refusal().contains("vote: it is missing"), "{}", node.refusal());
+    node.write("vote", &old);
+    assert!(node.refusal().contains("term 1 is older than that of the log, 2"), "{}", node.refusal());
+    for damaged in [&vote[..vote.len() - 1], &[&vote[..20], &[vote[20] ^ 1], &vote[21..]].concat(), b""] {
+        node.write("vote", damaged);
+        assert!(node.refusal().contains("put the file back"), "{}", node.refusal());
+    }
+    node.write("vote", &vote);
+    node.session(async |controller| assert_eq!(topics(&controller), ["a", "b"]));
 }
 
 fn last_frame(log: &[u8]) -> usize {

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use gracchus_core::{Offset, TopicPartition};
-use gracchus_env::Env;
+use gracchus_env::{Env, Open};
 
 use super::handles::patiently;
 
@@ -77,6 +77,17 @@ impl Checkpoints {
             ..State::default()
         };
         Ok(Self { directory: directory.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// Whether any was ever written.
+    pub(crate) async fn exist(env: &dyn Env, directory: &Path) -> io::Result<bool> {
+        for name in [RECOVERY_POINTS, LOG_STARTS] {
+            match env.disk().open(&directory.join(name), Open::Existing).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened.map(|_| true),
+            }
+        }
+        Ok(false)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -48,7 +48,8 @@ pub struct Recovered {
     /// Segments that were removed because something before them was bad.
     pub removed_segments: usize,
     /// Something that had once been synced is gone: the log was cut below its recovery point, before something that the
-    /// journal had, or in a segment that was sealed durably. Good batches behind a bad one say nothing by themselves:
+    /// journal had, or in a segment that was sealed durably; or the journal itself lacked something, and nobody knows of
+    /// which log. Good batches behind a bad one say nothing by themselves:
     /// pages that nobody has synced yet reach the disk in any order.
     pub damaged: bool,
 }
@@ -444,7 +445,7 @@ impl Opening<'_> {
         }
         let (_, last) = checked.walked.last().expect("the segment of the recovery point was walked");
         let lost_replayed = replayed.is_some_and(|replayed| (last.base, last.size) < replayed);
-        checked.recovered.damaged |= lost_replayed;
+        checked.recovered.damaged |= lost_replayed || self.directory.is_damaged();
         self.cut(&found, &mut checked).await?;
         if let Some(log_start) = self.start_beyond(checked.log_end()) {
             let parts = self.begin_anew(&found, checked.log_end(), log_start).await?;

@@ -302,6 +302,7 @@ impl ReplicaManager {
                 status,
                 watchers,
                 chores: Chores::default(),
+                damaged: false,
             };
             drop(manager);
             owner.run().await;

@@ -60,6 +60,8 @@ pub(crate) struct Owner {
     pub(crate) status: watch::Sender<Status>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) chores: Chores,
+    /// Something of the log that had been synced was gone when it was opened.
+    pub(crate) damaged: bool,
 }
 
 /// Stands in for the owner of a log whose topic was deleted before the log had a place: answers everybody, until nobody has
@@ -173,7 +175,7 @@ impl Owner {
         let _turn = directory.turn().await;
         let opening = Log::open(self.directory.clone(), self.id(), self.config.clone());
         tokio::pin!(opening);
-        let (mut log, _) = loop {
+        let (mut log, recovered) = loop {
             tokio::select! {
                 biased;
                 opened = &mut opening => break opened?,
@@ -182,6 +184,7 @@ impl Owner {
                 },
             }
         };
+        self.damaged = recovered.damaged;
         if self.deletion.is_none() {
             log.assign_epoch(self.assignment.leader_epoch).await?;
         }
@@ -488,6 +491,7 @@ impl Owner {
             epoch_start: log.epochs().latest().map_or(Offset(0), |(_, start)| start),
             high_watermark,
             log: log_view,
+            damaged: self.damaged,
         });
         self.status.send_replace(Status::Open(view.clone()));
         self.watchers.wake_all();

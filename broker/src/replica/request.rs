@@ -193,4 +193,6 @@ pub struct PartitionProbe {
     pub flushed_end: Offset,
     pub high_watermark: Offset,
     pub last_stable_offset: Offset,
+    /// Something of it that had been synced was gone when it was opened.
+    pub damaged: bool,
 }

@@ -16,6 +16,8 @@ pub(crate) struct ReplicaView {
     pub(crate) epoch_start: Offset,
     pub(crate) high_watermark: Offset,
     pub(crate) log: Arc<LogView>,
+    /// Something of it that had been synced was gone when it was opened.
+    pub(crate) damaged: bool,
 }
 
 impl ReplicaView {

@@ -186,6 +186,12 @@ impl Content {
         loss
     }
 
+    /// The platter and the page cache hold this from now on.
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) {
+        self.bytes = bytes;
+        self.settle();
+    }
+
     /// Flips a bit on the platter and in the page cache.
     pub(crate) fn flip(&mut self, position: u64, bit: u32) {
         self.bytes[position as usize] ^= 1 << (bit % 8);

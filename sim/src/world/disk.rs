@@ -252,6 +252,19 @@ impl NodeDisk {
         (!places.is_empty()).then(|| places.join(", "))
     }
 
+    /// Gives the file at `path` these contents behind everybody's back, durably; none: it goes.
+    pub(crate) fn put(&mut self, path: &str, contents: Option<Vec<u8>>) -> io::Result<()> {
+        let path = Path::new(path);
+        match (self.names.find(path), contents) {
+            (Some(Entry::File(inode)), Some(contents)) => lock(&inode.content).put(contents),
+            (_, Some(contents)) => lock(&self.names.create_file(path)?.content).put(contents),
+            (_, None) => self.names.remove_file(path)?,
+        }
+        let name = self.names.sync_begin(path.parent().unwrap_or(Path::new("/")))?;
+        self.names.sync_end(name);
+        Ok(())
+    }
+
     /// Whether `more` bytes still fit.
     pub(super) fn room(&mut self, more: u64) -> io::Result<()> {
         let limit = self.faults.quota.unwrap_or(u64::MAX).min(self.profile.capacity);

@@ -381,6 +381,12 @@ impl World {
         lock(&self.node(node).disk).rot(&mut random, &rebuildable)
     }
 
+    /// Gives a file in a directory that exists these contents behind everybody's back, durably; none: it goes.
+    pub fn put_file(&self, node: NodeId, path: &str, contents: Option<Vec<u8>>) {
+        let done = lock(&self.node(node).disk).put(path, contents);
+        done.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
     /// Changes what is wrong with the path from one machine to another.
     pub fn link_faults(&self, from: NodeId, to: NodeId, change: impl FnOnce(&mut LinkFaults)) {
         change(lock(&self.network).link(from, to));

@@ -79,6 +79,18 @@ pub enum Direction {
     To,
 }
 
+/// Files of which there is nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damaged {
+    /// The journal of the first log directory.
+    Journal,
+    /// The log of the cluster metadata, or their snapshot.
+    Metadata,
+    /// The vote of the metadata quorum.
+    Vote,
+}
+
 /// Something that goes wrong. `node` numbers brokers from 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -134,6 +146,17 @@ pub enum Fault {
     /// Files that can be rebuilt (indexes, snapshots) are damaged while the node is down: bits flip, sectors are zeroed
     /// or hold what belongs elsewhere, ends are missing; implies a kill.
     BitRot { node: u32 },
+    /// What cannot be rebuilt is damaged while the node is down; implies a kill, or with `power` a power loss. The broker must
+    /// say so; then the operator puts back what was, or with `accept` starts without it where that can be asked for, and the
+    /// run ends there.
+    Damage {
+        node: u32,
+        of: Damaged,
+        #[serde(default)]
+        power: bool,
+        #[serde(default)]
+        accept: bool,
+    },
     /// The wall clock jumps.
     ClockJump { node: u32, by_ms: i64 },
     /// The wall clock runs fast (positive) or slow, in parts per million, for `for_ms`.

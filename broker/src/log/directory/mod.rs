@@ -131,6 +131,8 @@ pub struct LogDirectory {
     /// Of logs that nobody has opened since.
     replayed: Mutex<Replayed>,
     skipped: Vec<LogId>,
+    /// The journal lacked something that had been synced.
+    damaged: bool,
     lock: Mutex<Option<FileLock>>,
     /// See [`LogDirectory::turn`].
     turns: Semaphore,
@@ -162,8 +164,18 @@ impl LogDirectory {
             Checkpoints::read(&*env, &path).await.map_err(failed("cannot read checkpoints of"))?;
         let checkpoints = Arc::new(checkpoints);
         let health = Arc::new(Health::new());
-        let (flusher, Replay { replayed, skipped }) =
-            Flusher::start(env.clone(), &path, &options, health.clone(), checkpoints.clone()).await?;
+        // Whoever wrote a checkpoint had a journal.
+        let used = Checkpoints::exist(&*env, &path).await.map_err(failed("cannot look at checkpoints of"))?;
+        let journal_expected = used && clean.is_none();
+        let (flusher, Replay { replayed, skipped, damaged }) = Flusher::start(
+            env.clone(),
+            &path,
+            &options,
+            health.clone(),
+            checkpoints.clone(),
+            journal_expected,
+        )
+        .await?;
         Ok(Arc::new(LogDirectory {
             files: FileCache::new(env.clone(), options.open_files),
             env,
@@ -176,6 +188,7 @@ impl LogDirectory {
             flusher,
             replayed: Mutex::new(replayed),
             skipped,
+            damaged,
             clean: Mutex::new(clean.unwrap_or_default()),
             lock: Mutex::new(Some(lock)),
             turns: Semaphore::new(TURNS),
@@ -289,6 +302,12 @@ impl LogDirectory {
     /// Logs of which the journal had something, and that were not in the directory any more.
     pub(crate) fn skipped(&self) -> &[LogId] {
         &self.skipped
+    }
+
+    /// Whether records may be missing from any log that was not closed in order: the journal that held them was damaged,
+    /// and the operator wanted to start without.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged
     }
 
     /// How the log was left, if it was closed in order and not touched since. Gives it away: from now on the log counts

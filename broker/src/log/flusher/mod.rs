@@ -186,15 +186,17 @@ impl Flusher {
         Acknowledgement { receiver }
     }
 
-    /// Replays the journal, then starts the task. Says how far it has written which logs.
+    /// Replays the journal, which must be there if it is `expected`, then starts the task. Says how far it has written which
+    /// logs.
     pub(crate) async fn start(
         env: Arc<dyn Env>,
         path: &Path,
         options: &DirectoryOptions,
         health: Arc<Health>,
         checkpoints: Arc<Checkpoints>,
+        expected: bool,
     ) -> Result<(Self, Replay), OpenError> {
-        let replay = replay(&*env, path, &options.journal).await;
+        let replay = replay(&*env, path, &options.journal, expected).await;
         let (journal, replayed) =
             replay.map_err(OpenError::io(format!("cannot replay the journal of {}", path.display())))?;
         let (commands, receiver) = mpsc::unbounded_channel();

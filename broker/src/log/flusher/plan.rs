@@ -165,7 +165,7 @@ impl Worker {
         if group.is_empty() {
             return false;
         }
-        let place = self.journal.place(group);
+        let place = self.journal.place(group, self.not_yet_synced());
         ops.extend(place.ops);
         ops.append(&mut hints);
         self.group_started(place.sequence);

@@ -327,6 +327,11 @@ impl Worker {
         }
     }
 
+    /// The sequence of the oldest group that is not known to be on disk.
+    pub(super) fn not_yet_synced(&self) -> Option<u64> {
+        self.groups.front().map(|(sequence, _)| *sequence)
+    }
+
     pub(super) fn group_started(&mut self, sequence: u64) {
         self.groups.push_back((sequence, None));
     }

@@ -1,12 +1,16 @@
 //! Groups of journal entries as bytes. All numbers are little-endian.
 //!
 //! ```text
-//! header   magic u32 | CRC-32C of all that follows u32 | lap u64 | sequence u64 | length u32 | table length u32 | entries u32
+//! header   magic u32 | CRC-32C of all that follows u32 | lap u64 | sequence u64 | synced u64 | length u32 | table length u32
+//!          | entries u32
 //! table    per entry: kind u8 | topic length u16, topic | partition i32 | topic id u128 | segment base i64 | position u64
 //!          | for a write: payload length u32
 //! payload  of all writes, in table order
 //! padding  zeros up to the next aligned offset, not part of the group
 //! ```
+//!
+//! `synced`: every group with a smaller sequence was on disk when this one was made. It tells a torn end from rot. The form
+//! before this one (magic `GJG1`) lacks it and is still read: it proves nothing about other groups.
 //!
 //! Never: copy a payload; believe a length before the CRC.
 
@@ -18,9 +22,13 @@ use uuid::Uuid;
 
 use super::super::LogId;
 
-const MAGIC: u32 = u32::from_le_bytes(*b"GJG1");
+const MAGIC: u32 = u32::from_le_bytes(*b"GJG2");
+/// Of groups without `synced`.
+const MAGIC_1: u32 = u32::from_le_bytes(*b"GJG1");
 /// Bytes of a group's header.
-pub(super) const HEADER: usize = 36;
+pub(super) const HEADER: usize = 44;
+/// The same without `synced`.
+const HEADER_1: usize = 36;
 /// Bytes of magic and CRC, which the CRC does not cover.
 const UNCOVERED: usize = 8;
 /// Bytes of an entry without its topic name, and …
@@ -108,14 +116,15 @@ impl GroupBuilder {
         self.head.put_u64_le(position);
     }
 
-    /// The bytes of the group with its padding.
-    pub(crate) fn seal(self, lap: u64, sequence: u64, alignment: u64) -> Vec<Bytes> {
+    /// The bytes of the group with its padding. All groups before `synced` are on disk.
+    pub(crate) fn seal(self, lap: u64, sequence: u64, synced: u64, alignment: u64) -> Vec<Bytes> {
         let length = self.length();
         let mut head = self.head;
         let table = (head.len() - HEADER) as u32;
         let mut header = &mut head[UNCOVERED..HEADER];
         header.put_u64_le(lap);
         header.put_u64_le(sequence);
+        header.put_u64_le(synced);
         header.put_u32_le(u32::try_from(length).expect("a group is smaller than a part"));
         header.put_u32_le(table);
         header.put_u32_le(self.entries);
@@ -145,8 +154,12 @@ pub(super) struct Header {
     crc: u32,
     pub(super) lap: u64,
     pub(super) sequence: u64,
+    /// All groups before this sequence were on disk.
+    pub(super) synced: u64,
     /// Bytes of the whole group without padding.
     pub(super) length: u64,
+    /// Bytes of the header.
+    size: usize,
     table: usize,
     entries: u32,
 }
@@ -154,18 +167,23 @@ pub(super) struct Header {
 impl Header {
     /// `None`: here begins no group.
     pub(super) fn parse(mut bytes: &[u8]) -> Option<Self> {
-        if bytes.len() < HEADER || bytes.get_u32_le() != MAGIC {
-            return None;
-        }
-        let header = Header {
-            crc: bytes.get_u32_le(),
-            lap: bytes.get_u64_le(),
-            sequence: bytes.get_u64_le(),
-            length: u64::from(bytes.get_u32_le()),
-            table: usize::try_from(bytes.get_u32_le()).ok()?,
-            entries: bytes.get_u32_le(),
+        let magic = bytes.try_get_u32_le().ok()?;
+        let size = match magic {
+            MAGIC => HEADER,
+            MAGIC_1 => HEADER_1,
+            _ => return None,
         };
-        (header.length >= (HEADER + header.table) as u64).then_some(header)
+        let header = Header {
+            crc: bytes.try_get_u32_le().ok()?,
+            lap: bytes.try_get_u64_le().ok()?,
+            sequence: bytes.try_get_u64_le().ok()?,
+            synced: if magic == MAGIC { bytes.try_get_u64_le().ok()? } else { 0 },
+            length: u64::from(bytes.try_get_u32_le().ok()?),
+            size,
+            table: usize::try_from(bytes.try_get_u32_le().ok()?).ok()?,
+            entries: bytes.try_get_u32_le().ok()?,
+        };
+        (header.length >= (size + header.table) as u64).then_some(header)
     }
 
     /// The entries of the whole group `bytes`, `None` if it is torn or its table and its payload do not fill it.
@@ -173,8 +191,8 @@ impl Header {
         if bytes.len() as u64 != self.length || crc32c::crc32c(&bytes[UNCOVERED..]) != self.crc {
             return None;
         }
-        let mut table = &bytes[HEADER..HEADER + self.table];
-        let mut payload = (HEADER + self.table) as u64;
+        let mut table = &bytes[self.size..self.size + self.table];
+        let mut payload = (self.size + self.table) as u64;
         let entries = (0..self.entries).map(|_| Entry::parse(&mut table, &mut payload)).collect();
         if table.is_empty() && payload == self.length { entries } else { None }
     }
@@ -250,7 +268,7 @@ mod tests {
             .prop_map(|(id, base, position, write)| Told { id, base, position, write })
     }
 
-    fn build(entries: &[Told], lap: u64, sequence: u64, alignment: u64) -> Vec<u8> {
+    fn build(entries: &[Told], lap: u64, sequence: u64, synced: u64, alignment: u64) -> Vec<u8> {
         let mut group = GroupBuilder::new();
         assert_eq!(group.length(), GroupBuilder::empty_length());
         for entry in entries {
@@ -269,18 +287,18 @@ mod tests {
                 }
             }
         }
-        group.seal(lap, sequence, alignment).concat()
+        group.seal(lap, sequence, synced, alignment).concat()
     }
 
     proptest! {
         #[test]
         fn reads_back_what_it_wrote(
-            entries in prop::collection::vec(told(), 0..6), lap: u64, sequence: u64, shift in 9..17u32,
+            entries in prop::collection::vec(told(), 0..6), lap: u64, sequence: u64, synced: u64, shift in 9..17u32,
         ) {
-            let bytes = build(&entries, lap, sequence, 1 << shift);
+            let bytes = build(&entries, lap, sequence, synced, 1 << shift);
             prop_assert_eq!(bytes.len() % (1 << shift), 0);
             let header = Header::parse(&bytes).unwrap();
-            prop_assert_eq!((header.lap, header.sequence), (lap, sequence));
+            prop_assert_eq!((header.lap, header.sequence, header.synced), (lap, sequence, synced));
             let group = &bytes[..header.length as usize];
             let parsed = header.entries(group).unwrap();
             prop_assert_eq!(parsed.len(), entries.len());
@@ -301,13 +319,29 @@ mod tests {
         fn any_changed_bit_tears_it(
             entries in prop::collection::vec(told(), 1..4), at: prop::sample::Index, bit in 0..8u32,
         ) {
-            let mut bytes = build(&entries, 3, 4, 512);
+            let mut bytes = build(&entries, 3, 4, 2, 512);
             let length = Header::parse(&bytes).unwrap().length as usize;
             bytes[at.index(length)] ^= 1 << bit;
             let intact = Header::parse(&bytes).and_then(|header| {
                 bytes.get(..header.length as usize).and_then(|group| header.entries(group))
             });
             prop_assert_eq!(intact, None);
+        }
+
+        #[test]
+        fn the_form_without_synced_is_read(entries in prop::collection::vec(told(), 0..4)) {
+            let bytes = build(&entries, 3, 4, 2, 512);
+            let header = Header::parse(&bytes).unwrap();
+            let mut old = bytes[..header.length as usize].to_vec();
+            old.drain(24..32);
+            old[..4].copy_from_slice(b"GJG1");
+            let length = old.len() as u32;
+            old[24..28].copy_from_slice(&length.to_le_bytes());
+            let crc = crc32c::crc32c(&old[UNCOVERED..]);
+            old[4..8].copy_from_slice(&crc.to_le_bytes());
+            let read = Header::parse(&old).unwrap();
+            prop_assert_eq!((read.lap, read.sequence, read.synced), (3, 4, 0));
+            prop_assert_eq!(read.entries(&old).unwrap().len(), entries.len());
         }
 
         #[test]

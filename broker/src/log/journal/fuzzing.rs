@@ -25,7 +25,7 @@ pub fn group(bytes: &[u8]) -> Option<Vec<u8>> {
         }
     }
     let length = usize::try_from(builder.length()).expect("no longer than what it was made of");
-    let mut again = builder.seal(header.lap, header.sequence, 1).concat();
+    let mut again = builder.seal(header.lap, header.sequence, header.synced, 1).concat();
     again.truncate(length);
     Some(again)
 }

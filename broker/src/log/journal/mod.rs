@@ -10,10 +10,14 @@
 //! its first new group: what remains of the old one can never be taken for new. Parts are freed in the order in which
 //! they were filled, so a forget mark outlives the writes that it voids.
 //!
+//! Each group says up to which group all were on disk when it was made. So a bad group that only a crash can have left is
+//! told from one that the disk has changed since, which is never passed over silently.
+//!
 //! `replay` runs before anybody looks at a log. It takes groups in sequence, contiguous from the oldest, and ends at
 //! the first that is torn. It never creates a file, never shortens one, never crosses a forget mark, and a crash in the
 //! middle of it changes nothing: bytes at a position of a segment only change by way of a forget mark.
 
+mod chain;
 mod entry;
 #[doc(hidden)]
 pub mod fuzzing;

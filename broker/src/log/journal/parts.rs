@@ -191,8 +191,8 @@ impl Journal {
         self.largest_group()
     }
 
-    /// Places a group that fits (see [`Self::room`]).
-    pub(crate) fn place(&mut self, group: GroupBuilder) -> Place {
+    /// Places a group that fits (see [`Self::room`]). All groups before `synced` are on disk, all there are if `None`.
+    pub(crate) fn place(&mut self, group: GroupBuilder, synced: Option<u64>) -> Place {
         let number = self.current.expect("room was asked for");
         let (sequence, alignment, limit) =
             (self.next_sequence, self.options.alignment, self.options.part_bytes);
@@ -202,7 +202,7 @@ impl Journal {
         part.tail += group.length().next_multiple_of(alignment);
         assert!(part.tail <= limit, "room was asked for");
         part.in_flight += 1;
-        let buffers = group.seal(part.lap, sequence, alignment);
+        let buffers = group.seal(part.lap, sequence, synced.unwrap_or(sequence), alignment);
         let write = Op::WriteAt { file: file.clone(), offset, buffers };
         Place { part: number, sequence, ops: [write, Op::Sync { file }] }
     }

@@ -1,32 +1,40 @@
 //! Brings back what only the journal has, before anybody looks at a log.
 //!
-//! Two passes over the parts: the first finds how far the groups are contiguous and where logs were cut, the second
-//! writes, part by part, what no later cut voids. Then all segments written are synced, and only then is the journal
+//! Two passes over the parts: the first finds which groups count and where logs were cut, the second writes, part by
+//! part, what no later cut voids. Then all segments written are synced, and only then is the journal
 //! emptied, oldest part first. Whoever stops in between starts again from the same journal.
 //!
-//! Never: create or shorten a segment; write for another topic id; go past a torn group.
+//! A journal that lacks what had been synced (see [`super::chain`]) stops the start: its records may be acknowledged and
+//! nowhere else, and what it would write could be void by a cut that is gone. The operator restores it, or says by the
+//! file [`ACCEPT`] that the directory is to be used without: then everything else that is sound is replayed, and every
+//! log that was not closed in order counts as damaged.
+//!
+//! Never: create or shorten a segment; write for another topic id; go past a torn group; empty a damaged journal unasked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use bytes::Bytes;
 use gracchus_core::Offset;
-use gracchus_env::{Disk, Env, File, Op, Open};
+use gracchus_env::{Disk, Env, Op, Open};
 
 use super::{
     super::{LogId, directory::JournalOptions},
-    JOURNAL, Journal, PartNumber,
-    entry::{Entry, HEADER, Header, Kind},
-    part_number, part_path,
-    parts::{PART_HEADER, PartHeader},
+    JOURNAL, Journal,
+    chain::{Chain, Cuts, Group, Missing, OldPart, Parts},
+    entry::Kind,
+    part_path,
+    parts::PartHeader,
 };
 
 /// Segments open at once while they are synced.
 const OPEN_AT_ONCE: usize = 64;
+
+/// In the journal's directory: whoever makes it wants to start without what is damaged.
+pub(super) const ACCEPT: &str = "accept-damage";
 
 /// Up to where (segment and position) the journal has written a log. Everything before that was on disk when the
 /// process ended: a log is journaled only behind what is journaled or synced.
@@ -38,22 +46,42 @@ pub(crate) struct Replay {
     pub(crate) replayed: Replayed,
     /// Logs that it had something of and that are not in the directory.
     pub(crate) skipped: Vec<LogId>,
+    /// Acknowledged records may be missing from any log that was not closed in order, and the operator knows.
+    pub(crate) damaged: bool,
 }
 
-/// Replays the journal of log directory `directory` and leaves it empty.
+/// Replays the journal of log directory `directory` and leaves it empty. `expected`: there must be one, as the directory
+/// has been in use and was not left in order.
 pub(crate) async fn replay(
     env: &dyn Env,
     directory: &Path,
     options: &JournalOptions,
+    expected: bool,
 ) -> io::Result<(Journal, Replay)> {
     let (disk, path) = (env.disk(), directory.join(JOURNAL));
+    if expected && is_missing(disk, &path).await? {
+        return Err(refusal(directory, format!("{} is missing", path.display())));
+    }
     disk.submit(vec![Op::CreateDir { path: path.clone() }, Op::SyncDir { path: directory.to_owned() }])
         .await?;
-    let (parts, strangers) = open_parts(disk, directory).await?;
-    let chain = Chain::of(&parts).await?;
+    let accepted = disk.read_all(&path.join(ACCEPT)).await?.is_some();
+    let (parts, mut cuts) = Parts::open(disk, directory).await?;
+    let (mut chain, missing) = Chain::of(&parts.sound);
+    if let Some(damage) = damage(directory, &parts, missing) {
+        if !accepted {
+            return Err(refusal(directory, damage));
+        }
+        tracing::error!(
+            "{damage}; starting without that, as {} asks: every log of this directory that was not closed in order counts \
+             as damaged",
+            path.join(ACCEPT).display()
+        );
+        chain = Chain::with_gaps(&parts.sound);
+    }
+    cuts.retain(&chain);
     let mut target = Target::new(disk, directory);
-    for part in chain.parts(&parts) {
-        target.write(part, &chain).await?;
+    for (part, groups) in chain.parts(&parts.sound) {
+        target.write(part, groups, &cuts).await?;
     }
     target.sync().await?;
     if chain.groups > 0 {
@@ -66,134 +94,44 @@ pub(crate) async fn replay(
         );
     }
     let skipped = target.known.into_iter().filter(|(_, known)| !known).map(|(id, _)| id).collect();
-    let told = Replay { replayed: target.replayed, skipped };
-    Ok((reset(env, directory, options, parts, &chain, strangers).await?, told))
+    let told = Replay { replayed: target.replayed, skipped, damaged: accepted };
+    Ok((reset(env, directory, options, parts, &chain, accepted).await?, told))
 }
 
-/// A part whose header is sound.
-struct OldPart {
-    number: PartNumber,
-    file: Arc<dyn File>,
-    header: PartHeader,
-    /// Of the group at its beginning, if that one is of this lap; not yet checked further.
-    first_sequence: Option<u64>,
-}
-
-/// The parts, oldest first and empty ones last, and the files beside them that are none.
-async fn open_parts(disk: &dyn Disk, directory: &Path) -> io::Result<(Vec<OldPart>, Vec<PathBuf>)> {
-    let (mut parts, mut strangers) = (Vec::new(), Vec::new());
-    for entry in disk.list(&directory.join(JOURNAL)).await? {
-        let Some(number) = part_number(&entry.name) else { continue };
-        let path = part_path(directory, number);
-        let file = disk.open(&path, Open::Existing).await?;
-        let sector = file.read_at(0, PART_HEADER).await?;
-        let Some(header) = PartHeader::parse(&sector) else {
-            if sector.iter().any(|byte| *byte != 0) {
-                return Err(damaged(&path));
-            }
-            // Never made ready: nothing in it was ever counted on.
-            strangers.push(path);
-            continue;
-        };
-        let first = Header::parse(&file.read_at(header.alignment, HEADER).await?);
-        let first_sequence = first.filter(|first| first.lap == header.lap).map(|first| first.sequence);
-        parts.push(OldPart { number, file, header, first_sequence });
+async fn is_missing(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    match disk.list(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        listed => listed.map(|_| false),
     }
-    parts.sort_by_key(|part| (part.first_sequence.is_none(), part.first_sequence));
-    Ok((parts, strangers))
 }
 
-/// A part is zeros before its header is written, and a header is one sector: no crash and no power loss leaves anything
-/// else. So the disk has changed it, and what the part holds may be acknowledged and nowhere else: going on without it,
-/// and without the parts behind it, would lose that silently.
-fn damaged(path: &Path) -> io::Error {
+/// What is wrong with the journal in a way that no crash and no power loss leaves behind.
+fn damage(directory: &Path, parts: &Parts, missing: Option<Missing>) -> Option<String> {
+    if let Some(path) = parts.damaged.first() {
+        return Some(format!("the header of {} is damaged", path.display()));
+    }
+    let Missing { sequence, place } = missing?;
+    let place = place.map_or(String::new(), |(part, offset)| {
+        format!(
+            ", which should be at byte {offset} of {} or in the next part,",
+            part_path(directory, part).display()
+        )
+    });
+    Some(format!(
+        "group {sequence} of the journal in {}{place} is damaged or missing, although it had been synced",
+        directory.display()
+    ))
+}
+
+/// Going on would lose silently what may be acknowledged.
+fn refusal(directory: &Path, damage: String) -> io::Error {
     let why = format!(
-        "the header of {} is damaged; records in it may be acknowledged and nowhere else. Restore the file, or remove it \
-         to start without those records",
-        path.display()
+        "{damage}; records in it may be acknowledged and nowhere else. Restore it, or make the file {} to start without those \
+         records: what else the journal holds is used, and every log of this directory that was not closed in order counts \
+         as damaged",
+        directory.join(JOURNAL).join(ACCEPT).display()
     );
     io::Error::new(io::ErrorKind::InvalidData, why)
-}
-
-impl OldPart {
-    /// Its whole contents, if there may be a group in it.
-    async fn contents(&self) -> io::Result<Bytes> {
-        let length = usize::try_from(self.file.length()?).map_err(io::Error::other)?;
-        self.file.read_at(0, length).await
-    }
-
-    /// The sound groups in `contents`, of this lap and in sequence: (sequence, bytes, entries).
-    fn groups(&self, contents: Bytes) -> impl Iterator<Item = (u64, Bytes, Vec<Entry>)> + use<> {
-        let (alignment, lap) = (self.header.alignment, self.header.lap);
-        let (mut offset, mut expected) = (alignment, self.first_sequence);
-        std::iter::from_fn(move || {
-            let rest = contents.get(usize::try_from(offset).ok()?..)?;
-            let header = Header::parse(rest)?;
-            if header.lap != lap || Some(header.sequence) != expected {
-                return None;
-            }
-            let length = usize::try_from(header.length).ok().filter(|length| *length <= rest.len())?;
-            let entries = header.entries(&rest[..length])?;
-            let bytes = contents.slice_ref(&rest[..length]);
-            offset += header.length.next_multiple_of(alignment);
-            expected = Some(header.sequence + 1);
-            Some((header.sequence, bytes, entries))
-        })
-    }
-}
-
-/// What of the journal counts: the groups from the oldest up to the first gap, and the cuts among them.
-#[derive(Default)]
-struct Chain {
-    /// Sequence of the first group that does not count.
-    end: u64,
-    groups: u64,
-    cuts: BTreeMap<LogId, Vec<Cut>>,
-}
-
-struct Cut {
-    sequence: u64,
-    segment_base: Offset,
-    position: u64,
-}
-
-impl Chain {
-    async fn of(parts: &[OldPart]) -> io::Result<Self> {
-        let mut chain =
-            Self { end: parts.first().and_then(|part| part.first_sequence).unwrap_or(0), ..Self::default() };
-        for part in parts.iter().take_while(|part| part.first_sequence.is_some()) {
-            if part.first_sequence != Some(chain.end) {
-                break;
-            }
-            for (sequence, _, entries) in part.groups(part.contents().await?) {
-                chain.end = sequence + 1;
-                chain.groups += 1;
-                for entry in entries.into_iter().filter(|entry| entry.kind == Kind::Forget) {
-                    let Entry { id, segment_base, position, .. } = entry;
-                    chain.cuts.entry(id).or_default().push(Cut { sequence, segment_base, position });
-                }
-            }
-        }
-        Ok(chain)
-    }
-
-    /// Whether all groups of `part` up to the first torn one count, rather than none.
-    fn holds(&self, part: &OldPart) -> bool {
-        part.first_sequence.is_some_and(|first| first < self.end)
-    }
-
-    fn parts<'a>(&'a self, parts: &'a [OldPart]) -> impl Iterator<Item = &'a OldPart> {
-        parts.iter().filter(|part| self.holds(part))
-    }
-
-    /// Bytes of the segment from here on are void if they were written in group `sequence`.
-    fn void_from(&self, id: &LogId, sequence: u64, segment_base: Offset) -> u64 {
-        let cuts = self.cuts.get(id).into_iter().flatten();
-        cuts.filter(|cut| cut.sequence > sequence && cut.segment_base <= segment_base)
-            .map(|cut| if cut.segment_base == segment_base { cut.position } else { 0 })
-            .min()
-            .unwrap_or(u64::MAX)
-    }
 }
 
 /// The logs of the directory, as far as the journal may touch them.
@@ -220,12 +158,12 @@ impl<'a> Target<'a> {
     }
 
     /// Carries out what counts of one part.
-    async fn write(&mut self, part: &OldPart, chain: &Chain) -> io::Result<()> {
+    async fn write(&mut self, part: &OldPart, counting: &[Group], cuts: &Cuts) -> io::Result<()> {
         let mut segments: BTreeMap<(LogId, Offset), Writes> = BTreeMap::new();
-        for (sequence, bytes, entries) in part.groups(part.contents().await?) {
+        for (sequence, bytes, entries) in part.read(counting).await? {
             for entry in entries {
                 let Kind::Write { at, length } = entry.kind else { continue };
-                let void_from = chain.void_from(&entry.id, sequence, entry.segment_base);
+                let void_from = cuts.void_from(&entry.id, sequence, entry.segment_base);
                 let length = length.min(void_from.saturating_sub(entry.position));
                 if length > 0 {
                     let bytes = bytes.slice(at as usize..(at + length) as usize);
@@ -309,19 +247,20 @@ impl<'a> Target<'a> {
 }
 
 /// Empties all parts durably, those that do not count first, then the oldest, and so on: at no time may a write be
-/// found without the cut that voids it. Parts of a shape that is no longer wanted are removed.
+/// found without the cut that voids it. Parts of a shape that is no longer wanted are removed, and so are those that are
+/// damaged, once it is `accepted`.
 async fn reset(
     env: &dyn Env,
     directory: &Path,
     options: &JournalOptions,
-    parts: Vec<OldPart>,
+    parts: Parts,
     chain: &Chain,
-    strangers: Vec<PathBuf>,
+    accepted: bool,
 ) -> io::Result<Journal> {
     let mut ops = Vec::new();
     let mut free = Vec::new();
-    let mut remove = strangers;
-    let (counting, idle): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| chain.holds(part));
+    let mut remove = [parts.unready, parts.damaged].concat();
+    let (counting, idle): (Vec<_>, Vec<_>) = parts.sound.into_iter().partition(|part| chain.holds(part));
     for part in idle.into_iter().chain(counting) {
         let lap = env.random();
         let header = PartHeader { lap, alignment: options.alignment }.encode();
@@ -333,6 +272,8 @@ async fn reset(
             remove.push(part_path(directory, part.number));
         }
     }
+    // Last of all: whoever has to start again needs it again.
+    remove.extend(accepted.then(|| directory.join(JOURNAL).join(ACCEPT)));
     ops.extend(remove.into_iter().map(|path| Op::RemoveFile { path }));
     // Also for the names of the parts that stay: a kill may have come before the process that made them synced them.
     ops.push(Op::SyncDir { path: directory.join(JOURNAL) });

@@ -182,6 +182,36 @@ async fn a_bad_batch_among_bytes_known_to_be_synced_is_damage() {
 }
 
 #[tokio::test]
+async fn a_journal_that_is_gone_is_missed_and_a_log_without_its_records_is_damaged() {
+    let machine = Machine::new(9);
+    let config = changed(config(), |config| config.segment_bytes = 1 << 20);
+    let mut broker = Broker::try_start_with(&machine, &config, journaled()).await.unwrap();
+    broker.directory.env().sleep(std::time::Duration::from_secs(1)).await;
+    for number in 0..10 {
+        broker.append(batch(number, 1, 100)).await.unwrap();
+    }
+    broker.directory.set_log_start(&id(), Offset(0));
+    broker.directory.flusher().checkpoint().await.unwrap();
+    machine.start();
+    let journal = directory_path().join("journal");
+    for part in machine.list(&journal) {
+        machine.remove(&journal.join(part));
+    }
+    machine.remove(&journal);
+    let refused = Broker::try_start_with(&machine, &config, journaled()).await.err().unwrap();
+    assert!(refused.contains("journal is missing") && refused.contains("accept-damage"), "{refused}");
+    let env = machine.start();
+    let made = vec![gracchus_env::Op::CreateDir { path: journal.clone() }];
+    env.disk().submit(made).await.unwrap();
+    machine.put(&journal.join("accept-damage"), b"");
+    let broker = Broker::try_start_with(&machine, &config, journaled()).await.unwrap();
+    assert!(broker.recovered.damaged, "nobody knows what the journal had");
+    broker.stop().await;
+    let broker = Broker::try_start_with(&machine, &config, journaled()).await.unwrap();
+    assert!(broker.recovered.clean && !broker.recovered.damaged);
+}
+
+#[tokio::test]
 async fn a_bad_batch_in_a_sealed_segment_is_damage_if_its_roll_was_durable() {
     // Left to the operating system, a segment may be begun before the one before it is on disk.
     for (flush_messages, damaged) in [(1, true), (i64::MAX, false)] {

@@ -12,8 +12,10 @@ use crate::{Seed, input::Input};
 const PART: u8 = 1;
 const REPAIR: u8 = 2;
 
-/// Bytes of a group's header: magic, CRC, lap, sequence, length, table length, entries.
-const HEADER: usize = 36;
+/// Bytes of a group's header: magic, CRC, lap, sequence, synced, length, table length, entries.
+const HEADER: usize = 44;
+/// Bytes of `synced`, which the form before this one lacks.
+const SYNCED: usize = 8;
 /// Bytes of a part's first sector.
 const SECTOR: usize = 512;
 
@@ -36,8 +38,8 @@ pub(super) fn run(input: &[u8]) -> bool {
         repair(&mut bytes);
     }
     let Some(written) = group(&bytes) else { return false };
-    // The same, or without bytes that no entry speaks about.
-    assert!(written.len() <= bytes.len());
+    // The same, or without bytes that no entry speaks about; an older form is written as the newest.
+    assert!(written.len() <= bytes.len() + SYNCED);
     assert_eq!(group(&written), Some(written));
     true
 }
@@ -45,9 +47,9 @@ pub(super) fn run(input: &[u8]) -> bool {
 /// Makes magic, length and CRC of a group what they should be.
 pub(super) fn repair(group: &mut [u8]) {
     if group.len() >= HEADER {
-        group[..4].copy_from_slice(b"GJG1");
+        group[..4].copy_from_slice(b"GJG2");
         let length = group.len() as u32;
-        group[24..28].copy_from_slice(&length.to_le_bytes());
+        group[32..36].copy_from_slice(&length.to_le_bytes());
         let crc = crc32c::crc32c(&group[8..]);
         group[4..8].copy_from_slice(&crc.to_le_bytes());
     }
@@ -75,6 +77,7 @@ pub(super) fn sample(lap: u64, sequence: u64, entries: &[Vec<u8>], payload: &[u8
     let mut group = vec![0; 8];
     group.put_u64_le(lap);
     group.put_u64_le(sequence);
+    group.put_u64_le(0);
     group.put_u32_le(0);
     group.put_u32_le(table.len() as u32);
     group.put_u32_le(entries.len() as u32);

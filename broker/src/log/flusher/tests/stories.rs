@@ -187,12 +187,12 @@ fn a_torn_group_ends_the_replay_and_an_older_lap_is_not_replayed() {
     story.world.stop();
     let (segment, part) = (story.segment_path(0, 0), first_part(&story));
     let stale = story.world.contents(&part).unwrap();
-    // The second group is damaged, the segment never reached the disk.
-    story.world.edit(&part, |contents| contents[1024 + 100] ^= 1);
+    // The third group is torn, the segment never reached the disk.
+    story.world.edit(&part, |contents| contents[1536 + 100] ^= 1);
     story.world.edit(&segment, Vec::clear);
     on_directory(&story, options(), |_, _| async {});
     story.world.stop();
-    assert_eq!(story.world.contents(&segment).unwrap().len(), 80, "one group of three, of ten words");
+    assert_eq!(story.world.contents(&segment).unwrap().len(), 160, "two groups of three, of ten words");
     // What is left of the old lap behind the new header means nothing.
     story.world.edit(&segment, Vec::clear);
     story.world.edit(&part, |contents| contents[512..].copy_from_slice(&stale[512..]));
@@ -220,16 +220,86 @@ fn first_part(story: &Story) -> PathBuf {
     parts.find(used).expect("something was journaled")
 }
 
+/// Every place with a group in a journal with parts for three groups each, and where that is.
+fn places(story: &Story) -> Vec<(PathBuf, usize)> {
+    let parts = story.world.paths(&Path::new(DIRECTORY).join("journal"));
+    let places = parts.iter().flat_map(|part| [512, 1024, 1536].map(|at| (part.clone(), at)));
+    places.filter(|(part, at)| story.world.contents(part).unwrap()[*at] != 0).collect()
+}
+
+/// Why the directory does not open, if it does not.
+fn refusal(story: &Story, options: DirectoryOptions) -> Option<String> {
+    let this = story.clone();
+    let open = async move { LogDirectory::open(this.world.env(), DIRECTORY.into(), options).await.map(drop) };
+    let opened = story.world.run(open).expect("the power is on");
+    story.world.stop();
+    opened.err().map(|error| error.to_string())
+}
+
 #[test]
-fn the_parts_behind_a_torn_group_do_not_count_either() {
-    let story = Story::new(12, &[Durable]);
+fn rot_in_a_group_that_had_been_synced_stops_the_start_and_a_torn_end_does_not() {
+    let mut refused = 0;
+    for number in 0..8 {
+        let story = Story::new(12, &[Durable]);
+        append_groups(&story, many_parts(), 8);
+        story.world.stop();
+        story.world.edit(&story.segment_path(0, 0), Vec::clear);
+        let (part, at) = places(&story)[number].clone();
+        // In the header, in the table, in the payload.
+        for byte in [0, 20, 50, 120] {
+            let journal = story.world.paths(&Path::new(DIRECTORY).join("journal"));
+            let before: Vec<_> =
+                journal.iter().map(|path| (path.clone(), story.world.contents(path).unwrap())).collect();
+            story.world.edit(&part, |contents| contents[at + byte] ^= 4);
+            if let Some(why) = refusal(&story, many_parts()) {
+                refused += 1;
+                assert!(why.contains("had been synced") && why.contains("accept-damage"), "{why}");
+                assert_eq!(story.world.contents(&story.segment_path(0, 0)).unwrap().len(), 0, "{why}");
+                story.world.edit(&part, |contents| contents[at + byte] ^= 4);
+            } else {
+                let left = story.world.contents(&story.segment_path(0, 0)).unwrap().len();
+                assert_eq!(left, 560, "seven groups of eight, of ten words");
+                before.into_iter().for_each(|(path, bytes)| story.world.edit(&path, |now| *now = bytes));
+                story.world.edit(&story.segment_path(0, 0), Vec::clear);
+            }
+        }
+        assert_eq!(refusal(&story, many_parts()), None, "nothing is wrong any more");
+        assert_eq!(story.world.contents(&story.segment_path(0, 0)).unwrap().len(), 640);
+    }
+    assert_eq!(refused, 28, "all but the last group are known to have been synced");
+}
+
+#[test]
+fn a_part_that_is_gone_from_the_middle_stops_the_start() {
+    let story = Story::new(21, &[Durable]);
+    append_groups(&story, many_parts(), 8);
+    story.world.stop();
+    let (middle, _) = places(&story)[4].clone();
+    story.world.remove(&middle);
+    let why = refusal(&story, many_parts()).expect("it lacks three groups");
+    assert!(why.contains("missing"), "{why}");
+}
+
+#[test]
+fn whoever_accepts_the_damage_gets_what_else_there_is() {
+    let story = Story::new(22, &[Durable]);
     append_groups(&story, many_parts(), 8);
     story.world.stop();
     let segment = story.segment_path(0, 0);
-    story.world.edit(&first_part(&story), |contents| contents[1536 + 100] ^= 1);
     story.world.edit(&segment, Vec::clear);
-    on_directory(&story, many_parts(), |_, _| async {});
-    assert_eq!(story.world.contents(&segment).unwrap().len(), 160, "two groups of three, of ten words");
+    let (part, at) = places(&story)[1].clone();
+    story.world.edit(&part, |contents| contents[at + 100] ^= 1);
+    let accept = Path::new(DIRECTORY).join("journal/accept-damage");
+    let (this, path) = (story.clone(), accept.clone());
+    story.world.run(async move { drop(this.world.env().disk().open(&path, Open::New).await.unwrap()) });
+    on_directory(&story, many_parts(), |_, directory| async move { assert!(directory.is_damaged()) });
+    story.world.stop();
+    let left = story.world.contents(&segment).unwrap();
+    assert_eq!(left.len(), 640);
+    let missing = left.chunks(80).map(|group| group.iter().all(|byte| *byte == 0));
+    assert_eq!(missing.collect::<Vec<_>>(), [false, true, false, false, false, false, false, false]);
+    assert_eq!(story.world.contents(&accept), None, "it is asked again for the next damage");
+    on_directory(&story, many_parts(), |_, directory| async move { assert!(!directory.is_damaged()) });
 }
 
 #[test]
@@ -554,7 +624,7 @@ fn a_round_that_just_fits_into_a_group_is_journaled() {
 async fn worker(story: &Story) -> Worker {
     let (env, directory) = (story.world.env(), Path::new(DIRECTORY));
     env.disk().submit(vec![Op::CreateDir { path: directory.to_owned() }]).await.unwrap();
-    let (journal, _) = replay(&*env, directory, &options().journal).await.unwrap();
+    let (journal, _) = replay(&*env, directory, &options().journal, false).await.unwrap();
     let checkpoints = Arc::new(Checkpoints::read(&*env, directory).await.unwrap());
     Worker::new(env, options(), Arc::new(Health::new()), checkpoints, journal, Arc::default())
 }
