@@ -33,6 +33,11 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         let mut at = random.random_range(from..until);
         let down = random.random_range(20..=500);
         add(at, down, Fault::PowerLoss { node: NODE });
+        // While the background takes long to sync what was replayed, all of it is in the journal alone.
+        if random.random_bool(0.3) {
+            let (extra_ms, segments) = (random.random_range(20..=300), true);
+            add(at, random.random_range(500..=3_000), Fault::SlowSync { node: NODE, extra_ms, segments });
+        }
         // Again while it recovers, or right after its first acknowledgements.
         let mut again = 0.5;
         let mut up = at + down;

@@ -4,6 +4,7 @@
 //! a log that is deleted is renamed first. Never: a cut that a replay of the journal could undo.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -79,7 +80,7 @@ impl Log {
 
     /// Copies the first `length` bytes of a segment into a new, synced file.
     async fn copy_start(&self, from: &Arc<dyn File>, to: &Path, length: u64) -> Result<(), StorageError> {
-        let failed = |error: std::io::Error| self.fail(&error, "copying a segment");
+        let failed = |error: io::Error| self.fail(&error, "copying a segment");
         let disk = self.directory.env().disk();
         let open = || disk.open(to, Open::OrCreate);
         let file = patiently(&**self.directory.env(), "a cut", open).await.map_err(failed)?;
@@ -144,9 +145,30 @@ pub async fn set_aside(directory: &LogDirectory, id: &LogId, fate: Fate) -> Resu
     let aside = directory.path().join(names::set_aside(&id.tp, unique, kind));
     let sync = Op::SyncDir { path: directory.path().to_path_buf() };
     let ops = vec![Op::Rename { from: path.clone(), to: aside.clone() }, sync];
+    if fate == Fate::Stray {
+        // It is kept, and the journal will not hold its records any more.
+        sync_segments(directory, &path)
+            .await
+            .map_err(|error| directory.fail(&error, "syncing a stray log"))?;
+    }
     let _ = directory.take_clean(id);
     directory.flusher().forget(Forget::log(id.clone(), ops)).await?;
     // Before the name can mean another log.
     directory.files().forget_directory(&path);
     Ok(aside)
+}
+
+/// Syncs all segments of a log that nobody has open: what the journal's replay has written may not be on disk yet.
+async fn sync_segments(directory: &LogDirectory, path: &Path) -> io::Result<()> {
+    let env = directory.env();
+    let entries = match env.disk().list(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries.iter().filter(|entry| names::parse(&entry.name, names::LOG).is_some()) {
+        let open = || env.disk().open(&path.join(&entry.name), Open::Existing);
+        let file = patiently(&**env, "a stray log", open).await?;
+        env.disk().submit(vec![Op::Sync { file }]).await?;
+    }
+    Ok(())
 }

@@ -3,20 +3,25 @@
 //! The kernel is asked early and often to write back what is journaled, so that no sync waits behind hundreds of
 //! megabytes; bytes that nobody wants synced are left to it, up to [`PATIENCE`] times as many. A segment is synced when
 //! it has many unsynced bytes, when the oldest of them is old, or when it holds back the oldest part of a journal that
-//! is getting full; a few segments at a time, oldest first.
+//! is getting full; a few segments at a time, oldest first. What the journal's replay has written at the start is synced
+//! in the same way, right from the start, and frees the parts that were kept for it.
 //!
 //! Never: a recovery point above what a completed sync covers.
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    io,
     time::Duration,
 };
 
 use gracchus_core::Offset;
-use gracchus_env::{BoxFuture, Env, Instant, Open};
+use gracchus_env::{BoxFuture, Env, Instant, Op, Open};
 
 use super::{
-    super::{handles::patiently, journal::PartNumber},
+    super::{
+        handles::patiently,
+        journal::{PartNumber, ReplayedSegment},
+    },
     Answer,
     logs::{Class, Dirty, LogState, Slot, Soiled},
     plan::PATIENCE,
@@ -42,6 +47,8 @@ pub(super) struct Background {
     pub(super) wanted: Vec<Answer>,
     /// The same: cuts below a recovery point.
     pub(super) lowered: Vec<Cut>,
+    /// A sync of segments that the replay has written is under way.
+    pub(super) replayed_under_way: bool,
     /// What waits for the checkpoint under way, if one is.
     writing: Option<(Vec<Answer>, Vec<Cut>)>,
 }
@@ -54,6 +61,7 @@ impl Background {
             checkpoint_due,
             wanted: Vec::new(),
             lowered: Vec::new(),
+            replayed_under_way: false,
             writing: None,
         }
     }
@@ -86,6 +94,7 @@ impl Worker {
     pub(super) fn tend(&mut self) {
         let limit = if self.journal.is_pressed() { 2 } else { 1 };
         while self.counts.syncs < limit && self.start_sync() {}
+        self.sync_replayed();
         if let Some(ops) = self.journal.recycle(|| self.env.random()) {
             self.start(ops, Job::Recycle);
         }
@@ -163,6 +172,23 @@ impl Worker {
         self.counts.syncs += 1;
         self.start(ops, Job::Sync(cleaned));
         true
+    }
+
+    /// Syncs the next segments that the replay has written. One that is gone was void: it was cut, or its log deleted.
+    fn sync_replayed(&mut self) {
+        if self.background.replayed_under_way {
+            return;
+        }
+        let segments = self.journal.take_replayed(SEGMENTS);
+        if segments.is_empty() {
+            return;
+        }
+        self.background.replayed_under_way = true;
+        let env = self.env.clone();
+        self.start_future(async move {
+            let result = sync_segments(&*env, &segments).await;
+            (Job::Replayed(segments), result)
+        });
     }
 
     /// The logs most in need of a sync.
@@ -263,6 +289,19 @@ impl Worker {
         }
         cuts.into_iter().for_each(|cut| self.cut(cut));
     }
+}
+
+async fn sync_segments(env: &dyn Env, segments: &[ReplayedSegment]) -> io::Result<()> {
+    let mut ops = Vec::new();
+    for segment in segments {
+        let open = || env.disk().open(&segment.path, Open::Existing);
+        match patiently(env, "a segment that was written from the journal", open).await {
+            Ok(file) => ops.push(Op::Sync { file }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    env.disk().submit(ops).await
 }
 
 /// One timer that is only replaced when an earlier one is needed.

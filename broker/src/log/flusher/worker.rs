@@ -16,7 +16,7 @@ use super::{
         DirectoryOptions, StorageError,
         checkpoint::Checkpoints,
         directory::Health,
-        journal::{Journal, NewPart, PartNumber},
+        journal::{Journal, NewPart, PartNumber, ReplayedSegment},
     },
     Answer, Command, Forget,
     background::{Background, Timer},
@@ -64,6 +64,8 @@ pub(super) enum Job {
     Cut(Cut),
     /// In the background.
     Sync(Vec<Cleaned>),
+    /// The same of what a replay has written.
+    Replayed(Vec<ReplayedSegment>),
     Recycle,
     Grow {
         part: NewPart,
@@ -82,6 +84,7 @@ impl Job {
             Job::Roll { .. } => "cannot seal a segment",
             Job::Cut(_) => "cannot cut a log",
             Job::Sync(_) => "cannot sync segments",
+            Job::Replayed(_) => "cannot sync segments that were written from the journal",
             Job::Recycle => "cannot recycle a part of the journal",
             Job::Grow { .. } => "cannot allocate a part of the journal",
             Job::Checkpoint => "cannot write checkpoints",
@@ -269,6 +272,7 @@ impl Worker {
             Job::InPlace { .. } => self.counts.in_place -= 1,
             Job::Sync(_) => self.counts.syncs -= 1,
             Job::Roll { .. } | Job::Cut(_) => self.counts.alone -= 1,
+            Job::Replayed(_) => self.background.replayed_under_way = false,
             Job::Recycle | Job::Grow { .. } | Job::Checkpoint => {}
         }
         if let (Job::Grow { part, .. }, Err(error)) = (&job, &result)
@@ -308,6 +312,9 @@ impl Worker {
             }
             Job::Cut(cut) => self.cut_ended(cut),
             Job::Sync(cleaned) => self.sync_ended(cleaned),
+            Job::Replayed(segments) => {
+                segments.iter().for_each(|segment| self.journal.replayed_synced(segment));
+            }
             Job::Recycle => self.journal.recycled(),
             Job::Grow { part, file } => self.journal.grown(&part, file.expect("it was opened")),
             Job::Checkpoint => self.checkpoint_ended(),

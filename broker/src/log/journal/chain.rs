@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use gracchus_core::Offset;
-use gracchus_env::{Disk, File, Open};
+use gracchus_env::{Disk, File, Op, Open};
 
 use super::{
     super::LogId,
@@ -187,6 +187,8 @@ pub(super) struct Chain {
     /// The sequence behind the last of them.
     pub(super) end: u64,
     pub(super) groups: u64,
+    /// The groups before this sequence are known to be on disk.
+    proven: u64,
 }
 
 /// A group that had been synced is not there.
@@ -202,6 +204,7 @@ impl Chain {
     pub(super) fn of(parts: &[OldPart]) -> (Self, Option<Missing>) {
         let mut chain = Self::default();
         let proven = parts.iter().flat_map(|part| &part.groups).map(|group| group.synced).max().unwrap_or(0);
+        chain.proven = proven;
         let mut place = None;
         let mut begun = false;
         for part in parts {
@@ -266,6 +269,23 @@ impl Chain {
     ) -> impl Iterator<Item = (&'a OldPart, &'a [Group])> {
         let part = |number: &PartNumber| parts.iter().find(|part| part.number == *number);
         self.parts.iter().filter_map(move |(number, groups)| Some((part(number)?, &groups[..])))
+    }
+
+    /// What makes sure that the groups of `part` that count are on disk. They may have been read from the page cache alone,
+    /// and where their sync failed, in an earlier process, only a new write makes a sync cover them.
+    pub(super) async fn write_again(&self, part: &OldPart) -> io::Result<Vec<Op>> {
+        let mut ops = Vec::new();
+        let groups =
+            self.parts.iter().filter(|(number, _)| *number == part.number).flat_map(|(_, groups)| groups);
+        for group in groups.filter(|group| group.sequence >= self.proven) {
+            let length = usize::try_from(group.length).map_err(io::Error::other)?;
+            let bytes = part.file.read_at(group.offset, length).await?;
+            ops.push(Op::WriteAt { file: part.file.clone(), offset: group.offset, buffers: vec![bytes] });
+        }
+        if !ops.is_empty() {
+            ops.push(Op::Sync { file: part.file.clone() });
+        }
+        Ok(ops)
     }
 
     /// Whether some group of this part counts.

@@ -15,7 +15,8 @@
 //!
 //! `replay` runs before anybody looks at a log. It takes groups in sequence, contiguous from the oldest, and ends at
 //! the first that is torn. It never creates a file, never shortens one, never crosses a forget mark, and a crash in the
-//! middle of it changes nothing: bytes at a position of a segment only change by way of a forget mark.
+//! middle of it changes nothing: bytes at a position of a segment only change by way of a forget mark. What it has written is
+//! synced later, in the background; the parts stay until then, and new groups go on behind them in other parts.
 
 mod chain;
 mod entry;
@@ -30,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::{
     entry::GroupBuilder,
-    parts::{Journal, NewPart, PartNumber},
+    parts::{Journal, NewPart, PartNumber, ReplayedSegment},
     replay::{Replay, Replayed, replay},
 };
 

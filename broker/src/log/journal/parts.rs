@@ -1,5 +1,8 @@
 //! The parts of a journal: which is being filled, which wait for their segments to be synced, which are free.
 //!
+//! After a crash the parts that a replay has written to the segments are kept as they are until those segments are synced:
+//! until then another crash would need them again.
+//!
 //! This is bookkeeping only; the flusher does the I/O that it asks for.
 //!
 //! Never: free a part out of order, or before every write in it stands synced in its segment.
@@ -67,6 +70,26 @@ struct Part {
     in_flight: usize,
     /// Logs (by the flusher's numbers) with writes in it that are not synced in place.
     dirty: BTreeSet<usize>,
+    /// Segments that a replay has written from it and that are not synced yet.
+    unsynced: usize,
+    /// It goes once nothing needs it: its shape is not wanted any more.
+    misfit: bool,
+}
+
+/// A part whose groups a replay has written to their segments.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) number: PartNumber,
+    pub(super) file: Arc<dyn File>,
+    pub(super) length: u64,
+}
+
+/// A segment that a replay has written and nobody has synced yet.
+#[derive(Debug)]
+pub(crate) struct ReplayedSegment {
+    pub(crate) path: PathBuf,
+    /// The parts that it was written from.
+    pub(crate) parts: Vec<PartNumber>,
 }
 
 /// Where a group goes.
@@ -122,14 +145,18 @@ pub(crate) struct Journal {
     /// The disk had no room for another part.
     full_disk: bool,
     next_sequence: u64,
+    /// To be synced, the oldest part's first.
+    replayed: VecDeque<ReplayedSegment>,
 }
 
 impl Journal {
-    /// `free` are parts with a durable lap and no group in it.
+    /// `free` are parts with a durable lap and no group in it, `kept` those that hold what was replayed, oldest first.
     pub(super) fn new(
         directory: &Path,
         options: JournalOptions,
         free: Vec<(PartNumber, Arc<dyn File>, u64)>,
+        kept: Vec<Kept>,
+        replayed: Vec<ReplayedSegment>,
         next_sequence: u64,
     ) -> Self {
         let mut journal = Self {
@@ -143,22 +170,49 @@ impl Journal {
             growing: false,
             full_disk: false,
             next_sequence,
+            replayed: replayed.into(),
         };
         for (number, file, lap) in free {
             journal.add(number, file, lap);
         }
+        for Kept { number, file, length } in kept {
+            let unsynced = journal.replayed.iter().filter(|segment| segment.parts.contains(&number)).count();
+            let misfit = length != journal.options.part_bytes;
+            let part =
+                Part { file, lap: 0, tail: length, in_flight: 0, dirty: BTreeSet::new(), unsynced, misfit };
+            journal.parts.insert(number, part);
+            journal.used.push_back(number);
+        }
         journal
+    }
+
+    /// Up to `count` segments that a replay has written, to be synced now. Then: [`Self::replayed_synced`].
+    pub(crate) fn take_replayed(&mut self, count: usize) -> Vec<ReplayedSegment> {
+        self.replayed.drain(..count.min(self.replayed.len())).collect()
+    }
+
+    /// The segment is synced, or gone.
+    pub(crate) fn replayed_synced(&mut self, segment: &ReplayedSegment) {
+        for part in &segment.parts {
+            self.part(*part).unsynced -= 1;
+        }
+    }
+
+    /// Whether parts are kept for segments that a replay has written.
+    fn keeps_replayed(&self) -> bool {
+        self.parts.values().any(|part| part.unsynced > 0)
     }
 
     fn add(&mut self, number: PartNumber, file: Arc<dyn File>, lap: u64) {
         let tail = self.options.alignment;
-        let part = Part { file, lap, tail, in_flight: 0, dirty: BTreeSet::new() };
+        let (dirty, unsynced, misfit) = (BTreeSet::new(), 0, false);
+        let part = Part { file, lap, tail, in_flight: 0, dirty, unsynced, misfit };
         self.parts.insert(number, part);
         self.free.push_back(number);
     }
 
     fn part(&mut self, number: PartNumber) -> &mut Part {
-        self.parts.get_mut(&number).expect("parts never go")
+        self.parts.get_mut(&number).expect("a part goes only when nothing needs it")
     }
 
     /// Bytes that hold groups, and all that there are.
@@ -235,7 +289,10 @@ impl Journal {
     fn idle(&self) -> Option<&PartNumber> {
         let oldest = self.used.front().filter(|oldest| self.current != Some(**oldest))?;
         let part = &self.parts[oldest];
-        (self.recycling.is_none() && part.in_flight == 0 && part.dirty.is_empty()).then_some(oldest)
+        let synced = part.unsynced == 0;
+        (self.recycling.is_none() && part.in_flight == 0 && part.dirty.is_empty())
+            .then_some(oldest)
+            .filter(|_| synced)
     }
 
     /// Begins to free the oldest part if nothing needs it any more. After these steps: [`Self::recycled`].
@@ -244,25 +301,38 @@ impl Journal {
         self.used.pop_front();
         self.recycling = Some(number);
         let alignment = self.options.alignment;
+        // One more than usual may have been made while others were kept.
+        let too_many = self.parts.len() > self.options.max_parts.max(1);
         let part = self.part(number);
         part.lap = lap();
         part.tail = alignment;
+        part.misfit |= too_many;
         let header = PartHeader { lap: part.lap, alignment }.encode();
         let write = Op::WriteAt { file: part.file.clone(), offset: 0, buffers: vec![header] };
-        Some(vec![write, Op::Sync { file: part.file.clone() }])
+        let mut ops = vec![write, Op::Sync { file: part.file.clone() }];
+        if part.misfit {
+            ops.push(Op::RemoveFile { path: part_path(&self.directory, number) });
+            ops.push(Op::SyncDir { path: self.directory.join(JOURNAL) });
+        }
+        Some(ops)
     }
 
     pub(crate) fn recycled(&mut self) {
         let number = self.recycling.take().expect("one was being recycled");
-        self.free.push_back(number);
+        if self.parts[&number].misfit {
+            self.parts.remove(&number);
+        } else {
+            self.free.push_back(number);
+        }
     }
 
     /// A part to add, if one is wanted: there are fewer than the least, or the current one is half full and no other is
-    /// free. Then: [`Self::grown`].
+    /// free; one more than the most while parts are kept after a crash, which nothing may have to wait for. Then:
+    /// [`Self::grown`].
     pub(crate) fn grow(&mut self, lap: impl FnOnce() -> u64) -> Option<NewPart> {
         let half_full = |current| self.parts[&current].tail * 2 > self.options.part_bytes;
         let wanted = self.parts.len() < self.options.min_parts.max(1)
-            || (self.parts.len() < self.options.max_parts
+            || (self.parts.len() < self.options.max_parts + usize::from(self.keeps_replayed())
                 && self.free.is_empty()
                 && self.current.is_none_or(half_full));
         if !wanted || self.growing || self.full_disk {

@@ -1,8 +1,9 @@
 //! Brings back what only the journal has, before anybody looks at a log.
 //!
 //! Two passes over the parts: the first finds which groups count and where logs were cut, the second writes, part by
-//! part, what no later cut voids. Then all segments written are synced, and only then is the journal
-//! emptied, oldest part first. Whoever stops in between starts again from the same journal.
+//! part, what no later cut voids. Nothing of that is synced here: a start must not wait for every segment that the journal
+//! touches. Its parts stay as they are until the flusher has synced what was written from them, and whoever stops before
+//! starts again from the same journal and what came behind it.
 //!
 //! A journal that lacks what had been synced (see [`super::chain`]) stops the start: its records may be acknowledged and
 //! nowhere else, and what it would write could be void by a cut that is gone. The operator restores it, or says by the
@@ -15,19 +16,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use gracchus_core::Offset;
-use gracchus_env::{Disk, Env, Op, Open};
+use gracchus_env::{Disk, Env, File, Op, Open};
 
 use super::{
     super::{LogId, directory::JournalOptions},
-    JOURNAL, Journal,
+    JOURNAL, Journal, PartNumber, ReplayedSegment,
     chain::{Chain, Cuts, Group, Missing, OldPart, Parts},
     entry::Kind,
     part_path,
-    parts::PartHeader,
+    parts::{Kept, PartHeader},
 };
 
 /// Segments open at once while they are synced.
@@ -50,7 +52,7 @@ pub(crate) struct Replay {
     pub(crate) damaged: bool,
 }
 
-/// Replays the journal of log directory `directory` and leaves it empty. `expected`: there must be one, as the directory
+/// Replays the journal of log directory `directory`; what it has written is still to be synced. `expected`: there must be one, as the directory
 /// has been in use and was not left in order.
 pub(crate) async fn replay(
     env: &dyn Env,
@@ -83,7 +85,10 @@ pub(crate) async fn replay(
     for (part, groups) in chain.parts(&parts.sound) {
         target.write(part, groups, &cuts).await?;
     }
-    target.sync().await?;
+    if accepted {
+        // What is missing would still be missing from what is kept.
+        target.sync().await?;
+    }
     if chain.groups > 0 {
         tracing::info!(
             directory = %directory.display(),
@@ -93,9 +98,14 @@ pub(crate) async fn replay(
             "journal replayed"
         );
     }
-    let skipped = target.known.into_iter().filter(|(_, known)| !known).map(|(id, _)| id).collect();
+    let skipped =
+        std::mem::take(&mut target.known).into_iter().filter(|(_, known)| !known).map(|(id, _)| id).collect();
     let told = Replay { replayed: target.replayed, skipped, damaged: accepted };
-    Ok((reset(env, directory, options, parts, &chain, accepted).await?, told))
+    let journal = match accepted {
+        true => reset(env, directory, options, parts, &chain).await,
+        false => keep(env, directory, options, parts, &chain, target.written).await,
+    };
+    Ok((journal?, told))
 }
 
 async fn is_missing(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
@@ -142,8 +152,8 @@ struct Target<'a> {
     known: BTreeMap<LogId, bool>,
     /// Segments that are gone.
     missing: BTreeSet<PathBuf>,
-    /// Segments to sync.
-    written: BTreeSet<PathBuf>,
+    /// Segments to sync, and the parts that they were written from.
+    written: BTreeMap<PathBuf, Vec<PartNumber>>,
     replayed: Replayed,
     bytes: u64,
 }
@@ -153,7 +163,7 @@ type Writes = Vec<(u64, Bytes)>;
 
 impl<'a> Target<'a> {
     fn new(disk: &'a dyn Disk, directory: &'a Path) -> Self {
-        let (known, missing, written) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (known, missing, written) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         Self { disk, directory, known, missing, written, replayed: Replayed::new(), bytes: 0 }
     }
 
@@ -175,7 +185,7 @@ impl<'a> Target<'a> {
         for ((id, base), writes) in segments {
             if self.is_known(&id).await? {
                 let path = self.log_directory(&id).join(format!("{:020}.log", base.0));
-                if let Some(end) = self.write_segment(path, writes).await? {
+                if let Some(end) = self.write_segment(path, writes, part.number).await? {
                     let reached = self.replayed.entry(id).or_insert((base, end));
                     *reached = (base, end).max(*reached);
                 }
@@ -206,7 +216,12 @@ impl<'a> Target<'a> {
     }
 
     /// Returns where the last write ends, `None` if the segment is gone.
-    async fn write_segment(&mut self, path: PathBuf, writes: Writes) -> io::Result<Option<u64>> {
+    async fn write_segment(
+        &mut self,
+        path: PathBuf,
+        writes: Writes,
+        part: PartNumber,
+    ) -> io::Result<Option<u64>> {
         if self.missing.contains(&path) {
             return Ok(None);
         }
@@ -229,14 +244,14 @@ impl<'a> Target<'a> {
             end = Some(next);
         }
         self.disk.submit(ops).await?;
-        self.written.insert(path);
+        self.written.entry(path).or_default().push(part);
         Ok(end)
     }
 
     /// Everything written is on disk after this.
     async fn sync(&self) -> io::Result<()> {
         let mut ops = Vec::new();
-        for path in &self.written {
+        for path in self.written.keys() {
             ops.push(Op::Sync { file: self.disk.open(path, Open::Existing).await? });
             if ops.len() == OPEN_AT_ONCE {
                 self.disk.submit(std::mem::take(&mut ops)).await?;
@@ -246,37 +261,85 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Empties all parts durably, those that do not count first, then the oldest, and so on: at no time may a write be
-/// found without the cut that voids it. Parts of a shape that is no longer wanted are removed, and so are those that are
-/// damaged, once it is `accepted`.
+/// Keeps the parts with groups that count until the segments in `written` are synced, and makes sure that those groups are
+/// on disk; empties all others durably. New groups go behind them, in the empty ones.
+async fn keep(
+    env: &dyn Env,
+    directory: &Path,
+    options: &JournalOptions,
+    parts: Parts,
+    chain: &Chain,
+    written: BTreeMap<PathBuf, Vec<PartNumber>>,
+) -> io::Result<Journal> {
+    let (counting, idle): (Vec<_>, Vec<_>) = parts.sound.into_iter().partition(|part| chain.holds(part));
+    let mut kept = Vec::new();
+    let mut ops = Vec::new();
+    for part in counting {
+        ops.extend(chain.write_again(&part).await?);
+        let length = part.file.length()?;
+        kept.push(Kept { number: part.number, file: part.file, length });
+    }
+    let room = options.max_parts.max(1).saturating_sub(kept.len());
+    let (free, emptied) = empty(env, directory, options, idle, room)?;
+    ops.extend(emptied);
+    remove(directory, parts.unready, &mut ops);
+    env.disk().submit(ops).await?;
+    // The oldest part is wanted first.
+    let place = |part: &PartNumber| kept.iter().position(|kept| kept.number == *part);
+    let mut replayed: Vec<ReplayedSegment> =
+        written.into_iter().map(|(path, parts)| ReplayedSegment { path, parts }).collect();
+    replayed.sort_by_key(|segment| segment.parts.first().and_then(place));
+    Ok(Journal::new(directory, options.clone(), free, kept, replayed, chain.end))
+}
+
+/// Empties all parts durably, those that do not count first, then the oldest, and so on: at no time may a write be found
+/// without the cut that voids it. Parts that are damaged are removed, and last of all what asked for that.
 async fn reset(
     env: &dyn Env,
     directory: &Path,
     options: &JournalOptions,
     parts: Parts,
     chain: &Chain,
-    accepted: bool,
 ) -> io::Result<Journal> {
-    let mut ops = Vec::new();
-    let mut free = Vec::new();
-    let mut remove = [parts.unready, parts.damaged].concat();
     let (counting, idle): (Vec<_>, Vec<_>) = parts.sound.into_iter().partition(|part| chain.holds(part));
-    for part in idle.into_iter().chain(counting) {
+    let all = idle.into_iter().chain(counting);
+    let (free, mut ops) = empty(env, directory, options, all, options.max_parts.max(1))?;
+    let accept = directory.join(JOURNAL).join(ACCEPT);
+    remove(directory, [parts.unready, parts.damaged, vec![accept]].concat(), &mut ops);
+    env.disk().submit(ops).await?;
+    Ok(Journal::new(directory, options.clone(), free, Vec::new(), Vec::new(), chain.end))
+}
+
+/// A part with a new lap, and that lap.
+type Free = (PartNumber, Arc<dyn File>, u64);
+
+/// What gives `parts` new laps, in this order, and those of them that can be used; there is room for so many. The others,
+/// and those of a shape that is no longer wanted, are removed.
+fn empty(
+    env: &dyn Env,
+    directory: &Path,
+    options: &JournalOptions,
+    parts: impl IntoIterator<Item = OldPart>,
+    room: usize,
+) -> io::Result<(Vec<Free>, Vec<Op>)> {
+    let (mut free, mut ops) = (Vec::new(), Vec::new());
+    for part in parts {
         let lap = env.random();
         let header = PartHeader { lap, alignment: options.alignment }.encode();
         ops.push(Op::WriteAt { file: part.file.clone(), offset: 0, buffers: vec![header] });
         ops.push(Op::Sync { file: part.file.clone() });
-        if part.file.length()? == options.part_bytes && free.len() < options.max_parts.max(1) {
+        if part.file.length()? == options.part_bytes && free.len() < room {
             free.push((part.number, part.file, lap));
         } else {
-            remove.push(part_path(directory, part.number));
+            ops.push(Op::RemoveFile { path: part_path(directory, part.number) });
         }
     }
-    // Last of all: whoever has to start again needs it again.
-    remove.extend(accepted.then(|| directory.join(JOURNAL).join(ACCEPT)));
-    ops.extend(remove.into_iter().map(|path| Op::RemoveFile { path }));
-    // Also for the names of the parts that stay: a kill may have come before the process that made them synced them.
+    Ok((free, ops))
+}
+
+/// Removes files of the journal, durably. Also for the names of the parts that stay: a kill may have come before the
+/// process that made them synced them.
+fn remove(directory: &Path, files: Vec<PathBuf>, ops: &mut Vec<Op>) {
+    ops.extend(files.into_iter().map(|path| Op::RemoveFile { path }));
     ops.push(Op::SyncDir { path: directory.join(JOURNAL) });
-    env.disk().submit(ops).await?;
-    Ok(Journal::new(directory, options.clone(), free, chain.end))
 }

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -190,7 +193,10 @@ fn a_torn_group_ends_the_replay_and_an_older_lap_is_not_replayed() {
     // The third group is torn, the segment never reached the disk.
     story.world.edit(&part, |contents| contents[1536 + 100] ^= 1);
     story.world.edit(&segment, Vec::clear);
-    on_directory(&story, options(), |_, _| async {});
+    on_directory(&story, options(), |_, directory| async move {
+        // Until all is synced and the part has a new lap.
+        directory.env().sleep(Duration::from_secs(1)).await;
+    });
     story.world.stop();
     assert_eq!(story.world.contents(&segment).unwrap().len(), 160, "two groups of three, of ten words");
     // What is left of the old lap behind the new header means nothing.
@@ -734,4 +740,37 @@ fn a_part_with_a_damaged_header_stops_the_start_and_one_never_made_ready_does_no
     on_directory(&story, options(), |_, _| async {});
     assert_eq!(story.world.contents(&story.segment_path(0, 0)).unwrap().len(), 80);
     assert_eq!(story.world.contents(&unready), None);
+}
+
+#[test]
+fn a_start_syncs_what_it_replayed_in_the_background_and_keeps_the_parts_until_then() {
+    // Less than half of the journal: no part is used again before the crash.
+    const LOGS: usize = 15;
+    let story = Story::new(23, &[Durable; LOGS]);
+    on_directory(&story, many_parts(), move |story, directory| async move {
+        directory.env().sleep(Duration::from_secs(1)).await;
+        for log in 0..LOGS {
+            story.append(&directory, log, &[10]).await.unwrap();
+        }
+    });
+    story.world.stop();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counting = count.clone();
+    story.world.sabotage(move |op| {
+        let segment = matches!(op, Op::Sync { file } if format!("{file:?}").contains(".log"));
+        counting.fetch_add(usize::from(segment), Ordering::Relaxed);
+        None
+    });
+    on_directory(&story, many_parts(), move |story, directory| async move {
+        assert_eq!(count.load(Ordering::Relaxed), 0, "the start waits for none of them");
+        // What is new goes behind what is kept.
+        story.append(&directory, 0, &[10]).await.unwrap();
+        directory.env().sleep(Duration::from_secs(20)).await;
+        assert!(count.load(Ordering::Relaxed) >= LOGS, "{count:?}");
+        let part = |path: &PathBuf| story.world.contents(path).unwrap().len() as u64;
+        let parts = story.world.paths(&Path::new(DIRECTORY).join("journal"));
+        assert!(parts.len() == 12 && parts.iter().all(|path| part(path) == 2048));
+        let used = directory.flusher().metrics().journal_used.get();
+        assert!(used <= 2048, "{used} bytes are used after all is synced");
+    });
 }
