@@ -33,6 +33,7 @@ const LOCKS: &[(&str, &str)] = &[
     ),
     ("broker/src/api/context.rs", "the name of the client's software, set once per connection"),
     ("broker/src/api/services.rs", "fetch sessions: one short step without an await, nothing published"),
+    ("broker/src/complaints.rs", "how often a complaint was made lately"),
     ("broker/src/config/kafka.rs", "the list of Kafka's keys, read once and never changed"),
     ("broker/src/controller/producer_ids.rs", "that it stops, before its task has ended"),
     ("broker/src/controller/runtime.rs", "makes openraft's timers Sync; each has one user"),
@@ -53,7 +54,6 @@ const LOCKS: &[(&str, &str)] = &[
     ("broker/src/replica/purgatory.rs", "who waits; woken under it, decided elsewhere"),
     ("broker/src/server/budget.rs", "counts who waits for memory, for the log"),
     ("broker/src/server/buffers.rs", "the pool of recycled receive buffers"),
-    ("broker/src/server/complaints.rs", "how often a complaint was made lately"),
     ("broker/src/server/listener.rs", "numbers connections"),
     ("broker/src/server/mod.rs", "numbers connections"),
     ("broker/src/server/slots.rs", "how many connections there are, by address"),
@@ -117,6 +117,8 @@ const MAY_GO_ROUND: &[(&str, &str)] = &[
         "broker/src/process.rs",
         "a part of the program: asks the system what this process uses, for the metrics",
     ),
+    ("broker/src/report.rs", "a part of the program: last words go past the log"),
+    ("broker/src/signals.rs", "a part of the program: asks the system whether a signal is ignored"),
     ("broker/src/cli.rs", "reads the configuration file before there is an Env"),
 ];
 

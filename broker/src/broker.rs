@@ -58,6 +58,18 @@ pub enum StartError {
         /// The cause.
         error: log::OpenError,
     },
+    /// The disk of the log directory that holds the cluster metadata failed, and not of any other.
+    #[error(
+        "log directory {path} holds the cluster metadata, so nothing can be served without it (one of the others may \
+         fail, and metadata.log.dir chooses which holds them): {error}",
+        path = path.display()
+    )]
+    WithMetadata {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        error: log::OpenError,
+    },
     /// `metadata.log.dir` cannot be used.
     #[error("metadata.log.dir {path}: {error}", path = path.display())]
     MetadataDirectory {
@@ -204,6 +216,11 @@ impl Broker {
         &self.listeners
     }
 
+    /// What clients are told to connect to, by listener.
+    pub fn advertised(&self) -> Vec<BrokerListener> {
+        advertised(self.config(), &self.listeners)
+    }
+
     /// What it was started with.
     pub fn config(&self) -> &Arc<BrokerConfig> {
         self.config.fixed()
@@ -252,7 +269,15 @@ async fn bind(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<Bound, StartE
     let listener =
         |endpoint: &Endpoint| ListenerOptions { name: endpoint.name.clone(), address: endpoint.address() };
     let listeners: Vec<_> = config.listeners.iter().map(listener).collect();
-    Bound::bind(env.clone(), &listeners, ServerOptions::new(config)).await.map_err(StartError::Listen)
+    let (limits, unknown) = ConnectionLimits::resolved(&**env, config).await;
+    if let Some(problem) = unknown.into_iter().next() {
+        return Err(StartError::Listen(io::Error::new(io::ErrorKind::NotFound, problem)));
+    }
+    let options = ServerOptions { connections: limits, ..ServerOptions::new(config) };
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", config.name_of("listeners")));
+    let bound = Bound::bind(env.clone(), &listeners, options).await;
+    bound.map_err(|error| StartError::Listen(named(error)))
 }
 
 /// Opens `metrics.listener`, if there is one.
@@ -263,7 +288,7 @@ async fn metrics_endpoint(
 ) -> Result<Option<endpoint::Endpoint>, StartError> {
     let Some(address) = &config.metrics_listener else { return Ok(None) };
     let listener = env.listen(address).await.map_err(|error| {
-        let text = format!("metrics.listener cannot bind {address}: {error}");
+        let text = format!("{}: cannot bind {address}: {error}", config.name_of("metrics.listener"));
         StartError::Listen(io::Error::new(error.kind(), text))
     })?;
     tracing::info!("metrics at http://{}/metrics", listener.local_address());
@@ -273,10 +298,20 @@ async fn metrics_endpoint(
 /// The limits of connections can change while the broker runs.
 fn follow_limits(env: &Arc<dyn Env>, live: &LiveConfig, server: ServerView) {
     let mut watch = live.watch();
+    let world = env.clone();
     spawn(&**env, "connection-limits", async move {
-        server.set_limits(ConnectionLimits::new(&watch.seen()));
-        while let Some(config) = watch.changed().await {
-            server.set_limits(ConnectionLimits::new(&config));
+        let mut config = watch.seen();
+        loop {
+            // What needs no name service holds at once.
+            if config.max_connections_per_host_overrides.is_empty() {
+                server.set_limits(ConnectionLimits::new(&config));
+            } else {
+                let (limits, unknown) = ConnectionLimits::resolved(&*world, &config).await;
+                server.set_limits(limits);
+                unknown.iter().for_each(|problem| tracing::warn!("{problem}; it has no limit of its own"));
+            }
+            let Some(changed) = watch.changed().await else { return };
+            config = changed;
         }
     });
 }

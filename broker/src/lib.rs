@@ -3,6 +3,7 @@
 pub mod api;
 pub mod broker;
 pub mod cli;
+mod complaints;
 pub mod config;
 pub mod controller;
 pub mod host;

@@ -3,24 +3,28 @@
 //! This is the edge of the process, and the only place of the broker that touches it directly: arguments, environment,
 //! the configuration file, signals, standard output. A panic in any thread ends the process, because a half-dead broker
 //! is worse than a dead one. Exit codes: 0 stopped in order, 1 could not start, 2 wrong usage or configuration,
-//! 130 stopped at once by a second signal, SIGABRT after a panic.
+//! 130 stopped at once by a later second signal, SIGABRT after a panic.
 
 #![allow(clippy::disallowed_methods, reason = "the configuration is read before there is an Env")]
 
 mod process;
+mod report;
+mod signals;
 
 use std::{
-    io::{self, Write},
+    io,
+    path::Path,
     process::{ExitCode, abort, exit},
     sync::Arc,
     thread::available_parallelism,
+    time::{Duration, Instant},
 };
 
 use clap::Parser;
 use gracchus::{
     broker::Broker,
-    cli::{Cli, LOG_VARIABLE, LogFormat, Options, Serve},
-    config::BrokerConfig,
+    cli::{self, Cli, Command, LOG_VARIABLE, LogFormat, Options, Serve, VERSION},
+    config::{BrokerConfig, Outside},
     host::Host,
     logging::LogLevels,
     server::hostile,
@@ -29,7 +33,8 @@ use gracchus_env::{
     Env,
     production::{IoThreads, SocketBuffers, TokioEnv, open_file_limit},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use report::say;
+use signals::Signals;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// Gives out large reservations without touching them, so that a decoder that believed a length off the wire gets an
@@ -41,19 +46,46 @@ const COULD_NOT_START: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const STOPPED_AT_ONCE: i32 = 130;
 
+/// How long after the first signal another one means no more than the first. `timeout` and others send theirs twice.
+const SAME_WISH: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
-    let serve = Cli::parse().into_serve();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && cli::asks_for_json(std::env::args()) => {
+            return fail(LogFormat::Json, WRONG_USAGE, error.to_string().trim_end());
+        }
+        Err(error) => error.exit(),
+    };
+    let serve = match cli.into_command() {
+        Command::Serve(serve) => serve,
+        Command::Completions { shell } => {
+            let script = String::from_utf8(cli::completions(shell)).expect("a script is text");
+            say(LogFormat::Text, format_args!("{}", script.trim_end()));
+            return ExitCode::SUCCESS;
+        }
+    };
+    let format = serve.options.log_format;
     let log_levels = match start_logging(&serve.options) {
         Ok(log_levels) => Arc::new(log_levels),
-        Err(problem) => return fail(WRONG_USAGE, &problem),
+        Err(problem) => return fail(format, WRONG_USAGE, &problem),
     };
-    end_on_panic();
-    let (config, warnings) = match configuration(&serve) {
+    end_on_panic(format);
+    let (mut config, mut warnings) = match configuration(&serve) {
         Ok(configuration) => configuration,
-        Err(problem) => return fail(WRONG_USAGE, &problem),
+        Err(problem) => return fail(format, WRONG_USAGE, &problem),
     };
+    let limit = open_file_limit();
+    warnings.extend(limit.map(|limit| config.share_handles(limit)).unwrap_or_default());
+    if serve.check_config {
+        return checked(&serve, &warnings);
+    }
+    tracing::info!("Gracchus {VERSION} starts");
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(limit) = limit {
+        tracing::info!("up to {limit} open files, up to {} of them connections", config.max_connections);
     }
     if let Err(error) = hostile::verify_allocator() {
         tracing::warn!(
@@ -62,23 +94,37 @@ fn main() -> ExitCode {
         );
     }
     let host = Host { log_levels, process: Some(process::usage) };
-    match run(config, host) {
+    match run(config, host, format) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => fail(COULD_NOT_START, &problem),
+        Err(problem) => fail(format, COULD_NOT_START, &problem),
     }
 }
 
-fn fail(code: u8, problem: &str) -> ExitCode {
-    for line in problem.lines() {
-        let _ = writeln!(io::stderr(), "gracchus: {line}");
-    }
+fn fail(format: LogFormat, code: u8, problem: &str) -> ExitCode {
+    report::fatal(format, problem);
     ExitCode::from(code)
 }
 
-/// A line on standard output; nobody reading it is no reason to die.
-fn say(line: std::fmt::Arguments<'_>) {
-    let mut output = io::stdout().lock();
-    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
+/// Tells that a configuration can be served, and what is odd about it.
+fn checked(serve: &Serve, warnings: &[String]) -> ExitCode {
+    let what =
+        serve.file.as_ref().map_or("the default configuration".into(), |file| file.display().to_string());
+    let count = match warnings.len() {
+        0 => "no warnings".to_owned(),
+        1 => "1 warning".to_owned(),
+        count => format!("{count} warnings"),
+    };
+    match serve.options.log_format {
+        LogFormat::Json => {
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            tracing::info!("{what} can be served: {count}");
+        }
+        format @ LogFormat::Text => {
+            warnings.iter().for_each(|warning| say(format, format_args!("warning: {warning}")));
+            say(format, format_args!("{what} can be served: {count}"));
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Starts the log; what comes back changes its levels.
@@ -101,32 +147,39 @@ fn start_logging(options: &Options) -> Result<LogLevels, String> {
     Ok(LogLevels::new(directives, Box::new(apply)))
 }
 
-fn end_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
+fn end_on_panic(format: LogFormat) {
+    std::panic::set_hook(Box::new(move |panic| {
         let backtrace = std::backtrace::Backtrace::force_capture();
-        if tracing::enabled!(tracing::Level::ERROR) {
-            tracing::error!("{panic}; the process ends here\n{backtrace}");
-        } else {
-            let _ = writeln!(io::stderr(), "{panic}; the process ends here\n{backtrace}");
-        }
+        report::last_words(format, &format!("{panic}; the process ends here\n{backtrace}"));
         abort();
     }));
 }
 
 fn configuration(serve: &Serve) -> Result<(BrokerConfig, Vec<String>), String> {
-    let text = match &serve.file {
-        Some(file) => {
-            Some(std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?)
-        }
+    let contents = match &serve.file {
+        Some(file) => Some(std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?),
         None => None,
     };
-    let loaded = serve.configuration(text.as_deref(), &host_name());
+    let loaded = serve.configuration(contents.as_deref(), &Machine, &host_name());
     let (mut config, warnings) = loaded.map_err(|error| error.to_string())?;
     config.place_directories(
         |directory| std::path::absolute(directory),
         |directory| directory.canonicalize(),
     )?;
     Ok((config, warnings))
+}
+
+/// Where config providers look.
+struct Machine;
+
+impl Outside for Machine {
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
 }
 
 /// What is advertised for a listener on every interface.
@@ -136,13 +189,7 @@ fn host_name() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
-fn run(mut config: BrokerConfig, host: Host) -> Result<(), String> {
-    if let Some(limit) = open_file_limit() {
-        for warning in config.share_handles(limit) {
-            tracing::warn!("{warning}");
-        }
-        tracing::info!("up to {limit} open files, up to {} of them connections", config.max_connections);
-    }
+fn run(config: BrokerConfig, host: Host, format: LogFormat) -> Result<(), String> {
     let workers =
         config.num_network_threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -157,11 +204,11 @@ fn run(mut config: BrokerConfig, host: Host) -> Result<(), String> {
     let buffers =
         SocketBuffers { send: config.socket_send_buffer_bytes, receive: config.socket_receive_buffer_bytes };
     let env = TokioEnv::with_buffers(runtime.handle().clone(), threads, buffers);
-    runtime.block_on(gracchus_env::in_scope(env.clone(), serve(env, config, host)))
+    runtime.block_on(gracchus_env::in_scope(env.clone(), serve(env, config, host, format)))
 }
 
 /// Serves until a signal comes.
-async fn serve(env: Arc<dyn Env>, config: BrokerConfig, host: Host) -> Result<(), String> {
+async fn serve(env: Arc<dyn Env>, config: BrokerConfig, host: Host, format: LogFormat) -> Result<(), String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let broker = tokio::select! {
         biased;
@@ -169,57 +216,62 @@ async fn serve(env: Arc<dyn Env>, config: BrokerConfig, host: Host) -> Result<()
         name = signals.next() => return Err(format!("{name} during the start")),
         started = Broker::start_in(env, config, host) => started.map_err(|error| error.to_string())?,
     };
-    introduce(&broker);
+    introduce(&broker, format);
     let name = signals.next().await;
-    tracing::info!("{name}: stopping; another signal ends the process at once");
-    tokio::select! {
-        biased;
-        name = signals.next() => {
-            tracing::warn!("{name}: not waiting for a clean stop; the next start checks the logs");
-            exit(STOPPED_AT_ONCE);
+    let asked = Instant::now();
+    tracing::info!(
+        "{name}: stopping; another signal more than {} s from now ends the process at once, without a clean stop",
+        SAME_WISH.as_secs()
+    );
+    let stop = broker.stop();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            name = signals.next() => {
+                if asked.elapsed() < SAME_WISH {
+                    tracing::info!("{name} again: stopping already");
+                } else {
+                    tracing::warn!("{name}: not waiting for a clean stop; the next start checks the logs");
+                    exit(STOPPED_AT_ONCE);
+                }
+            }
         }
-        () = broker.stop() => tracing::info!("stopped"),
     }
+    tracing::info!("stopped");
     Ok(())
 }
 
-/// Tells whoever started the program where things are. `ready` is the last line.
-fn introduce(broker: &Broker) {
+/// Tells whoever started the program, and whoever reads its log, where things are. `ready` is the last line.
+fn introduce(broker: &Broker, format: LogFormat) {
     let config = broker.config();
-    let version = env!("CARGO_PKG_VERSION");
-    say(format_args!(
-        "Gracchus {version}, node {}, cluster {}",
+    let told = |line: String| {
+        say(format, format_args!("{line}"));
+        tracing::info!("{line}");
+    };
+    told(format!(
+        "Gracchus {VERSION}, node {}, cluster {}",
         config.node_id,
         broker.controller().cluster_id()
     ));
     for directory in &config.log_dirs {
         let path = directory.canonicalize().unwrap_or_else(|_| directory.clone());
-        say(format_args!("data in {}", path.display()));
+        told(format!("data in {}", path.display()));
     }
     for endpoint in &config.controller_listeners {
         tracing::info!("controller listener {endpoint} is not opened: this node is the whole quorum");
     }
     for (endpoint, address) in broker.addresses() {
-        say(format_args!("listening on {}://{address}", endpoint.name));
+        told(format!("listening on {}://{address}", endpoint.name));
     }
-    say(format_args!("ready"));
+    for endpoint in broker.advertised() {
+        told(format!("advertised as {}://{}:{}", endpoint.name, bracketed(&endpoint.host), endpoint.port));
+    }
+    told("ready".to_owned());
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
+/// An IPv6 address as it stands before a port.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

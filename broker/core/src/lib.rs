@@ -7,6 +7,7 @@ pub mod controller;
 pub mod error;
 pub mod frame;
 pub mod producer;
+pub mod properties;
 pub mod record;
 pub mod replication;
 pub mod session;

@@ -16,7 +16,7 @@ mod net;
 pub mod production;
 mod scope;
 
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, io, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use clock::Instant;
 pub use disk::{DirEntry, Disk, File, FileLock, FileRange, Op, Open};
@@ -47,6 +47,14 @@ pub trait Env: Send + Sync + 'static {
 
     /// Binds and listens. Port 0 lets the system choose; see [`Listener::local_address`].
     fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
+
+    /// The addresses that a host's name stands for, at least one; an address stands for itself. A world without names knows
+    /// only those.
+    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let address = host.parse().map(|address| vec![address]);
+        let unknown = io::Error::new(io::ErrorKind::NotFound, format!("no machine is called {host}"));
+        Box::pin(async move { address.map_err(|_| unknown) })
+    }
 
     /// Connects to `host:port`, failing with `TimedOut` once `deadline` has passed.
     fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>>;

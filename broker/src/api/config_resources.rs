@@ -247,14 +247,20 @@ async fn submit(services: &Services, alteration: Alteration) -> Result<bool, Ref
         return Ok(true);
     }
     let summary = summary(&changes);
-    let of_topic = matches!(resource, ConfigResource::Topic(_));
     let set: Vec<String> = changed(&changes).into_iter().map(str::to_owned).collect();
+    let topic = if let ConfigResource::Topic(id) = &resource { Some(*id) } else { None };
     let command = Command::AlterConfigs { resource, changes, seen: Some(seen) };
     match services.controller.submit(command).await {
         Ok(Response::Configs(_)) => {
             tracing::info!("configuration of {name} changed: {summary}");
-            if of_topic {
+            if let Some(id) = topic {
                 services.live.warn_of_topic(set.iter().map(String::as_str));
+                let image = services.controller.image();
+                if let Some(topic) = image.topic_by_id(id)
+                    && set.iter().any(|name| name == "cleanup.policy")
+                {
+                    services.say_if_compacted(topic);
+                }
             }
             Ok(true)
         }

@@ -1,7 +1,8 @@
 //! FindCoordinator (key 10), versions 0 to 6: which broker looks after a group or a transactional id.
 //!
 //! v1 adds the key type, v4 several keys in one request with an error each (KIP-699), v6 share groups (KIP-932).
-//! There are no coordinators yet, and the answer says so: COORDINATOR_NOT_AVAILABLE, which clients retry.
+//! There are no coordinators yet, and the answer says so: COORDINATOR_NOT_AVAILABLE, which clients
+//! retry, and a line in the log.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use kafka_protocol::{
 
 use super::{
     exchange::{BadRequest, Reply, Request},
+    not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
@@ -34,12 +36,27 @@ pub static SHAPE: Message = Message {
 };
 
 const SHARE: i8 = 2;
+/// Of the keys of one request no more go into the log.
+const MOST_SAID: usize = 10;
 
 /// Answers at once.
-pub fn start(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
     let body: FindCoordinatorRequest = request.decode()?;
     let version = request.api_version;
     let (error, message) = verdict(body.key_type, version);
+    if error == ResponseError::CoordinatorNotAvailable {
+        let one = [body.key.clone()];
+        let keys = if version >= 4 { &body.coordinator_keys[..] } else { &one[..] };
+        for key in keys.iter().take(MOST_SAID) {
+            let wanted = match body.key_type {
+                1 => Wanted::Transactions(key),
+                // `group:topic id:partition`
+                SHARE => Wanted::ShareGroup(key.split(':').next().unwrap_or_default()),
+                _ => Wanted::Group(key),
+            };
+            not_built::say(services, &request.context, wanted);
+        }
+    }
     let message = StrBytes::from_static_str(message);
     let mut response = FindCoordinatorResponse::default();
     if version >= 1 {

@@ -2,7 +2,7 @@
 //!
 //! KIP-98; v3 lets a producer name the id and epoch that it has (KIP-360), v4 and v5 refine errors of transactions.
 //! Without a transactional id every request gets a fresh id with epoch 0, whatever it names. With one, a transaction
-//! coordinator would have to answer; there is none yet: COORDINATOR_NOT_AVAILABLE, which clients retry.
+//! coordinator would have to answer; there is none yet: COORDINATOR_NOT_AVAILABLE, which clients retry, and a line in the log.
 //! Version 6 (KIP-939) is unstable and not advertised. Never: the same id twice.
 
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::{
     exchange::{BadRequest, Reply, Request},
+    not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
@@ -42,7 +43,10 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         Some(id) if id.is_empty() => Some(ResponseError::InvalidRequest),
         // Names an id without an epoch, or the other way round.
         _ if (body.producer_id.0 == -1) != (body.producer_epoch == -1) => Some(ResponseError::InvalidRequest),
-        Some(_) => Some(ResponseError::CoordinatorNotAvailable),
+        Some(id) => {
+            not_built::say(services, &request.context, Wanted::Transactions(id));
+            Some(ResponseError::CoordinatorNotAvailable)
+        }
         None => None,
     };
     if let Some(error) = refused {

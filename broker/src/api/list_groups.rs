@@ -9,6 +9,7 @@ use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 
 use super::{
     exchange::{BadRequest, Reply, Request},
+    not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
@@ -26,8 +27,9 @@ pub static SHAPE: Message = Message {
 };
 
 /// Answers at once.
-pub fn start(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
     let _: ListGroupsRequest = request.decode()?;
+    not_built::say(services, &request.context, Wanted::Groups);
     // v0 has no such field.
     let throttle_ms = if request.api_version >= 1 { request.context.throttle_ms() } else { 0 };
     let response = ListGroupsResponse::default().with_throttle_time_ms(throttle_ms);

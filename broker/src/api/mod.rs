@@ -36,6 +36,7 @@ pub mod list_groups;
 pub mod list_offsets;
 pub mod log_dirs;
 pub mod metadata;
+mod not_built;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod reassignments;

@@ -11,6 +11,7 @@ use gracchus_core::{
     controller::{Broker, BrokerListener, Command, Image, Rejection, Response, Topic},
     error::ResponseError,
     session::FetchSessions,
+    topic::TopicConfig,
 };
 use gracchus_env::Env;
 use kafka_protocol::protocol::StrBytes;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use super::fetch_response::NodeEndpoint;
 use crate::{
+    complaints::Complaints,
     config::{BrokerConfig, LiveConfig},
     controller::{Controller, random_id},
     logging::LogLevels,
@@ -41,6 +43,8 @@ pub struct Services {
     /// Fetch sessions of all connections (KIP-227). A session caches one client's own request: the lock is held for two
     /// short steps per fetch and guards no partition state.
     sessions: Mutex<FetchSessions>,
+    /// What the log says of requests.
+    pub(super) complaints: Complaints,
 }
 
 impl std::fmt::Debug for Services {
@@ -60,7 +64,8 @@ impl Services {
     ) -> Arc<Self> {
         let config = live.fixed().clone();
         let sessions = Mutex::new(FetchSessions::new(config.max_incremental_fetch_session_cache_slots));
-        Arc::new(Self { env, config, live, controller, replicas, log_levels, sessions })
+        let complaints = Complaints::new(env.clone());
+        Arc::new(Self { env, config, live, controller, replicas, log_levels, sessions, complaints })
     }
 
     /// This node.
@@ -93,8 +98,24 @@ impl Services {
         let id = TopicId(random_id(&*self.env));
         let command = Command::CreateTopic { name, id, assignment, configs };
         match self.change(command, "created").await? {
-            Response::Topic(topic) => Ok(topic),
+            Response::Topic(topic) => {
+                self.say_if_compacted(&topic);
+                Ok(topic)
+            }
             other => unreachable!("CreateTopic answered {other:?}"),
+        }
+    }
+
+    /// Puts into the log what a compacted topic lacks, when it becomes one.
+    pub(super) fn say_if_compacted(&self, topic: &Topic) {
+        let (config, _) = TopicConfig::resolve_known(&self.live.load().topic_defaults, &topic.configs);
+        if config.cleanup_policy.compact {
+            self.complaints.say(format_args!(
+                "topic {} has cleanup.policy=compact, but logs are not compacted yet: every record of a key stays, and \
+                 the topic grows{}",
+                topic.name,
+                if config.cleanup_policy.delete { " until retention deletes it" } else { "" }
+            ));
         }
     }
 

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 
 use super::{
     exchange::{BadRequest, Reply, Request},
+    not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
@@ -55,8 +56,9 @@ pub static LIST_SHAPE: Message = Message {
 };
 
 /// Answers DescribeTransactions at once.
-pub fn describe(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+pub fn describe(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
     let body: DescribeTransactionsRequest = request.decode()?;
+    not_built::say(services, &request.context, Wanted::TransactionList);
     let states = body.transactional_ids.into_iter().map(|id| {
         let error = if id.is_empty() {
             ResponseError::InvalidRequest
@@ -72,8 +74,9 @@ pub fn describe(_services: &Arc<Services>, request: Request) -> Result<Reply, Ba
 }
 
 /// Answers ListTransactions at once.
-pub fn list(_services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
+pub fn list(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
     let body: ListTransactionsRequest = request.decode()?;
+    not_built::say(services, &request.context, Wanted::TransactionList);
     if body.transactional_id_pattern.as_deref().is_some_and(|pattern| !is_pattern(pattern)) {
         let response = ListTransactionsResponse::default()
             .with_throttle_time_ms(request.context.throttle_ms())

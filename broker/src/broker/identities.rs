@@ -83,6 +83,9 @@ pub(super) fn refused(config: &BrokerConfig, path: &Path, error: OpenError) -> S
     match error {
         error if !config.log_dirs.contains(&path) => StartError::MetadataDirectory { path, error },
         OpenError::Locked(path) => StartError::InUse(path),
+        error if is_disk(&error) && path == config.metadata_log_dir && config.log_dirs.len() > 1 => {
+            StartError::WithMetadata { path, error }
+        }
         error => StartError::Directory { path, error },
     }
 }

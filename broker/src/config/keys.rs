@@ -177,7 +177,7 @@ const OWN: &[Own] = keys! {
     "max.connections.per.ip", ConfigType::Int(0..=INT), Some("2147483647"), DYNAMIC, REFUSED,
         "The most connections at a time from one address.";
     "max.connections.per.ip.overrides", ANY, Some(""), DYNAMIC, Some("none"),
-        "Other limits of max.connections.per.ip for single addresses, as address:number, separated by commas.";
+        "Other limits of max.connections.per.ip for single hosts, as host:number with a name or an address, separated by commas. Names are looked up at the start and when the value changes.";
     "max.incremental.fetch.session.cache.slots", ConfigType::Int(0..=INT), Some("1000"), FIXED, REFUSED,
         "The most fetch sessions that are kept.";
     "metadata.log.dir", ANY, None, FIXED, REFUSED,

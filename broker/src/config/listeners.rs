@@ -22,12 +22,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// What to hand to `Env::listen` or `Env::connect`: `host:port`, an IPv6 address in brackets, every interface as
-    /// `0.0.0.0`.
+    /// What to hand to `Env::listen` or `Env::connect`: `host:port`, an IPv6 address in brackets; without a host it is
+    /// every interface, of both IP versions.
     pub fn address(&self) -> String {
         let Endpoint { host, port, .. } = self;
         match host.as_str() {
-            "" => format!("0.0.0.0:{port}"),
             host if host.contains(':') => format!("[{host}]:{port}"),
             host => format!("{host}:{port}"),
         }
@@ -36,17 +35,39 @@ impl Endpoint {
     fn parse(text: &str) -> Result<Endpoint, String> {
         let malformed = || format!("`{text}` is not `NAME://host:port`");
         let (name, address) = text.split_once("://").ok_or_else(malformed)?;
-        let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
-        let port = port.parse().map_err(|_| format!("`{text}`: `{port}` is not a port (0 to 65535)"))?;
-        let unbracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        if unbracketed.is_none() && host.contains([':', '[', ']', '/']) {
-            return Err(format!("`{text}`: `{host}` is not a host (an IPv6 address belongs in brackets)"));
+        if !address.contains(':') {
+            return Err(malformed());
         }
+        let (host, port) = host_and_port(address).map_err(|problem| format!("`{text}`: {problem}"))?;
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         {
             return Err(format!("`{text}`: `{name}` is not a listener name"));
         }
-        Ok(Endpoint { name: name.to_uppercase(), host: unbracketed.unwrap_or(host).to_owned(), port })
+        Ok(Endpoint { name: name.to_uppercase(), host: host.to_owned(), port })
+    }
+}
+
+/// Host (without brackets, perhaps empty) and port of `host:port`.
+fn host_and_port(address: &str) -> Result<(&str, u16), String> {
+    let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("`{address}` is not `host:port`"))?;
+    let port = port.parse().map_err(|_| format!("`{port}` is not a port (0 to 65535)"))?;
+    let unbracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if unbracketed.is_none() && host.contains([':', '[', ']', '/']) {
+        return Err(format!("`{host}` is not a host (an IPv6 address belongs in brackets)"));
+    }
+    Ok((unbracketed.unwrap_or(host), port))
+}
+
+/// `metrics.listener`.
+pub(super) fn metrics(reader: &mut Reader<'_>) -> Option<String> {
+    const KEY: &str = "metrics.listener";
+    let address = reader.text(KEY)?;
+    match host_and_port(address) {
+        Ok(_) => Some(address.to_owned()),
+        Err(problem) => {
+            reader.problem(KEY, problem);
+            None
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //! its dynamic part changes ([`live`]).
 //!
 //! [`Settings`] are text with an origin (file and line, command line, program); [`BrokerConfig::load`] turns them into
-//! values, or into every problem at once, each naming its file, line and key. A Kafka key that is not served yet and a
-//! key that Kafka does not have are warnings with two different texts. Never: a value read twice, a default elsewhere.
+//! values, or into every problem at once, each naming its file, line and key. What config providers stand for is replaced
+//! before ([`providers`]); what has no effect is a warning that says why ([`without_effect`]). Never: a value read twice, a
+//! default elsewhere.
 
 pub mod describe;
 mod guards;
@@ -13,10 +14,11 @@ pub mod keys;
 mod listeners;
 pub mod live;
 pub(crate) mod min_isr;
-mod properties;
+mod providers;
 mod quorum;
 mod settings;
 mod topic_defaults;
+mod without_effect;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +38,7 @@ use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions, replic
 
 pub use listeners::Endpoint;
 pub use live::{LiveConfig, Watch};
-pub use properties::{Property, SyntaxError, parse as parse_properties};
+pub use providers::{Nothing, Outside};
 use settings::Reader;
 pub use settings::{ConfigError, Origin, Settings};
 
@@ -96,8 +98,10 @@ pub struct BrokerConfig {
     pub max_connections: usize,
     /// `max.connections.per.ip`.
     pub max_connections_per_ip: usize,
-    /// `max.connections.per.ip.overrides`.
+    /// `max.connections.per.ip.overrides` of addresses.
     pub max_connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
+    /// `max.connections.per.ip.overrides` of hosts by name.
+    pub max_connections_per_host_overrides: BTreeMap<String, usize>,
     /// `metrics.listener` (not a key of Kafka's): `host:port` of the HTTP endpoint; `None`: there is none.
     pub metrics_listener: Option<String>,
     /// `produce.batch.validation` (not a key of Kafka's) is `strict`: every record of a produced batch is looked at.
@@ -166,15 +170,17 @@ impl BrokerConfig {
         let unasked = reader.finish()?;
         config.source = Source { settings: settings.clone(), host_name: host_name.to_owned() };
         config.source.settings.repeat("node.id", "broker.id");
-        let warning = |(key, origin): (&str, &Origin)| {
-            if is_of_kafka(key) {
-                format!("{origin}: {key} has no effect: Gracchus does not have this Kafka setting yet")
-            } else {
-                format!("{origin}: {key} has no effect: neither Kafka nor Gracchus knows this key")
-            }
-        };
+        let warning = |(key, origin): (&str, &Origin)| format!("{origin}: {}", without_effect::reason(key));
         let twice = named_twice(settings);
         Ok((config, unasked.into_iter().map(warning).chain(twice).collect()))
+    }
+
+    /// `key`, for messages about its value: with where that was written, if it was.
+    pub(crate) fn name_of(&self, key: &str) -> String {
+        match self.source.settings.origin(key) {
+            Origin::Program => key.to_owned(),
+            origin => format!("{origin}: {key}"),
+        }
     }
 
     /// Gives the directories the names that `absolute` makes of them: those that Kafka's tools are shown, and name. What
@@ -187,16 +193,26 @@ impl BrokerConfig {
         absolute: impl Fn(&Path) -> io::Result<PathBuf>,
         real: impl Fn(&Path) -> io::Result<PathBuf>,
     ) -> Result<(), String> {
+        let place = |key: &str, directory: &Path, settings: &Settings| {
+            let problem =
+                |error| format!("{}: {key}: {}: {error}", settings.origin(key), directory.display());
+            absolute(directory).map_err(problem)
+        };
+        let settings = &self.source.settings;
+        let is_set = |key: &str| settings.get(key).is_some_and(|value| !value.is_empty());
+        let key = if is_set("log.dirs") { "log.dirs" } else { "log.dir" };
         let mut seen = BTreeSet::new();
         for directory in &mut self.log_dirs {
-            *directory = absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+            *directory = place(key, directory, settings)?;
             if !seen.insert(real(directory).unwrap_or_else(|_| directory.clone())) {
-                let name = directory.display();
-                return Err(format!("log.dirs: {name} is another name of a directory that is named before"));
+                let (origin, name) = (settings.origin(key), directory.display());
+                return Err(format!(
+                    "{origin}: {key}: {name} is another name of a directory that is named before"
+                ));
             }
         }
-        let directory = &mut self.metadata_log_dir;
-        *directory = absolute(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let key = if is_set("metadata.log.dir") { "metadata.log.dir" } else { key };
+        self.metadata_log_dir = place(key, &self.metadata_log_dir, settings)?;
         Ok(())
     }
 
@@ -206,6 +222,7 @@ impl BrokerConfig {
             max_connections: new.max_connections.min(self.connections_that_fit),
             max_connections_per_ip: new.max_connections_per_ip,
             max_connections_per_ip_overrides: new.max_connections_per_ip_overrides,
+            max_connections_per_host_overrides: new.max_connections_per_host_overrides,
             producer_id_expiration: new.producer_id_expiration,
             topic_defaults: if *new.topic_defaults == *self.topic_defaults {
                 self.topic_defaults.clone()
@@ -232,6 +249,7 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
     let log_dirs = log_dirs(reader);
     let metadata_log_dir = reader.text("metadata.log.dir").map(PathBuf::from);
     let socket_request_max_bytes = reader.number("socket.request.max.bytes");
+    let (max_connections_per_ip_overrides, max_connections_per_host_overrides) = limits_of_hosts(reader);
     BrokerConfig {
         node_id,
         rack: reader.text("broker.rack").map(str::to_owned),
@@ -254,8 +272,9 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
             .map(Duration::from_millis),
         max_connections: reader.number("max.connections"),
         max_connections_per_ip: limit_of_address(reader),
-        max_connections_per_ip_overrides: limits_of_addresses(reader),
-        metrics_listener: reader.text("metrics.listener").map(str::to_owned),
+        max_connections_per_ip_overrides,
+        max_connections_per_host_overrides,
+        metrics_listener: listeners::metrics(reader),
         strict_batch_validation: strict_batch_validation(reader),
         fetch_max_bytes: reader.number("fetch.max.bytes"),
         max_incremental_fetch_session_cache_slots: reader.number("max.incremental.fetch.session.cache.slots"),
@@ -352,7 +371,8 @@ fn named_twice(settings: &Settings) -> Option<String> {
     let mut seen = BTreeSet::new();
     let twice =
         list.split(',').map(str::trim).find(|directory| !directory.is_empty() && !seen.insert(*directory))?;
-    Some(format!("log.dirs names {twice} more than once, which counts as once"))
+    let origin = settings.origin("log.dirs");
+    Some(format!("{origin}: log.dirs names {twice} more than once, which counts as once"))
 }
 
 /// −1: the kernel decides.
@@ -400,22 +420,28 @@ fn strict_batch_validation(reader: &mut Reader<'_>) -> bool {
     }
 }
 
-/// `address:number` separated by commas. An IPv6 address may hold colons: the last one separates.
-fn limits_of_addresses(reader: &mut Reader<'_>) -> BTreeMap<IpAddr, usize> {
+/// `host:number` separated by commas: those of addresses, and those of names. An IPv6 address may hold colons: the last
+/// one separates.
+fn limits_of_hosts(reader: &mut Reader<'_>) -> (BTreeMap<IpAddr, usize>, BTreeMap<String, usize>) {
     const KEY: &str = "max.connections.per.ip.overrides";
-    let mut limits = BTreeMap::new();
+    let (mut addresses, mut names) = (BTreeMap::new(), BTreeMap::new());
+    let is_name = |host: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        !host.is_empty() && host.bytes().all(fits)
+    };
     for part in reader.list(KEY).unwrap_or_default() {
-        let parsed = part.rsplit_once(':').and_then(|(address, limit)| {
-            let address = address.trim().trim_start_matches('[').trim_end_matches(']');
+        let parsed = part.rsplit_once(':').and_then(|(host, limit)| {
             let limit: i32 = limit.trim().parse().ok()?;
-            Some((address.parse::<IpAddr>().ok()?.to_canonical(), usize::try_from(limit).ok()?))
+            let host = host.trim().trim_start_matches('[').trim_end_matches(']');
+            Some((host, usize::try_from(limit).ok()?))
         });
-        match parsed {
-            Some((address, limit)) => drop(limits.insert(address, limit)),
-            None => reader.problem(KEY, format!("`{part}` is not `address:number`")),
+        match parsed.map(|(host, limit)| (host, host.parse::<IpAddr>(), limit)) {
+            Some((_, Ok(address), limit)) => drop(addresses.insert(address.to_canonical(), limit)),
+            Some((host, Err(_), limit)) if is_name(host) => drop(names.insert(host.to_owned(), limit)),
+            _ => reader.problem(KEY, format!("`{part}` is not `host:number`")),
         }
     }
-    limits
+    (addresses, names)
 }
 
 fn milliseconds(reader: &mut Reader<'_>, key: &str) -> Duration {

@@ -110,7 +110,7 @@ mod tests {
 
     fn verdict(line: &str) -> String {
         let mut settings = Settings::default();
-        settings.add_file("server.properties", &format!("{BASE}{line}\n")).unwrap();
+        settings.add_file("server.properties", format!("{BASE}{line}\n")).unwrap();
         match BrokerConfig::load(&settings, "kafka-4") {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),

@@ -1,14 +1,19 @@
 //! Settings as text with their origin, and typed reading that gathers every problem instead of stopping at the first.
 //!
-//! Later sources win over earlier ones, a later line over an earlier one. What nobody asked for stays behind and is
-//! named in a warning. Never: a default; that belongs to who asks.
+//! Later sources win over earlier ones, a later line over an earlier one. Once all are there, what config providers stand
+//! for is replaced. What nobody asked for stays behind and is named in a warning. Never: a default; that belongs to who asks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use super::{keys, properties};
+use gracchus_core::properties;
+
+use super::{
+    keys,
+    providers::{self, Outside},
+};
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +61,8 @@ impl std::error::Error for ConfigError {}
 struct Setting {
     value: String,
     origin: Origin,
+    /// Had its effect before anything was read.
+    used: bool,
 }
 
 /// Keys with their values, as written.
@@ -66,9 +73,9 @@ pub struct Settings {
 
 impl Settings {
     /// Adds what a file holds; `name` is how messages call it.
-    pub fn add_file(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
-        let entries = properties::parse(text).map_err(|error| ConfigError {
-            problems: vec![format!("{name}:{}: {}", error.line, error.problem)],
+    pub fn add_file(&mut self, name: &str, contents: impl AsRef<[u8]>) -> Result<(), ConfigError> {
+        let entries = properties::parse(&properties::decode(contents.as_ref())).map_err(|error| {
+            ConfigError { problems: vec![format!("{name}:{}: {}", error.line, error.problem)] }
         })?;
         for property in entries {
             let origin = Origin::File { name: name.to_owned(), line: property.line };
@@ -90,7 +97,40 @@ impl Settings {
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>, origin: Origin) {
         // Kafka trims values of every type.
         let value = value.into().trim().to_owned();
-        self.by_key.insert(key.into(), Setting { value, origin });
+        self.by_key.insert(key.into(), Setting { value, origin, used: false });
+    }
+
+    /// Replaces what config providers stand for; see [`providers`].
+    pub fn resolve(&mut self, outside: &dyn Outside) -> Result<(), ConfigError> {
+        providers::resolve(self, outside)
+    }
+
+    /// Where the value of `key` was written.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        self.by_key.get(key).map_or(Origin::Program, |setting| setting.origin.clone())
+    }
+
+    /// All keys.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.by_key.keys().cloned().collect()
+    }
+
+    /// The value of `key`, which has its effect by being asked for here.
+    pub(super) fn used(&mut self, key: &str) -> Option<String> {
+        let setting = self.by_key.get_mut(key)?;
+        setting.used = true;
+        Some(setting.value.clone())
+    }
+
+    /// All keys that begin so have their effect.
+    pub(super) fn use_all(&mut self, prefix: &str) {
+        let begin_so = self.by_key.iter_mut().filter(|(key, _)| key.starts_with(prefix));
+        begin_so.for_each(|(_, setting)| setting.used = true);
+    }
+
+    /// Another value for `key`, from where it was.
+    pub(super) fn replace(&mut self, key: &str, value: &str) {
+        self.set(key, value, self.origin(key));
     }
 
     /// Gives a value that has two names its other name as well.
@@ -152,7 +192,7 @@ impl<'a> Reader<'a> {
 
     /// A problem with the value of `key`.
     pub(super) fn problem(&mut self, key: &str, problem: impl fmt::Display) {
-        let origin = self.settings.by_key.get(key).map_or(Origin::Program, |setting| setting.origin.clone());
+        let origin = self.settings.origin(key);
         self.problems.entry(key.to_owned()).or_insert_with(|| format!("{origin}: {key}: {problem}"));
     }
 
@@ -218,7 +258,7 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(self) -> Result<Vec<(&'a str, &'a Origin)>, ConfigError> {
         if self.problems.is_empty() {
             let unasked = |(key, setting): (&'a String, &'a Setting)| (key.as_str(), &setting.origin);
-            let keys = self.settings.by_key.iter().map(unasked);
+            let keys = self.settings.by_key.iter().filter(|(_, setting)| !setting.used).map(unasked);
             Ok(keys.filter(|(key, _)| !self.asked.contains(key)).collect())
         } else {
             Err(ConfigError { problems: self.problems.into_values().collect() })

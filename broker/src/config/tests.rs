@@ -89,13 +89,13 @@ fn broken_syntax_names_file_and_line() {
 }
 
 #[test]
-fn keys_without_effect_are_named_in_two_ways() {
+fn keys_without_effect_are_named() {
     let (_, warnings) = load("log.cleaner.threads=2\nlog.cleanr.threads=2\nnum.partitions=3\n").unwrap();
     assert_eq!(
         warnings,
         [
             "server.properties:1: log.cleaner.threads has no effect: Gracchus does not have this Kafka setting yet",
-            "server.properties:2: log.cleanr.threads has no effect: neither Kafka nor Gracchus knows this key",
+            "server.properties:2: log.cleanr.threads has no effect: neither Kafka nor Gracchus knows this key; is log.cleaner.threads meant?",
         ]
     );
 }
@@ -153,13 +153,15 @@ fn directories_have_absolute_names_and_the_file_keeps_its_own() {
     assert_eq!(placed.log_dirs, ["/home/me/one", "/home/me/two", "/three"].map(PathBuf::from));
     assert_eq!(placed.metadata_log_dir, PathBuf::from("/home/me/one"));
     assert_eq!(placed.source.settings.get("log.dirs"), Some("./one,two,/three"));
-    let another =
-        |name: &str| Err(format!("log.dirs: {name} is another name of a directory that is named before"));
-    assert_eq!(config("log.dirs=one,./one").place_directories(absolute, real), another("/home/me/one"));
-    let mut linked = config("log.dirs=link,two,link/../link");
+    let another = |name: &str| {
+        let problem = format!("{name} is another name of a directory that is named before");
+        Err(format!("server.properties:2: log.dirs: {problem}"))
+    };
+    assert_eq!(config("\nlog.dirs=one,./one").place_directories(absolute, real), another("/home/me/one"));
+    let mut linked = config("\nlog.dirs=link,two,link/../link");
     assert_eq!(linked.place_directories(absolute, real), another("/home/me/link/../link"));
-    let nowhere = config("").place_directories(|_| Err(io::Error::other("no such place")), real);
-    assert_eq!(nowhere, Err("./gracchus-data: no such place".to_owned()));
+    let nowhere = config("log.dir=one").place_directories(|_| Err(io::Error::other("no such place")), real);
+    assert_eq!(nowhere, Err("server.properties:1: log.dir: one: no such place".to_owned()));
 }
 
 #[test]
@@ -181,10 +183,24 @@ fn listeners_have_names_hosts_and_ports() {
 #[test]
 fn a_listener_on_every_interface_is_advertised_by_host_name() {
     let config = config("listeners=PLAINTEXT://:9092");
-    assert_eq!(config.listeners[0].address(), "0.0.0.0:9092");
+    assert_eq!(config.listeners[0].address(), ":9092", "of both IP versions");
     assert_eq!(config.advertised_listeners, [endpoint("PLAINTEXT", "kafka-1.example", 9092)]);
     assert!(problems("advertised.listeners=PLAINTEXT://0.0.0.0:9092")[0].contains("name one"));
     assert!(problems("advertised.listeners=OTHER://a:9092")[0].contains("not among the listeners"));
+}
+
+#[test]
+fn an_address_for_metrics_that_is_none_names_file_and_line() {
+    for (address, problem) in [
+        ("9464", "`9464` is not `host:port`"),
+        ("here:metrics", "`metrics` is not a port (0 to 65535)"),
+        ("::1:9464", "`::1` is not a host (an IPv6 address belongs in brackets)"),
+    ] {
+        let expected = format!("server.properties:2: metrics.listener: {problem}");
+        assert_eq!(problems(&format!("\nmetrics.listener={address}")), [expected]);
+    }
+    assert_eq!(config("metrics.listener=:9464").metrics_listener.as_deref(), Some(":9464"));
+    assert_eq!(config("metrics.listener=[::1]:0").metrics_listener.as_deref(), Some("[::1]:0"));
 }
 
 #[test]

@@ -13,19 +13,19 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use bytes::Buf;
 use gracchus_core::frame::{self, Front};
 use gracchus_env::{Connection, Env, JoinHandle, Task, spawn};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::{messages::ApiKey, protocol::StrBytes};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
     budget::{Besides, Budget, Purse},
     buffers::BufferPool,
-    complaints::Complaints,
     frame::{Frame, FrameError, FrameReader, take_client_id},
     slots::Slot,
     watch::Watch,
     writer::{self, InFlight, Told, WriteEnd},
 };
 use crate::api::{BadRequest, ConnectionContext, Envelope, Reply, Request, RequestContext, Route, Service};
+use crate::complaints::Complaints;
 use crate::metrics::{ListenerMetrics, ServerMetrics, Stages};
 
 /// Requests of one connection that may be in flight together.
@@ -162,7 +162,9 @@ impl Reading<'_> {
             let frame = match self.frames.next().await {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return End::Closed,
-                Err(error @ FrameError::Size(_)) => return End::Refused(error.to_string().into()),
+                Err(error @ (FrameError::Size(_) | FrameError::Foreign(_))) => {
+                    return End::Refused(error.to_string().into());
+                }
                 Err(error) => return End::Broken(error),
             };
             match self.accept(frame).await {
@@ -192,7 +194,7 @@ impl Reading<'_> {
         bytes.advance(frame::HEADER_FRONT_LENGTH);
         let Front { api_key, api_version, correlation_id } = front;
         let Some(route) = self.shared.service.route(api_key, api_version) else {
-            return Err(format!("api key {api_key} in version {api_version} is not served").into());
+            return Err(format!("{} in version {api_version} is not served", named(api_key)).into());
         };
         let client_id = match take_client_id(&mut bytes, route.request_header_version) {
             Some(client_id) => self.remember(client_id),
@@ -272,6 +274,14 @@ impl Reading<'_> {
             )
             .into()),
         }
+    }
+}
+
+/// An api key with Kafka's name for it, if it has one.
+fn named(api_key: i16) -> String {
+    match ApiKey::try_from(api_key) {
+        Ok(name) => format!("api key {api_key} ({name:?})"),
+        Err(()) => format!("api key {api_key}"),
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) enum FrameError {
     Io(io::Error),
     /// The size prefix is impossible, or above `socket.request.max.bytes`.
     Size(frame::FrameError),
+    /// The same, and it is known what else begins so.
+    Foreign(&'static str),
 }
 
 impl fmt::Display for FrameError {
@@ -51,7 +53,23 @@ impl fmt::Display for FrameError {
             FrameError::Truncated => f.write_str("the peer closed in the middle of a request"),
             FrameError::Io(error) => write!(f, "{error}"),
             FrameError::Size(error) => write!(f, "{error}"),
+            FrameError::Foreign(what) => f.write_str(what),
         }
+    }
+}
+
+/// What begins with `prefix`, which is no size of a frame.
+fn no_frame(prefix: [u8; PREFIX], error: frame::FrameError) -> FrameError {
+    match &prefix {
+        // A record of type handshake, in one of the versions that begin with 3.
+        [0x16, 0x03, ..] => FrameError::Foreign(
+            "the peer begins a TLS handshake, but this listener speaks plaintext: let the client use \
+             security.protocol=PLAINTEXT",
+        ),
+        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" | b"PRI " => {
+            FrameError::Foreign("the peer speaks HTTP, but this is a listener for Kafka clients")
+        }
+        _ => FrameError::Size(error),
     }
 }
 
@@ -93,7 +111,8 @@ impl FrameReader {
             }
         }
         let prefix = *self.chunk.first_chunk().expect("as long as a prefix");
-        let total = PREFIX + frame::frame_size(prefix, self.largest).map_err(FrameError::Size)?;
+        let total =
+            PREFIX + frame::frame_size(prefix, self.largest).map_err(|error| no_frame(prefix, error))?;
         self.watch.frame_begins(total);
         self.bulk = total > CHUNK;
         let frame = if self.bulk { self.large(total).await? } else { self.small(total).await? };

@@ -7,7 +7,6 @@
 
 mod budget;
 mod buffers;
-mod complaints;
 mod connection;
 mod frame;
 #[doc(hidden)]
@@ -33,11 +32,12 @@ use tokio::sync::{mpsc, watch as state};
 
 pub use self::slots::ConnectionLimits;
 use self::{
-    budget::Budget, buffers::BufferPool, complaints::Complaints, connection::Shared, listener::Acceptor,
-    slots::Slots, watch::Patience,
+    budget::Budget, buffers::BufferPool, connection::Shared, listener::Acceptor, slots::Slots,
+    watch::Patience,
 };
 use crate::{
     api::{APIS, Service},
+    complaints::Complaints,
     config::BrokerConfig,
     metrics::ServerMetrics,
 };

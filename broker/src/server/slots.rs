@@ -7,11 +7,15 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
+
+use gracchus_env::Env;
 
 use super::budget::{Budget, Share};
 use crate::config::BrokerConfig;
@@ -27,14 +31,39 @@ pub struct ConnectionLimits {
     pub overrides: BTreeMap<IpAddr, usize>,
 }
 
+/// How long the name service may take for one name.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl ConnectionLimits {
-    /// Those that `config` sets.
+    /// Those that `config` sets, as far as no name is needed for them.
     pub fn new(config: &BrokerConfig) -> Self {
         Self {
             all: config.max_connections,
             per_address: config.max_connections_per_ip,
             overrides: config.max_connections_per_ip_overrides.clone(),
         }
+    }
+
+    /// Those that `config` sets, and a sentence for each host of which nobody knows the address now: it has no limit of its
+    /// own. Names are looked up here and not again, as in Kafka. What is set for an address is stronger.
+    pub(crate) async fn resolved(env: &dyn Env, config: &BrokerConfig) -> (Self, Vec<String>) {
+        let mut limits = Self::new(config);
+        let mut unknown = Vec::new();
+        for (host, most) in &config.max_connections_per_host_overrides {
+            let found = env.timeout(PATIENCE, env.resolve(host)).await;
+            match found.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(addresses) => {
+                    for address in addresses {
+                        limits.overrides.entry(address.to_canonical()).or_insert(*most);
+                    }
+                }
+                Err(error) => {
+                    let key = config.name_of("max.connections.per.ip.overrides");
+                    unknown.push(format!("{key}: no address of {host} is known: {error}"));
+                }
+            }
+        }
+        (limits, unknown)
     }
 }
 

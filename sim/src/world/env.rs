@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
@@ -72,6 +73,14 @@ impl Env for SimEnv {
 
     fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         sockets::listen(self.world.clone(), self.process.clone(), address.to_owned())
+    }
+
+    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let unknown = io::Error::new(io::ErrorKind::NotFound, format!("no machine is called “{host}”"));
+        let literal = host.parse().ok();
+        let node = || self.world.resolve(self.process.node, host).map(super::address);
+        let found = literal.or_else(node).map(|address| vec![address]);
+        Box::pin(async move { found.ok_or(unknown) })
     }
 
     fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>> {

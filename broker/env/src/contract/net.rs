@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
         name: "a_read_appends_up_to_its_limit",
         run: |world| Box::pin(a_read_appends_up_to_its_limit(world)),
     },
+    Case { name: "a_name_stands_for_addresses", run: |world| Box::pin(a_name_stands_for_addresses(world)) },
     Case { name: "connect_is_refused", run: |world| Box::pin(connect_is_refused(world)) },
     Case { name: "connect_gives_up_at_its_deadline", run: |world| Box::pin(connect_deadline(world)) },
     Case { name: "an_address_has_one_listener", run: |world| Box::pin(an_address_has_one_listener(world)) },
@@ -117,6 +118,23 @@ async fn a_read_appends_up_to_its_limit(world: World) {
         assert_eq!(buffer.len(), 5 + read, "a read says how many bytes it appended");
     }
     assert_eq!(buffer, "head 0123456789");
+}
+
+async fn a_name_stands_for_addresses(world: World) {
+    let (mut listener, address) = listen(&world).await;
+    let env = world.env.clone();
+    let client = spawn(&*world.env, "client", async move { connect(&*env, &address).await });
+    let peer = listener.accept().await.expect("accepts").peer.ip();
+    let _client = client.await.expect("connects");
+    let named = world.env.resolve(&world.host).await.expect("its own name");
+    assert!(
+        named.contains(&peer),
+        "who comes from {} has one of its addresses: {peer}, {named:?}",
+        world.host
+    );
+    let literal: std::net::IpAddr = "10.1.2.3".parse().expect("an address");
+    assert_eq!(world.env.resolve("10.1.2.3").await.expect("an address"), [literal]);
+    assert!(world.env.resolve("nobody-has-this-name.invalid").await.is_err());
 }
 
 async fn connect_is_refused(world: World) {

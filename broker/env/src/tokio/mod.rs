@@ -14,6 +14,7 @@ mod syncs;
 
 use std::{
     io,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     sync::{Arc, Weak},
     time::{Duration, Instant as SystemInstant, SystemTime},
@@ -151,6 +152,11 @@ impl Env for TokioEnv {
     fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         let (address, buffers) = (address.to_owned(), self.buffers);
         Box::pin(async move { net::listen(&address, buffers).await })
+    }
+
+    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let host = host.to_owned();
+        Box::pin(async move { net::resolve_host(&host).await })
     }
 
     fn connect(&self, address: &str, deadline: Instant) -> BoxFuture<'static, io::Result<Connection>> {

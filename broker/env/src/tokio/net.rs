@@ -9,7 +9,7 @@
 //! Never: wait for the disk on a runtime worker, keep more than [`GATHER_LIMIT`] copied bytes of one response.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io::{self, IoSlice},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr},
     sync::{
@@ -58,7 +58,8 @@ pub struct SocketBuffers {
     pub receive: Option<usize>,
 }
 
-/// Binds the first address that `address` stands for. An empty host is every interface.
+/// Binds the first address that `address` stands for. An empty host is every interface, of both IP versions where this
+/// machine has both.
 pub(super) async fn listen(address: &str, buffers: SocketBuffers) -> io::Result<Box<dyn Listener>> {
     let mut failure = None;
     for candidate in resolve(address).await? {
@@ -66,6 +67,10 @@ pub(super) async fn listen(address: &str, buffers: SocketBuffers) -> io::Result<
             Ok(listener) => {
                 let local = listener.local_addr()?;
                 return Ok(Box::new(SystemListener { listener, local, buffers }));
+            }
+            // Half of what was asked for is not enough: IPv4 alone serves only where there is no IPv6.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && candidate.ip().is_unspecified() => {
+                return Err(error);
             }
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -98,11 +103,22 @@ async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host(address).await?.collect())
 }
 
+/// See [`crate::Env::resolve`].
+pub(super) async fn resolve_host(host: &str) -> io::Result<Vec<IpAddr>> {
+    let found: BTreeSet<IpAddr> =
+        tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip().to_canonical()).collect();
+    if found.is_empty() { Err(nowhere(host)) } else { Ok(found.into_iter().collect()) }
+}
+
 fn bind(address: SocketAddr, buffers: SocketBuffers) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // As Kafka does: a restart must not wait for connections of the last run to leave TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // As Java does, whatever this machine's default is: every interface is every interface.
+        socket.set_only_v6(false)?;
+    }
     if let Some(bytes) = buffers.receive {
         // Before a connection is there, which inherits it: the window's scale is agreed upon at its beginning.
         socket.set_recv_buffer_size(bytes)?;
@@ -130,6 +146,8 @@ impl Listener for SystemListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(async move {
             let (stream, peer) = self.listener.accept().await?;
+            // On a socket of both IP versions one of version 4 has a name in version 6.
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             if let Some(bytes) = self.buffers.send {
                 SockRef::from(&stream).set_send_buffer_size(bytes)?;
             }

@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gracchus_core::properties;
 use gracchus_env::Env;
 use uuid::Uuid;
 
@@ -86,7 +87,7 @@ pub async fn identify(
     let file = path.join(meta::FILE);
     let contents = env.disk().read_all(&file).await.map_err(failed("cannot read meta.properties in"))?;
     if let Some(contents) = contents {
-        let meta = meta::Meta::parse(&String::from_utf8_lossy(&contents), options)?;
+        let meta = meta::Meta::parse(&properties::decode(&contents), options)?;
         return Ok(Identity::Ours { directory_id: meta.directory_id, cluster_id: meta.cluster_id });
     }
     let leads_elsewhere =

@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use gracchus_core::{BrokerId, TopicId};
+use gracchus_core::{
+    BrokerId, TopicId,
+    properties::{self, Property},
+};
 use uuid::Uuid;
 
 use super::{DirectoryOptions, OpenError, identity};
@@ -38,7 +41,9 @@ impl Meta {
 
     /// Reads the file of a directory that `options` wants to open.
     pub(super) fn parse(text: &str, options: &DirectoryOptions) -> Result<Self, OpenError> {
-        let mut keys = properties(text);
+        let entries = properties::parse(text).map_err(|error| OpenError::Meta(error.to_string()))?;
+        let trimmed = |entry: Property| (entry.key, entry.value.trim().to_owned());
+        let mut keys: BTreeMap<String, String> = entries.into_iter().map(trimmed).collect();
         let broken = |what: &str| OpenError::Meta(what.to_owned());
         match keys.remove(FORMAT).map(|version| version.parse::<u32>()) {
             Some(Ok(version)) if version > FORMAT_VERSION => {
@@ -74,7 +79,8 @@ impl Meta {
     pub(super) fn encode(&self) -> String {
         let mut text = String::from("#\n");
         let mut line = |key: &str, value: &dyn std::fmt::Display| {
-            writeln!(text, "{key}={value}").expect("a string takes everything");
+            let line = properties::line(key, &value.to_string());
+            writeln!(text, "{line}").expect("a string takes everything");
         };
         line("version", &1);
         if let Some(cluster_id) = &self.cluster_id {
@@ -89,15 +95,6 @@ impl Meta {
         }
         text
     }
-}
-
-fn properties(text: &str) -> BTreeMap<String, String> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with(['#', '!']))
-        .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
-        .collect()
 }
 
 #[cfg(test)]
@@ -120,6 +117,17 @@ mod tests {
         assert_eq!(meta.directory_id, Uuid::from_u128(7));
         assert!(meta.encode().contains("later.key=x\n"));
         assert_eq!(Meta::parse(&meta.encode(), &options(3, Some("abc"))).unwrap(), meta);
+    }
+
+    /// Java's own writer escapes what the syntax has a use for; a cluster id may hold any of it.
+    #[test]
+    fn what_java_escapes_is_read() {
+        let text =
+            "#\n#Fri\ncluster.id=a\\:b\\=\nversion : 1\ndirectory.id = AAAAAAAAAAAAAAAAAAAABw\nnode.id=3\n";
+        let meta = Meta::parse(text, &options(3, Some("a:b="))).unwrap();
+        assert_eq!((meta.cluster_id.as_deref(), meta.directory_id), (Some("a:b="), Uuid::from_u128(7)));
+        assert!(meta.encode().contains("cluster.id=a\\:b\\=\n"), "{}", meta.encode());
+        assert!(matches!(Meta::parse("version=\\u12", &options(3, None)), Err(OpenError::Meta(_))));
     }
 
     #[test]

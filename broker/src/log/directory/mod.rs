@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
-use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition, controller::Image};
+use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition, controller::Image, properties};
 use gracchus_env::{Env, FileLock, Op, is_out_of_handles};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use uuid::Uuid;
@@ -412,8 +412,9 @@ pub async fn settle(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> R
     let file = path.join(meta::FILE);
     let failed = |what: &str| OpenError::io(format!("{what} {}", file.display()));
     let contents = env.disk().read_all(&file).await.map_err(failed("cannot read"))?;
+    let is_new = contents.is_none();
     let (mut meta, mut changed) = match contents {
-        Some(contents) => (meta::Meta::parse(&String::from_utf8_lossy(&contents), options)?, false),
+        Some(contents) => (meta::Meta::parse(&properties::decode(&contents), options)?, false),
         None => {
             let id = Uuid::from_u64_pair(env.random(), env.random());
             (meta::Meta::new(options, id), true)
@@ -425,6 +426,8 @@ pub async fn settle(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> R
     }
     if changed {
         env.disk().replace(&file, meta.encode().into()).await.map_err(failed("cannot write"))?;
+    }
+    if is_new {
         tracing::info!(path = %path.display(), id = %TopicId(meta.directory_id), "log directory is now ours");
     }
     Ok(Settled { directory_id: meta.directory_id, cluster_id: meta.cluster_id })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition};
+use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition, properties};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ proptest! {
         id: u128,
         others in prop::collection::btree_map("[a-z]{1,8}\\.[a-z]{1,8}\\.later", "[!-~]([ -~]{0,20}[!-~])?", 0..4),
     ) {
-        let lines: String = others.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+        let lines: String = others.iter().map(|(key, value)| properties::line(key, value) + "\n").collect();
         let text = Meta::new(&options(node, cluster.clone()), Uuid::from_u128(id)).encode() + &lines;
         let meta = Meta::parse(&text, &options(node, None)).unwrap();
         prop_assert_eq!((meta.directory_id, &meta.cluster_id), (Uuid::from_u128(id), &cluster));

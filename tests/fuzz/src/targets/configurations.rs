@@ -3,10 +3,13 @@
 //! Holds: what was read and is written with escapes reads the same; a topic configuration resolved from its own texts is
 //! itself; an empty value is taken only where the tables of keys say what it means. Input: a byte that chooses, then the text.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io, path::Path};
 
-use gracchus::config::{BrokerConfig, Settings, keys, parse_properties};
-use gracchus_core::topic::{KEYS, TopicConfig, validate_name};
+use gracchus::config::{BrokerConfig, Outside, Settings, keys};
+use gracchus_core::{
+    properties::{self, Property},
+    topic::{KEYS, TopicConfig, validate_name},
+};
 
 use super::seed;
 use crate::{Seed, input::Input};
@@ -14,9 +17,12 @@ use crate::{Seed, input::Input};
 pub(super) fn run(input: &[u8]) -> bool {
     let mut input = Input(input);
     let kind = input.byte();
-    let text = String::from_utf8_lossy(input.rest());
+    let contents = input.rest();
+    if kind % 3 == 0 {
+        return file(contents);
+    }
+    let text = String::from_utf8_lossy(contents);
     match kind % 3 {
-        0 => properties(&text),
         1 => topic(&text),
         _ => {
             let legal = validate_name(&text).is_ok();
@@ -29,25 +35,25 @@ pub(super) fn run(input: &[u8]) -> bool {
     }
 }
 
-fn properties(text: &str) -> bool {
-    let Ok(properties) = parse_properties(text) else { return false };
-    let written: String = properties
-        .iter()
-        .map(|property| format!("{} = {}\n", escaped(&property.key), escaped(&property.value)))
-        .collect();
-    let again = parse_properties(&written).expect("what was written is in the syntax");
-    let pairs = |properties: &[gracchus::config::Property]| -> Vec<(String, String)> {
+fn file(contents: &[u8]) -> bool {
+    let text = properties::decode(contents);
+    let Ok(read) = properties::parse(&text) else { return false };
+    let written: String =
+        read.iter().map(|property| properties::line(&property.key, &property.value) + "\n").collect();
+    let again = properties::parse(&written).expect("what was written is in the syntax");
+    let pairs = |properties: &[Property]| -> Vec<(String, String)> {
         properties.iter().map(|property| (property.key.clone(), property.value.clone())).collect()
     };
-    assert_eq!(pairs(&again), pairs(&properties));
+    assert_eq!(pairs(&again), pairs(&read));
     let mut settings = Settings::default();
-    settings.add_file("fuzz.properties", text).expect("it was read above");
-    match BrokerConfig::load(&settings, "host") {
+    settings.add_file("fuzz.properties", contents).expect("it was read above");
+    let loaded = settings.resolve(&Anything).and_then(|()| BrokerConfig::load(&settings, "host"));
+    match loaded {
         Ok((config, _warnings)) => {
             assert!(!config.log_dirs.is_empty() && !config.listeners.is_empty());
             // The last one of a name holds.
             let last: BTreeMap<&str, &str> =
-                properties.iter().map(|property| (property.key.as_str(), property.value.trim())).collect();
+                read.iter().map(|property| (property.key.as_str(), property.value.trim())).collect();
             for (key, _) in last.into_iter().filter(|(_, value)| value.is_empty()) {
                 let legal = keys::key(key).is_none_or(|key| key.empty.is_some());
                 assert!(legal, "an empty {key} was taken");
@@ -61,13 +67,17 @@ fn properties(text: &str) -> bool {
     }
 }
 
-/// In Java's escapes, all that need not be a letter or a digit.
-fn escaped(text: &str) -> String {
-    let unit = |unit: u16| match u8::try_from(unit) {
-        Ok(byte) if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        _ => format!("\\u{unit:04x}"),
-    };
-    text.encode_utf16().map(unit).collect()
+/// Where every variable and file is, and holds its own name.
+struct Anything;
+
+impl Outside for Anything {
+    fn variable(&self, name: &str) -> Option<String> {
+        Some(name.to_owned())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Ok(path.to_string_lossy().into_owned().into_bytes())
+    }
 }
 
 fn topic(text: &str) -> bool {
@@ -100,6 +110,14 @@ pub(super) fn seeds() -> Vec<Seed> {
     vec![
         seed("server", input(0, server)),
         seed("escapes", input(0, "a\\ b\\=c\\:d=\\t\\n\\u0041\\ud83d\\ude00\n! x\nk v\nl:m\\")),
+        seed(
+            "providers",
+            input(
+                0,
+                "config.providers=env,file\nlog.dirs=${env:X}/a\nbroker.rack=${file:/a:/a}\nconfig.providers.env.param.allowlist.pattern=X.*",
+            ),
+        ),
+        seed("latin-1", [&input(0, "broker.rack=Z")[..], b"\xfcrich"].concat()),
         seed("topic", input(1, &topic)),
         seed("server-empty", input(0, "log.cleanup.policy=\nlog.dirs=\nbroker.rack=\nlog.retention.ms=\n")),
         seed("topic-empty", input(1, "cleanup.policy=\n")),

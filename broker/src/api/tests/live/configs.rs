@@ -297,7 +297,7 @@ async fn the_broker_changes_what_it_can_and_says_what_it_cannot() {
         ("1", set("log.retention.ms", "x"), request, "Not a number of type LONG"),
         ("", set("log.retention.ms", "0"), request, "delete everything"),
         ("1", set("max.connections", "-1"), request, "Value must be at least 0"),
-        ("1", set("max.connections.per.ip.overrides", "localhost:3"), request, "is not `address:number`"),
+        ("1", set("max.connections.per.ip.overrides", "local host:3"), request, "is not `host:number`"),
         ("1", set("no.such.key", "1"), config, "Unknown broker config name"),
         ("1", set("log.cleaner.threads", "many"), request, "Not a number of type INT"),
         ("1", set("log.cleaner.threads", ""), request, "Not a number of type INT"),

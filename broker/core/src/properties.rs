@@ -1,10 +1,12 @@
-//! Kafka's `server.properties` syntax: what `java.util.Properties` reads, with the line of every entry.
+//! The syntax of Kafka's properties files (`server.properties`, `meta.properties`): what `java.util.Properties` reads and
+//! writes, with the line of every entry.
 //!
 //! Logical lines: a backslash at the end of a line continues it, and the white space that begins the next line is
 //! dropped; comments (`#`, `!`) and blank lines are no part of anything. The key ends at the first unescaped `=`, `:`
-//! or white space. Never: a meaning for any key; that is the configuration's business.
+//! or white space. Java takes bytes for Latin-1; people write UTF-8: [`decode`] reads both. Never: a meaning for any key;
+//! that is the business of whoever reads the file.
 
-use std::{fmt, iter::Peekable, str::CharIndices};
+use std::{borrow::Cow, fmt, iter::Peekable, str::CharIndices};
 
 /// One `key = value` of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,52 @@ impl fmt::Display for SyntaxError {
 }
 
 impl std::error::Error for SyntaxError {}
+
+/// The text of a file. A byte order mark says how it is encoded and is dropped. Without one: UTF-8 where all of it is that,
+/// else ISO-8859-1, as Java reads it; the two agree on ASCII, and hardly any text with umlauts in the one is valid in the
+/// other. Every sequence of bytes is some text.
+pub fn decode(contents: &[u8]) -> Cow<'_, str> {
+    let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, odd) = bytes.as_chunks::<2>();
+        let mut text = String::from_utf16_lossy(&pairs.iter().copied().map(unit).collect::<Vec<_>>());
+        if !odd.is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+        Cow::Owned(text)
+    };
+    match contents {
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest),
+        [0xff, 0xfe, rest @ ..] => utf_16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf_16(rest, u16::from_be_bytes),
+        _ => match std::str::from_utf8(contents) {
+            Ok(text) => text.into(),
+            Err(_) => contents.iter().copied().map(char::from).collect::<String>().into(),
+        },
+    }
+}
+
+/// `key=value` as Java writes it: whatever the syntax has a use for is escaped, so that [`parse`] gives back both.
+pub fn line(key: &str, value: &str) -> String {
+    let mut line = String::with_capacity(key.len() + value.len() + 1);
+    escape(key, true, &mut line);
+    line.push('=');
+    escape(value, false, &mut line);
+    line
+}
+
+fn escape(text: &str, is_key: bool, line: &mut String) {
+    for (index, character) in text.char_indices() {
+        match character {
+            '\t' => line.push_str("\\t"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\u{c}' => line.push_str("\\f"),
+            ' ' if is_key || index == 0 => line.push_str("\\ "),
+            '=' | ':' | '#' | '!' | '\\' => line.extend(['\\', character]),
+            other => line.push(other),
+        }
+    }
+}
 
 /// All entries in the order of the file; a key may occur more than once.
 pub fn parse(text: &str) -> Result<Vec<Property>, SyntaxError> {
@@ -204,32 +252,38 @@ mod tests {
         assert_eq!(pairs("a=1\\"), [pair("a", "1")]);
     }
 
-    /// Writes a text so that reading gives it back.
-    fn escaped(text: &str) -> String {
-        let mut escaped = String::new();
-        for character in text.chars() {
-            match character {
-                '\n' => escaped.push_str("\\n"),
-                '\r' => escaped.push_str("\\r"),
-                ' ' | '\t' | '\u{c}' | '=' | ':' | '#' | '!' | '\\' => {
-                    escaped.push('\\');
-                    escaped.push(character);
-                    if character == '\t' {
-                        escaped.truncate(escaped.len() - 1);
-                        escaped.push('t');
-                    }
-                }
-                other => escaped.push(other),
-            }
-        }
-        escaped
+    #[test]
+    fn bytes_are_utf_8_or_latin_1_or_what_their_mark_says() {
+        let rack = |bytes: &[u8]| pairs(&decode(bytes));
+        let expected = [pair("rack", "Zürich")];
+        assert_eq!(rack("rack=Zürich".as_bytes()), expected);
+        assert_eq!(rack(b"rack=Z\xfcrich"), expected);
+        assert_eq!(rack(b"rack=Z\\u00fcrich"), expected);
+        assert_eq!(rack("\u{feff}rack=Zürich".as_bytes()), expected);
+        let units: Vec<u16> = "\u{feff}rack=Zürich\r\n".encode_utf16().collect();
+        assert_eq!(rack(&units.iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<_>>()), expected);
+        assert_eq!(rack(&units.iter().flat_map(|unit| unit.to_be_bytes()).collect::<Vec<_>>()), expected);
+        assert_eq!(decode(b"\xff\xfea\0b"), "a\u{fffd}");
+        assert_eq!(decode(b""), "");
+    }
+
+    #[test]
+    fn what_the_syntax_has_a_use_for_is_escaped() {
+        assert_eq!(line("node.id", "3"), "node.id=3");
+        assert_eq!(line("a b", " c:d=#!\\ e\t"), r"a\ b=\ c\:d\=\#\!\\ e\t");
     }
 
     proptest! {
         #[test]
         fn what_was_written_is_read(entries in prop::collection::vec(("[ -~\t\n\u{e9}😀]{1,12}", "[ -~\t\r\n\\\\]{0,20}"), 0..8)) {
-            let text: String = entries.iter().map(|(key, value)| format!("  {} = {}\n", escaped(key), escaped(value))).collect();
+            let text: String = entries.iter().map(|(key, value)| format!("  {}\n", line(key, value))).collect();
             prop_assert_eq!(pairs(&text), entries);
+        }
+
+        #[test]
+        fn every_sequence_of_bytes_is_some_text(contents in prop::collection::vec(any::<u8>(), 0..40)) {
+            let text = decode(&contents);
+            prop_assert!(text.chars().count() <= contents.len());
         }
 
         #[test]
