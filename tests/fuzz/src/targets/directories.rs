@@ -182,7 +182,7 @@ fn journal_part(number: u64, contents: Vec<u8>) -> Vec<u8> {
     while !input.is_empty() {
         let length = usize::from(input.u16());
         let mut group = input.take(length).to_vec();
-        if group.len() >= 36 {
+        if group.len() >= journal::HEADER {
             group[8..16].copy_from_slice(&1u64.to_le_bytes());
             group[16..24].copy_from_slice(&sequence.to_le_bytes());
         }
@@ -222,6 +222,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         .into_iter()
         .flat_map(|group| [&(group.len() as u16).to_be_bytes()[..], group].concat())
         .collect();
+    // Whoever wrote a checkpoint had a journal.
+    let part = journal::part(1, ALIGNMENT);
     let mut seeds = vec![
         seed("new", input(0, &[])),
         seed("segments", input(0, slice::from_ref(&segments))),
@@ -231,7 +233,10 @@ pub(super) fn seeds() -> Vec<Seed> {
         seed("torn", input(0, &[file(0, &first), file(3, &second[..second.len() - 9])])),
         seed(
             "checkpoints",
-            input(0, &[segments, file(9, b"0\n1\norders 0 9\n"), file(10, b"0\n1\norders 0 3\n")]),
+            input(
+                0,
+                &[segments, file(9, b"0\n1\norders 0 9\n"), file(10, b"0\n1\norders 0 3\n"), file(12, &part)],
+            ),
         ),
     ];
     seeds.push(seed("lived", lived(&first)));

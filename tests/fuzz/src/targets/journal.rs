@@ -13,7 +13,7 @@ const PART: u8 = 1;
 const REPAIR: u8 = 2;
 
 /// Bytes of a group's header: magic, CRC, lap, sequence, synced, length, table length, entries.
-const HEADER: usize = 44;
+pub(super) const HEADER: usize = 44;
 /// Bytes of `synced`, which the form before this one lacks.
 const SYNCED: usize = 8;
 /// Bytes of a part's first sector.
@@ -87,6 +87,17 @@ pub(super) fn sample(lap: u64, sequence: u64, entries: &[Vec<u8>], payload: &[u8
     group
 }
 
+/// A group as releases before `synced` wrote it.
+fn first_form(group: &[u8]) -> Vec<u8> {
+    let mut group = [&group[..24], &group[32..]].concat();
+    group[..4].copy_from_slice(b"GJG1");
+    let length = group.len() as u32;
+    group[24..28].copy_from_slice(&length.to_le_bytes());
+    let crc = crc32c::crc32c(&group[8..]);
+    group[4..8].copy_from_slice(&crc.to_le_bytes());
+    group
+}
+
 /// The first sector of a part.
 pub(super) fn part(lap: u64, alignment: u64) -> Vec<u8> {
     let mut body = Vec::new();
@@ -109,6 +120,7 @@ pub(super) fn seeds() -> Vec<Seed> {
     ];
     vec![
         seed("write", input(0, &one)),
+        seed("write-first-form", input(0, &first_form(&one))),
         seed("write-repaired", input(REPAIR, &one)),
         seed("many", input(REPAIR, &sample(1, 1, &many, b"abcdef"))),
         seed("nothing", input(0, &sample(1, 1, &[], b""))),
