@@ -14,7 +14,9 @@ use gracchus_tests::{
     client::{self, text},
 };
 use kafka_protocol::messages::{
-    ApiVersionsRequest, IncrementalAlterConfigsRequest,
+    ApiVersionsRequest, CreateTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
+    create_topics_request::CreatableTopic,
+    describe_configs_request::DescribeConfigsResource,
     incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
 };
 use socket2::{Domain, Socket, Type};
@@ -111,6 +113,90 @@ fn an_idle_connection_is_closed_and_an_active_one_is_not() {
         thread::sleep(Duration::from_millis(400));
     }
     assert!(is_closed(idle.stream(), Duration::from_secs(3)));
+}
+
+#[test]
+fn who_announces_much_and_stalls_does_not_hold_back_its_address() {
+    let scratch = Scratch::new("announcers");
+    let broker = Broker::start(scratch.path(), Options::default());
+    let mut client = broker.connect();
+    client.create_topic("t", 1, &[]).expect("a topic");
+    let batch = client::batch(&[vec![7u8; 200_000]]);
+    for announcers in [3, 20] {
+        let stalled: Vec<TcpStream> = (0..announcers)
+            .map(|_| {
+                let mut stream = connect_from([127, 0, 0, 1], broker.address());
+                stream.write_all(&90_000_000i32.to_be_bytes()).expect("writes");
+                stream.write_all(&[0; 2000]).expect("writes");
+                stream
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(300));
+        for _ in 0..5 {
+            let begun = Instant::now();
+            client.produce("t", 0, batch.clone()).expect("an acknowledgement");
+            assert!(begun.elapsed() < Duration::from_secs(1), "{announcers}: it took {:?}", begun.elapsed());
+        }
+        assert!(stalled.iter().all(|stream| !is_closed(stream, Duration::from_millis(1))), "nobody minds");
+    }
+}
+
+#[test]
+fn an_address_with_many_large_answers_outstanding_gets_all_of_them() {
+    const TOPICS: usize = 300;
+    const ASKERS: usize = 12;
+    let scratch = Scratch::new("large-answers");
+    // Room for a few of the answers.
+    let options =
+        Options::default().set("socket.request.max.bytes", 1 << 20).set("queued.max.request.bytes", 16 << 20);
+    let broker = Broker::start(scratch.path(), options);
+    let names: Vec<String> = (0..TOPICS).map(|index| format!("topic-{index}")).collect();
+    let topic = |name: &String| {
+        CreatableTopic::default()
+            .with_name(client::name(name))
+            .with_num_partitions(1)
+            .with_replication_factor(1)
+    };
+    let request =
+        CreateTopicsRequest::default().with_topics(names.iter().map(topic).collect()).with_timeout_ms(30_000);
+    let mut client = broker.connect();
+    let created = client.call(&request, 5).expect("an answer");
+    assert!(created.topics.iter().all(|topic| topic.error_code == 0));
+    let resource = |name: &String| {
+        DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(name))
+            .with_configuration_keys(None)
+    };
+    let request = DescribeConfigsRequest::default()
+        .with_resources(names.iter().map(resource).collect())
+        .with_include_documentation(true);
+    client.send(&request, 3).expect("writes");
+    let length = client.receive_frame().expect("an answer").len();
+    assert!(length > 1 << 20, "{length} bytes are not many");
+    let mut askers: Vec<Client> = (0..ASKERS)
+        .map(|_| {
+            let mut asker = broker.connect();
+            asker.stream().set_read_timeout(Some(Duration::from_secs(60))).expect("a TCP socket");
+            // More than the sockets hold.
+            (0..8).for_each(|_| _ = asker.send(&request, 3).expect("writes"));
+            asker
+        })
+        .collect();
+    // Shorter than what a peer that reads nothing is given when others wait.
+    thread::sleep(Duration::from_secs(2));
+    thread::scope(|scope| {
+        for asker in &mut askers {
+            scope.spawn(move || {
+                for number in 0..8 {
+                    let answer =
+                        asker.receive_frame().unwrap_or_else(|error| panic!("answer {number}: {error}"));
+                    assert_eq!(answer.len(), length);
+                }
+            });
+        }
+    });
+    assert!(!broker.log().contains("closing"), "nobody was disconnected");
 }
 
 #[test]

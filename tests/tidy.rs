@@ -54,6 +54,7 @@ const LOCKS: &[(&str, &str)] = &[
     ("broker/src/replica/purgatory.rs", "who waits; woken under it, decided elsewhere"),
     ("broker/src/server/budget.rs", "counts who waits for memory, for the log"),
     ("broker/src/server/buffers.rs", "the pool of recycled receive buffers"),
+    ("broker/src/server/lane.rs", "how much request memory is free, and who waits for it in which order"),
     ("broker/src/server/listener.rs", "numbers connections"),
     ("broker/src/server/mod.rs", "numbers connections"),
     ("broker/src/server/slots.rs", "how many connections there are, by address"),

@@ -22,6 +22,8 @@ pub struct Route {
     pub response_header_version: i16,
     /// Whether it may start while earlier requests that also overlap still wait for their answer.
     pub overlaps: bool,
+    /// Whether its answer takes no more memory than the request, however much there is to tell.
+    pub small_answer: bool,
     /// What its body must look like; `None` when the body is not to be read.
     pub shape: Option<&'static Message>,
 }

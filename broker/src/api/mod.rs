@@ -427,6 +427,8 @@ impl Api {
             request_header_version: 1 + flexible,
             response_header_version,
             overlaps: self.overlaps,
+            // The records of a fetch are sent from their files.
+            small_answer: self.overlaps || self.key == fetch::KEY,
             shape,
         }
     }

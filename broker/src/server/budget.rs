@@ -1,53 +1,59 @@
 //! The memory that requests may hold (`queued.max.request.bytes`), shared by all connections of a server.
 //!
-//! A connection takes the whole declared length of a frame before it reads more than the first small part of it, and
-//! gives it back when the payload is no longer needed: the [`Charge`] travels with the request. First come, first
-//! served, so that a large request is not starved by small ones. Small requests have a quarter to themselves, so that
-//! no number of large ones, however slowly they are sent, keeps the others out. No connection holds more than a quarter
-//! of either part, no address more than half, so that neither who pipelines without end nor who sends slowly from many
-//! connections keeps the others out. A frame larger than such a share takes all of it.
+//! What a connection is charged for grows with the bytes that it sends: a first step, then always as much again as has
+//! arrived. Who announces a large request and sends nothing holds next to nothing. The charge travels with the request,
+//! and is given back when the payload is no longer needed. Small requests have a quarter to themselves, so that no number
+//! of large ones, however slowly they are sent, keeps the others out. Of either part no connection has more than a
+//! quarter under way, and no address holds more than half while memory is short (see [`super::lane`]): neither who
+//! pipelines without end nor who sends slowly from many connections keeps the others out, and where many share an address
+//! they have what nobody else needs.
 //!
-//! What a request takes besides its frame (its decoded form, and the answer if that is large) has half as much again, of
-//! which an address holds no more than half. A request waits for it with its frame in hand, after all else; an answer,
-//! which is there already, does not wait.
-//! Never: wait for one's own connection while holding what others wait for. The order is connection, address, all,
-//! besides; each is held only by who needs nothing further to the left.
+//! What a request takes besides its frame (its decoded form, and the answer if that is large) has half as much again.
+//! A request waits for it with its frame in hand, after all else; an answer waits for it with nothing else in hand, and
+//! requests of its address whose answers may be large are not started meanwhile, so that few answers wait at a time.
+//! Never: wait for one's own connection while holding what others wait for. The order is connection, all, besides; each
+//! is held only by who needs nothing further to the left.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Semaphore;
 
+use super::lane::{Account, Lane, Loan, Stage};
 use crate::replica::Charge;
 
 /// Up to this size a request counts as small.
 const SMALL: usize = 64 << 10;
 
-/// What requests take besides their frames may be this much in any case.
-const BESIDES_LEAST: u32 = 1 << 20;
+/// What a large request is charged for at first, and at most this part of all.
+const FIRST_STEP: usize = 128 << 10;
+const STEPS: usize = 32;
 
-/// What one address may hold of it, and what one connection: this part.
-const OF_ADDRESS: u32 = 2;
-const OF_CONNECTION: u32 = 4;
+/// What requests take besides their frames may be this much in any case.
+const BESIDES_LEAST: usize = 1 << 20;
+
+/// What one connection may hold: this part.
+const OF_CONNECTION: usize = 4;
 
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Budget {
-    all: Share,
-    waiting: AtomicUsize,
-    waits: AtomicU64,
-    /// An answer found no memory since somebody looked last.
-    refused: AtomicBool,
-}
-
-/// A part of the budget, for small and for large requests, and for what they take besides.
-#[derive(Debug)]
-pub(super) struct Share {
     small: Lane,
     large: Lane,
     besides: Lane,
+    first_step: usize,
+    waiting: AtomicUsize,
+    waits: AtomicU64,
+}
+
+/// What all connections from one address hold together.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    small: Arc<Account>,
+    large: Arc<Account>,
+    besides: Arc<Account>,
 }
 
 /// What memory is for.
@@ -64,58 +70,6 @@ impl Kind {
     }
 }
 
-impl Share {
-    fn of(&self, part: u32) -> Share {
-        Share {
-            small: Lane::new(self.small.total / part),
-            large: Lane::new(self.large.total / part),
-            besides: Lane::new(self.besides.total / part),
-        }
-    }
-
-    fn lane(&self, kind: Kind) -> &Lane {
-        match kind {
-            Kind::Small => &self.small,
-            Kind::Large => &self.large,
-            Kind::Besides => &self.besides,
-        }
-    }
-
-    fn available(&self) -> usize {
-        self.small.permits.available_permits() + self.large.permits.available_permits()
-    }
-}
-
-#[derive(Debug)]
-struct Lane {
-    permits: Semaphore,
-    total: u32,
-}
-
-impl Lane {
-    fn new(total: u32) -> Self {
-        let total = total.max(1);
-        Self { permits: Semaphore::new(total as usize), total }
-    }
-
-    fn share(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total)
-    }
-
-    /// Takes `bytes` if they are there now; whoever takes gives back.
-    fn try_take(&self, bytes: usize) -> bool {
-        self.permits.try_acquire_many(self.share(bytes)).map(|permits| permits.forget()).is_ok()
-    }
-
-    async fn take(&self, bytes: usize) {
-        self.permits.acquire_many(self.share(bytes)).await.expect("the budget is never closed").forget();
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.permits.add_permits(self.share(bytes) as usize);
-    }
-}
-
 /// The budget as one connection sees it.
 #[derive(Debug, Clone)]
 pub(super) struct Purse(Arc<Parts>);
@@ -124,14 +78,27 @@ pub(super) struct Purse(Arc<Parts>);
 struct Parts {
     budget: Arc<Budget>,
     address: Arc<Share>,
-    connection: Share,
+    /// What the connection may have under way.
+    small: Semaphore,
+    large: Semaphore,
 }
 
 impl Parts {
-    /// Whose leave a request needs, in order.
-    fn shares(&self, kind: Kind) -> impl Iterator<Item = &Share> {
-        let connection = (!matches!(kind, Kind::Besides)).then_some(&self.connection);
-        connection.into_iter().chain([&*self.address, &self.budget.all])
+    fn lane(&self, kind: Kind) -> (&Lane, &Arc<Account>) {
+        match kind {
+            Kind::Small => (&self.budget.small, &self.address.small),
+            Kind::Large => (&self.budget.large, &self.address.large),
+            Kind::Besides => (&self.budget.besides, &self.address.besides),
+        }
+    }
+
+    /// What the connection itself may have of it.
+    fn own(&self, kind: Kind) -> Option<&Semaphore> {
+        match kind {
+            Kind::Small => Some(&self.small),
+            Kind::Large => Some(&self.large),
+            Kind::Besides => None,
+        }
     }
 }
 
@@ -140,159 +107,230 @@ impl Parts {
 struct Held {
     parts: Arc<Parts>,
     kind: Kind,
-    bytes: usize,
-    /// How many of the shares have given it.
-    given: usize,
+    loan: Loan,
+    /// Of what the connection may have.
+    own: u32,
 }
 
 impl Held {
     /// Nothing yet.
-    fn new(purse: &Purse, kind: Kind, bytes: usize) -> Self {
-        Self { parts: purse.0.clone(), kind, bytes, given: 0 }
+    fn new(purse: &Purse, kind: Kind) -> Self {
+        Self { parts: purse.0.clone(), kind, loan: Loan::default(), own: 0 }
     }
 
-    /// All of it, if it is there now.
-    fn try_all(mut self) -> Option<Self> {
-        let Self { parts, kind, bytes, given } = &mut self;
-        for share in parts.shares(*kind) {
-            if !share.lane(*kind).try_take(*bytes) {
-                return None;
-            }
-            *given += 1;
+    /// The connection's own leave for `bytes`.
+    async fn allow(&mut self, bytes: usize) {
+        let Some(own) = self.parts.own(self.kind) else { return };
+        let permits = permits(bytes, self.parts.lane(self.kind).0.total);
+        if let Ok(allowed) = own.try_acquire_many(permits) {
+            allowed.forget();
+        } else {
+            let _waiting = Waiting::new(&self.parts.budget);
+            own.acquire_many(permits).await.expect("the budget is never closed").forget();
         }
-        Some(self)
+        self.own = permits;
     }
 
-    /// All of it, as soon as it is there. To give up waiting gives back what was taken by then.
-    async fn all(mut self) -> Self {
-        let _waiting = Waiting::new(self.parts.budget.clone());
-        let Self { parts, kind, bytes, given } = &mut self;
-        for share in parts.shares(*kind) {
-            share.lane(*kind).take(*bytes).await;
-            *given += 1;
+    /// `bytes` more if they are there now.
+    fn try_take(&mut self, bytes: usize, stage: Stage) -> bool {
+        let (lane, account) = self.parts.lane(self.kind);
+        lane.try_take(account, &mut self.loan, bytes, stage)
+    }
+
+    /// `bytes` more, as soon as they are there.
+    async fn take(&mut self, bytes: usize, stage: Stage) {
+        let (lane, account) = self.parts.lane(self.kind);
+        if !lane.try_take(account, &mut self.loan, bytes, stage) {
+            let _waiting = Waiting::new(&self.parts.budget);
+            lane.take(account, &mut self.loan, bytes, stage).await;
         }
-        self
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        for share in self.parts.shares(self.kind).take(self.given) {
-            share.lane(self.kind).give_back(self.bytes);
+        if self.loan.bytes > 0 {
+            let (lane, account) = self.parts.lane(self.kind);
+            lane.give_back(account, &self.loan);
+        }
+        if let Some(own) = self.parts.own(self.kind)
+            && self.own > 0
+        {
+            own.add_permits(self.own as usize);
         }
     }
 }
 
-/// What a request holds besides its frame.
+/// A connection's part of a lane.
+fn permits(bytes: usize, total: usize) -> u32 {
+    u32::try_from(bytes.min((total / OF_CONNECTION).max(1))).unwrap_or(u32::MAX)
+}
+
+/// The memory of a frame that is being received.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    held: Held,
+}
+
+impl Receiving {
+    /// How many bytes may have been received by now, of a frame of `total`.
+    pub(super) fn covered(&self, total: usize) -> usize {
+        if self.is_covered() { total } else { self.held.loan.bytes.min(total) }
+    }
+
+    /// Whether nothing more will be taken.
+    pub(super) fn is_covered(&self) -> bool {
+        self.held.loan.bytes >= self.held.loan.total
+    }
+
+    /// Bytes charged for.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.held.loan.bytes
+    }
+
+    /// As much again, waiting as long as others hold too much.
+    pub(super) async fn grow(&mut self) {
+        let more = self.held.loan.bytes.min(self.held.loan.total - self.held.loan.bytes);
+        self.held.take(more, Stage::Grows).await;
+    }
+
+    /// The frame is whole.
+    pub(super) fn done(self) -> Charge {
+        let (lane, _) = self.held.parts.lane(self.held.kind);
+        lane.is_whole(&self.held.loan);
+        Arc::new(self.held)
+    }
+}
+
+/// What a request or an answer holds besides a frame.
 #[derive(Debug)]
 pub(super) struct Besides(Held);
 
 impl Besides {
     /// So much.
     pub(super) fn bytes(&self) -> usize {
-        self.0.bytes
+        self.0.loan.bytes
+    }
+
+    /// `bytes` more if they are there now.
+    pub(super) fn try_more(&mut self, bytes: usize) -> bool {
+        self.0.try_take(bytes, Stage::Whole)
     }
 }
 
 impl Purse {
-    /// Takes `bytes`, waiting as long as others hold too much.
-    pub(super) async fn take(&self, bytes: usize) -> Charge {
-        let held = || Held::new(self, Kind::of_frame(bytes), bytes);
-        match held().try_all() {
-            Some(held) => Arc::new(held),
-            None => Arc::new(held().all().await),
-        }
+    /// Takes the memory that a frame of `bytes` is charged for at first, waiting as long as others hold too much.
+    pub(super) async fn begin(&self, bytes: usize) -> Receiving {
+        let kind = Kind::of_frame(bytes);
+        let mut held = Held::new(self, kind);
+        held.allow(bytes).await;
+        let budget = &self.0.budget;
+        let (lane, _) = self.0.lane(kind);
+        let total = bytes.min(lane.total);
+        let (first, stage) = match kind {
+            Kind::Large if total <= lane.large_reserve => (total.min(budget.first_step), Stage::Begins),
+            // A small one is there already. Of one that the reserve is too small for all is taken before the rest is read.
+            _ => (total, Stage::Whole),
+        };
+        held.loan.total = total;
+        held.take(first, stage).await;
+        Receiving { held }
     }
 
     /// Takes `bytes` besides the frame, waiting as long as others hold too much; `None` if nobody can have so many.
     pub(super) async fn take_besides(&self, bytes: usize) -> Option<Besides> {
-        if bytes > self.0.budget.all.besides.total as usize {
-            return None;
-        }
-        let held = || Held::new(self, Kind::Besides, bytes);
-        Some(Besides(match held().try_all() {
-            Some(held) => held,
-            None => held().all().await,
-        }))
+        if bytes > self.0.budget.besides.total { None } else { Some(self.take_answer(bytes).await) }
     }
 
-    /// Takes `bytes` for an answer if they are there now. One that is larger than what all may have needs all of it.
-    pub(super) fn try_take_besides(&self, bytes: usize) -> Option<Besides> {
-        let held = Held::new(self, Kind::Besides, bytes).try_all();
-        if held.is_none() {
-            self.0.budget.refused.store(true, Ordering::Relaxed);
-        }
-        held.map(Besides)
+    /// Takes `bytes` for an answer, waiting as long as others hold too much. One that is larger than what all may have
+    /// needs all of it.
+    pub(super) async fn take_answer(&self, bytes: usize) -> Besides {
+        let mut held = Held::new(self, Kind::Besides);
+        held.take(self.charged(bytes), Stage::Whole).await;
+        Besides(held)
     }
 
-    /// Takes `bytes` if they are there now.
-    #[cfg(test)]
-    pub(super) fn try_take(&self, bytes: usize) -> Option<Charge> {
-        Some(Arc::new(Held::new(self, Kind::of_frame(bytes), bytes).try_all()?))
+    /// What an answer of `bytes` is charged for.
+    pub(super) fn charged(&self, bytes: usize) -> usize {
+        bytes.min(self.0.budget.besides.total)
+    }
+
+    /// Takes `bytes` for an answer if they are there now.
+    pub(super) fn try_take_answer(&self, bytes: usize) -> Option<Besides> {
+        let mut held = Held::new(self, Kind::Besides);
+        held.try_take(bytes, Stage::Whole).then(|| Besides(held))
+    }
+
+    /// Whether an answer of this address waits for memory.
+    pub(super) fn answers_wait(&self) -> bool {
+        self.0.budget.besides.waiting() > 0
+    }
+
+    /// Waits behind the answers of this address that wait for memory.
+    pub(super) async fn behind_answers(&self) {
+        let (lane, account) = self.0.lane(Kind::Besides);
+        lane.queue(account).await;
     }
 }
 
 impl Budget {
-    /// A budget of `bytes`, at most 4 GiB − 1.
-    pub(super) fn new(bytes: u64) -> Arc<Self> {
-        let total = u32::try_from(bytes).unwrap_or(u32::MAX);
+    /// A budget of `bytes`, at most 4 GiB − 1, for requests of up to `largest` bytes.
+    pub(super) fn new(bytes: u64, largest: usize) -> Arc<Self> {
+        let total = u32::try_from(bytes).unwrap_or(u32::MAX) as usize;
         let small = total / 4;
+        let large = total - small;
         Arc::new(Self {
-            all: Share {
-                small: Lane::new(small),
-                large: Lane::new(total - small),
-                besides: Lane::new((total / 2).max(BESIDES_LEAST)),
-            },
+            small: Lane::new(small, 0, 0),
+            large: Lane::new(large, largest.min(large / 12), largest.min(large / 8 * 5)),
+            besides: Lane::new((total / 2).max(BESIDES_LEAST), 0, 0),
+            first_step: FIRST_STEP.min(large / STEPS).max(1),
             waiting: AtomicUsize::new(0),
             waits: AtomicU64::new(0),
-            refused: AtomicBool::new(false),
         })
-    }
-
-    /// What all connections from one address may hold together.
-    pub(super) fn share_of_address(&self) -> Arc<Share> {
-        Arc::new(self.all.of(OF_ADDRESS))
     }
 
     /// For a new connection from an address with that share.
     pub(super) fn purse(self: &Arc<Self>, address: Arc<Share>) -> Purse {
-        Purse(Arc::new(Parts { budget: self.clone(), address, connection: self.all.of(OF_CONNECTION) }))
+        let own = |lane: &Lane| Semaphore::new(permits(usize::MAX, lane.total) as usize);
+        let (small, large) = (own(&self.small), own(&self.large));
+        Purse(Arc::new(Parts { budget: self.clone(), address, small, large }))
     }
 
-    /// Whether somebody waits for memory, or had to be refused it since this was asked last.
+    /// Whether somebody waits for what others hold.
     pub(super) fn is_short(&self) -> bool {
-        self.refused.swap(false, Ordering::Relaxed) || self.waiting() > 0
+        [&self.small, &self.large, &self.besides].iter().any(|lane| lane.waiting() > 0)
     }
 
-    /// How many connections wait for memory.
+    /// How many wait for memory, be it that their own connection has its part.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
     /// Bytes in all, bytes that nobody holds, and how often somebody had to wait so far.
     pub(super) fn usage(&self) -> (usize, usize, u64) {
-        let total = self.all.small.total as usize + self.all.large.total as usize;
+        let total = self.small.total + self.large.total;
         (total, self.available(), self.waits.load(Ordering::Relaxed))
     }
 
     /// Bytes that nobody holds.
     pub(super) fn available(&self) -> usize {
-        self.all.available()
+        self.small.free() + self.large.free()
     }
 }
 
 /// Counts itself while it exists, also when the waiting is given up.
-struct Waiting(Arc<Budget>);
+struct Waiting<'a>(&'a Budget);
 
-impl Waiting {
-    fn new(budget: Arc<Budget>) -> Self {
+impl<'a> Waiting<'a> {
+    fn new(budget: &'a Budget) -> Self {
         budget.waiting.fetch_add(1, Ordering::Relaxed);
         budget.waits.fetch_add(1, Ordering::Relaxed);
         Self(budget)
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
@@ -305,79 +343,112 @@ mod tests {
     use super::*;
 
     fn stranger(budget: &Arc<Budget>) -> Purse {
-        budget.purse(budget.share_of_address())
+        budget.purse(Arc::default())
+    }
+
+    impl Purse {
+        /// All that a frame of `bytes` takes, if it is there now.
+        fn try_frame(&self, bytes: usize) -> Option<Charge> {
+            let whole = async {
+                let mut receiving = self.begin(bytes).await;
+                while !receiving.is_covered() {
+                    receiving.grow().await;
+                }
+                receiving.done()
+            };
+            whole.now_or_never()
+        }
     }
 
     #[tokio::test]
     async fn large_requests_do_not_keep_small_ones_out() {
-        let budget = Budget::new(4 << 20);
-        let large: Vec<Charge> =
-            (0..4).map(|_| stranger(&budget).try_take(768 << 10).expect("there is room")).collect();
-        assert!(stranger(&budget).try_take(768 << 10).is_none());
+        let budget = Budget::new(4 << 20, 1 << 20);
+        let large: Vec<Charge> = (0..4).map_while(|_| stranger(&budget).try_frame(768 << 10)).collect();
+        assert_eq!(large.len(), 3, "the last from the reserve");
+        assert!(stranger(&budget).try_frame(768 << 10).is_none());
         let small: Vec<Charge> =
-            (0..16).map(|_| stranger(&budget).try_take(SMALL).expect("its own quarter")).collect();
-        assert!(stranger(&budget).try_take(1).is_none(), "which is full now");
+            (0..16).map(|_| stranger(&budget).try_frame(SMALL).expect("its own quarter")).collect();
+        assert!(stranger(&budget).try_frame(1).is_none(), "which is full now");
         drop(large);
-        assert!(stranger(&budget).try_take(1 << 20).is_some());
+        assert!(stranger(&budget).try_frame(1 << 20).is_some());
         drop(small);
         assert_eq!(budget.available(), 4 << 20);
     }
 
     #[tokio::test]
-    async fn neither_a_connection_nor_an_address_holds_it_all() {
-        let budget = Budget::new(64 << 20);
-        let address = budget.share_of_address();
-        let greedy = budget.purse(address.clone());
-        let mut held = Vec::new();
-        while let Some(charge) = greedy.try_take(1 << 20) {
-            held.push(charge);
+    async fn what_is_announced_is_not_charged_for() {
+        let budget = Budget::new(512 << 20, 100 << 20);
+        let address: Arc<Share> = Arc::default();
+        let mut stalled = Vec::new();
+        for _ in 0..100 {
+            let purse = budget.purse(address.clone());
+            stalled.push(purse.begin(100 << 20).now_or_never().expect("next to nothing is taken"));
         }
-        assert_eq!(held.len(), 12, "a quarter of what large requests may have");
-        assert!(greedy.try_take_besides(1 << 20).is_some(), "what it has begun it can go on with");
+        assert_eq!(budget.usage().0 - budget.available(), 100 * FIRST_STEP);
+        let all: Vec<Charge> =
+            (0..100).map_while(|_| budget.purse(address.clone()).try_frame(1 << 20)).collect();
+        assert_eq!(all.len(), 100, "memory is free");
         assert!(!budget.is_short());
-        let sibling = budget.purse(address.clone());
-        while let Some(charge) = sibling.try_take(1 << 20) {
+        let first = stalled.first_mut().expect("many");
+        first.grow().await;
+        assert_eq!((first.bytes(), first.covered(100 << 20)), (2 * FIRST_STEP, 2 * FIRST_STEP));
+    }
+
+    #[tokio::test]
+    async fn neither_a_connection_nor_an_address_holds_it_all() {
+        let budget = Budget::new(64 << 20, 4 << 20);
+        let address: Arc<Share> = Arc::default();
+        let greedy = budget.purse(address.clone());
+        let mut held: Vec<Charge> = std::iter::from_fn(|| greedy.try_frame(1 << 20)).collect();
+        assert_eq!(held.len(), 12, "a quarter of what large requests may have");
+        assert!(greedy.try_take_answer(1 << 20).is_some(), "what it has begun it can go on with");
+        assert!(!budget.is_short());
+        let mut siblings = Vec::new();
+        let mut all = 12;
+        while all < 64 {
+            let sibling = budget.purse(address.clone());
+            let Some(charge) = sibling.try_frame(1 << 20) else { break };
             held.push(charge);
+            siblings.push(sibling);
+            all += 1;
         }
-        assert_eq!(held.len(), 24, "half of it");
-        assert!(budget.purse(address).try_take(1 << 20).is_none());
+        assert_eq!(all, 30, "three quarters of what is not in reserve");
         let other = stranger(&budget);
-        let quiet = other.take(1 << 20).now_or_never();
-        assert!(quiet.is_some(), "another address does not wait");
-        drop(quiet);
+        let quiet: Vec<Charge> = (0..10).map_while(|_| other.try_frame(1 << 20)).collect();
+        assert_eq!(quiet.len(), 10, "another address does not wait");
         assert_eq!(budget.waiting(), 0);
-        let waits = sibling.take(1 << 20).now_or_never();
+        let waits = siblings[0].begin(1 << 20).now_or_never();
         assert!(waits.is_none());
-        assert_eq!((budget.waiting(), budget.usage().2), (0, 1), "given up, and counted");
+        assert_eq!(budget.waiting(), 0, "given up");
+        assert!(budget.usage().2 > 0, "and counted");
+        drop((held, quiet));
+        assert_eq!(budget.available(), 64 << 20);
         // One frame may be larger than any share: then it is alone.
-        held.clear();
-        let _whole = greedy.try_take(40 << 20).expect("the shares are free");
-        assert_eq!(budget.available(), 24 << 20);
-        assert!(sibling.try_take(1 << 20).is_none());
+        let _whole = greedy.try_frame(48 << 20).expect("all is free");
+        assert_eq!(budget.available(), 16 << 20);
+        assert!(siblings[0].try_frame(1 << 20).is_none());
     }
 
     #[tokio::test]
     async fn what_requests_take_besides_is_waited_for_and_no_address_holds_it_all() {
-        let budget = Budget::new(64 << 20);
-        let greedy = budget.purse(budget.share_of_address());
+        let budget = Budget::new(64 << 20, 4 << 20);
+        let greedy = budget.purse(Arc::default());
         assert!(greedy.take_besides((32 << 20) + 1).await.is_none(), "nobody can have so much");
-        let held = greedy.take_besides(12 << 20).await.expect("there is room");
-        assert_eq!((held.bytes(), budget.available()), (12 << 20, 64 << 20), "frames have their own");
+        let held = greedy.take_besides(20 << 20).await.expect("there is room");
+        assert_eq!((held.bytes(), budget.available()), (20 << 20, 64 << 20), "frames have their own");
         let mut waits = Box::pin(greedy.take_besides(8 << 20));
-        assert!((&mut waits).now_or_never().is_none(), "its address has half of it");
+        assert!((&mut waits).now_or_never().is_none(), "too little would be left for others");
         assert!(budget.is_short());
-        let other = stranger(&budget).take_besides(16 << 20).now_or_never().expect("another does not wait");
-        assert!(stranger(&budget).try_take_besides(8 << 20).is_none());
+        let other = stranger(&budget).take_besides(10 << 20).now_or_never().expect("another does not wait");
+        assert!(stranger(&budget).try_take_answer(8 << 20).is_none());
         drop(held);
         let held = (&mut waits).now_or_never().expect("woken");
         drop(waits);
-        assert!(budget.is_short(), "an answer was refused");
-        assert!(!budget.is_short(), "and that was told");
-        drop(held);
-        let large = greedy.take_besides(20 << 20).now_or_never().flatten();
-        assert!(large.is_none(), "as much as that is not there");
-        let large = greedy.take_besides(16 << 20).now_or_never().flatten().expect("the rest");
-        drop((large, other));
-        assert!(greedy.try_take_besides(100 << 20).is_some(), "an answer that is there is let go, alone");
+        assert!(!budget.is_short());
+        let mut large = Box::pin(greedy.take_answer(100 << 20));
+        assert!((&mut large).now_or_never().is_none());
+        drop((held, other));
+        let large = (&mut large).now_or_never().expect("an answer that is there is let go, alone");
+        assert_eq!(large.bytes(), 32 << 20);
     }
 }

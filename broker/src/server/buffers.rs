@@ -2,11 +2,12 @@
 //!
 //! A buffer goes out, is filled, becomes [`Bytes`] that the request's slices share, and comes back when the last of
 //! them is dropped. A fresh buffer starts small and grows with the bytes that arrive; only a buffer that has been
-//! filled before is handed out at the full size. Never: reserve by a declared length.
+//! filled before is handed out at the full size, and where that is ahead of what was charged for, it counts with those
+//! that wait here. Never: reserve by a declared length.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -14,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 /// What a fresh buffer begins with.
 const FIRST_CAPACITY: usize = 64 << 10;
 
-/// Buffers waiting for their next use, at most `limit` bytes of them.
+/// Buffers waiting for their next use and those lent ahead of the charge, at most `limit` bytes of both.
 #[derive(Debug)]
 pub(super) struct BufferPool {
     free: Mutex<Free>,
@@ -26,6 +27,21 @@ struct Free {
     /// By capacity; within one, last in first out: the warmest is used next.
     buffers: BTreeMap<usize, Vec<BytesMut>>,
     bytes: usize,
+    /// Bytes of buffers that are being filled and not charged for as a whole.
+    ahead: usize,
+}
+
+/// A buffer that is larger than what its user was charged for; until it is dropped.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    pool: Arc<BufferPool>,
+    bytes: usize,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.pool.locked().ahead -= self.bytes;
+    }
 }
 
 impl BufferPool {
@@ -34,13 +50,14 @@ impl BufferPool {
         Arc::new(Self { free: Mutex::default(), limit })
     }
 
-    /// An empty buffer for a frame of `length` bytes: a recycled one that holds it all, else a small fresh one.
-    pub(super) fn take(&self, length: usize) -> BytesMut {
+    /// An empty buffer for a frame of `length` bytes: a recycled one that holds it all, else a small fresh one. Who has not
+    /// `paid` for the whole frame yet keeps what comes with it until then.
+    pub(super) fn take(self: &Arc<Self>, length: usize, paid: bool) -> (BytesMut, Option<Ahead>) {
         let rounded = rounded(length);
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.locked();
         let Some(size) = free.buffers.range(rounded..=rounded * 2).next().map(|(size, _)| *size) else {
             drop(free);
-            return BytesMut::with_capacity(rounded.min(FIRST_CAPACITY));
+            return (BytesMut::with_capacity(rounded.min(FIRST_CAPACITY)), None);
         };
         let list = free.buffers.get_mut(&size).expect("just found");
         let buffer = list.pop().expect("no empty lists are kept");
@@ -48,7 +65,11 @@ impl BufferPool {
             free.buffers.remove(&size);
         }
         free.bytes -= size;
-        buffer
+        if paid {
+            return (buffer, None);
+        }
+        free.ahead += size;
+        (buffer, Some(Ahead { pool: self.clone(), bytes: size }))
     }
 
     /// Makes room for more of a frame of `length` bytes: doubles, but never beyond what the frame needs.
@@ -67,15 +88,20 @@ impl BufferPool {
 
     /// Bytes of capacity that wait in the pool.
     pub(super) fn idle_bytes(&self) -> usize {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).bytes
+        self.locked().bytes
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn give_back(&self, mut buffer: BytesMut) {
         buffer.clear();
         let capacity = buffer.capacity();
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while free.bytes + capacity > self.limit && free.drop_other_than(capacity) {}
-        if free.bytes + capacity <= self.limit {
+        let mut free = self.locked();
+        let limit = self.limit - free.ahead.min(self.limit);
+        while free.bytes + capacity > limit && free.drop_other_than(capacity) {}
+        if free.bytes + capacity <= limit {
             free.bytes += capacity;
             free.buffers.entry(capacity).or_default().push(buffer);
         }
@@ -126,7 +152,7 @@ mod tests {
     #[test]
     fn a_buffer_comes_back_when_the_last_slice_is_dropped() {
         let pool = BufferPool::new(1 << 20);
-        let mut buffer = pool.take(100_000);
+        let (mut buffer, _) = pool.take(100_000, true);
         assert!(buffer.capacity() <= FIRST_CAPACITY, "a fresh buffer starts small");
         while buffer.len() < 100_000 {
             if buffer.len() == buffer.capacity() {
@@ -143,7 +169,8 @@ mod tests {
         assert_eq!(pool.idle_bytes(), 0, "a slice still needs it");
         drop(slice);
         assert_eq!(pool.idle_bytes(), capacity);
-        let again = pool.take(99_000);
+        let (again, ahead) = pool.take(99_000, true);
+        assert!(ahead.is_none());
         assert_eq!((again.as_ptr(), again.len(), pool.idle_bytes()), (address, 0, 0));
     }
 
@@ -152,6 +179,21 @@ mod tests {
         let pool = BufferPool::new(100 << 10);
         let lent: Vec<_> = (0..4).map(|_| pool.share(BytesMut::with_capacity(40 << 10))).collect();
         drop(lent);
+        assert_eq!(pool.idle_bytes(), 80 << 10);
+    }
+
+    #[test]
+    fn what_is_lent_ahead_of_the_charge_counts() {
+        let pool = BufferPool::new(100 << 10);
+        drop((pool.share(BytesMut::with_capacity(40 << 10)), pool.share(BytesMut::with_capacity(40 << 10))));
+        let (buffer, ahead) = pool.take(40 << 10, false);
+        assert!(buffer.capacity() == 40 << 10 && ahead.is_some());
+        let (other, ahead_too) = pool.take(40 << 10, false);
+        // Two more come back, while two are out with somebody who stalls.
+        drop((pool.share(BytesMut::with_capacity(40 << 10)), pool.share(BytesMut::with_capacity(40 << 10))));
+        assert_eq!(pool.idle_bytes(), 0, "the limit is for both");
+        drop((ahead, ahead_too));
+        drop((pool.share(buffer), pool.share(other)));
         assert_eq!(pool.idle_bytes(), 80 << 10);
     }
 
@@ -165,7 +207,7 @@ mod tests {
 
     #[test]
     fn growth_follows_the_bytes_and_stops_at_the_frame() {
-        let mut buffer = BufferPool::new(0).take(1 << 30);
+        let (mut buffer, _) = BufferPool::new(0).take(1 << 30, false);
         for _ in 0..3 {
             let capacity = buffer.capacity();
             buffer.resize(capacity, 0);

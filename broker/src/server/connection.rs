@@ -22,9 +22,11 @@ use super::{
     frame::{Frame, FrameError, FrameReader, take_client_id},
     slots::Slot,
     watch::Watch,
-    writer::{self, InFlight, Told, WriteEnd},
+    writer::{self, FREE_ANSWERS, InFlight, Told, WriteEnd},
 };
-use crate::api::{BadRequest, ConnectionContext, Envelope, Reply, Request, RequestContext, Route, Service};
+use crate::api::{
+    Answer, BadRequest, ConnectionContext, Envelope, Reply, Request, RequestContext, Route, Service,
+};
 use crate::complaints::Complaints;
 use crate::metrics::{ListenerMetrics, ServerMetrics, Stages};
 
@@ -203,7 +205,13 @@ impl Reading<'_> {
             None => return Err(format!("the header of a request of api key {api_key} is malformed").into()),
         };
         let memory = self.measure(&route, &bytes, front).await?;
-        let (turn, waited) = self.turn(&route).await;
+        let (turn, mut waited) = self.turn(&route).await;
+        if !route.small_answer && self.purse.answers_wait() {
+            let waiting = self.watch.waits_for_memory();
+            self.purse.behind_answers().await;
+            drop(waiting);
+            waited = true;
+        }
         let request = Request {
             context: RequestContext { connection: self.context.clone(), client_id },
             api_key,
@@ -224,10 +232,34 @@ impl Reading<'_> {
             })?;
         let answered = matches!(reply, Reply::Now(_));
         let handled = self.shared.env.now();
+        let in_memory = if let Reply::Now(Answer::Frame(answer)) = &reply { answer.len() } else { 0 };
+        let memory = if in_memory > FREE_ANSWERS { Some(self.pay(memory, in_memory).await) } else { memory };
         let stages = Stages { api_key, length, received, started, handled, answered: handled };
         // There is a place in the queue for every share of the window; a writer that is gone ends the reading.
         let _ = self.sender.try_send(InFlight { reply, turn, memory, stages });
         Ok(route.overlaps || answered)
+    }
+
+    /// Charges for an answer in place of what its request took. It is there already, so it waits with nothing else in
+    /// hand, and requests of this address with large answers are not started meanwhile.
+    async fn pay(&self, memory: Option<Besides>, answer: usize) -> Besides {
+        let mut memory = memory;
+        let charged = memory.as_ref().map_or(0, Besides::bytes);
+        let more = self.purse.charged(answer).saturating_sub(charged);
+        let paid = match &mut memory {
+            Some(memory) => more == 0 || memory.try_more(more),
+            None => false,
+        };
+        if let (true, Some(memory)) = (paid, memory) {
+            return memory;
+        }
+        if let Some(memory) = self.purse.try_take_answer(answer) {
+            return memory;
+        }
+        let waiting = self.watch.waits_for_memory();
+        let memory = self.purse.take_answer(answer).await;
+        drop(waiting);
+        memory
     }
 
     fn remember(&mut self, client_id: Option<StrBytes>) -> Option<Arc<str>> {

@@ -1,8 +1,9 @@
 //! Frames: a 4-byte length, then a request header and a body. Where bytes from strangers enter the broker.
 //!
 //! Small frames are sliced out of a small chunk that the connection reads into; a large one gets a recycled buffer of
-//! its own. Memory is taken from the budget (its [`Purse`]) before more than the first part of a large frame is read,
-//! and a buffer grows with the bytes that arrive: whoever declares 100 MB and sends nothing holds nothing. A slice pins
+//! its own. Memory is taken from the budget (its [`Purse`]) before more than the first part of a large frame is read, then
+//! in steps ahead of the bytes that arrive, and a buffer grows with them: whoever declares 100 MB and sends nothing holds
+//! nothing. A slice pins
 //! at most a chunk or its own frame. A chunk is what a connection costs, like its tasks and its socket's buffers: of the
 //! frames no larger than a first chunk, one at a time is not charged for.
 //! Never: allocate by a length off the wire, or read on while waiting for memory.
@@ -14,7 +15,11 @@ use gracchus_core::frame;
 use gracchus_env::ReadHalf;
 use kafka_protocol::protocol::StrBytes;
 
-use super::{budget::Purse, buffers::BufferPool, watch::Watch};
+use super::{
+    budget::{Purse, Receiving},
+    buffers::BufferPool,
+    watch::Watch,
+};
 use crate::replica::Charge;
 
 /// A connection that has been busy reads into chunks of this size; frames that fit are sliced from it.
@@ -134,7 +139,7 @@ impl FrameReader {
     async fn small(&mut self, total: usize) -> Result<Frame, FrameError> {
         self.fill_to(total).await?;
         let is_free = total <= FIRST_CHUNK && Arc::strong_count(&self.free) == 1;
-        let charge = if is_free { self.free.clone() } else { self.take(total).await };
+        let charge = if is_free { self.free.clone() } else { self.begin(total).await.done() };
         let mut bytes = self.chunk.split_to(total).freeze();
         bytes.advance(PREFIX);
         Ok(Frame { bytes, charge })
@@ -142,10 +147,10 @@ impl FrameReader {
 
     async fn large(&mut self, total: usize) -> Result<Frame, FrameError> {
         self.fill_to(HEAD).await?;
-        let charge = self.take(total).await;
+        let mut memory = self.begin(total).await;
         // Room to read a little beyond the frame: the head of the next one saves a call of its own.
         let room = total + HEAD;
-        let mut buffer = self.pool.take(room);
+        let (mut buffer, ahead) = self.pool.take(room, memory.is_covered());
         let have = self.chunk.len().min(total);
         buffer.extend_from_slice(&self.chunk[..have]);
         self.chunk.advance(have);
@@ -153,7 +158,12 @@ impl FrameReader {
             if buffer.len() == buffer.capacity() {
                 BufferPool::grow(&mut buffer, room);
             }
-            let limit = (room - buffer.len()).min(buffer.capacity() - buffer.len());
+            while buffer.len() >= memory.covered(room) {
+                let waiting = self.watch.waits_for_memory();
+                memory.grow().await;
+                drop(waiting);
+            }
+            let limit = (memory.covered(room) - buffer.len()).min(buffer.capacity() - buffer.len());
             if self.half.read(&mut buffer, limit).await.map_err(FrameError::Io)? == 0 {
                 return Err(FrameError::Truncated);
             }
@@ -161,16 +171,17 @@ impl FrameReader {
         }
         self.chunk.extend_from_slice(&buffer[total..]);
         buffer.truncate(total);
+        drop(ahead);
         let mut bytes = self.pool.share(buffer);
         bytes.advance(PREFIX);
-        Ok(Frame { bytes, charge })
+        Ok(Frame { bytes, charge: memory.done() })
     }
 
-    async fn take(&self, total: usize) -> Charge {
+    async fn begin(&self, total: usize) -> Receiving {
         let waiting = self.watch.waits_for_memory();
-        let charge = self.purse.take(total).await;
+        let memory = self.purse.begin(total).await;
         drop(waiting);
-        charge
+        memory
     }
 
     async fn fill_to(&mut self, length: usize) -> Result<(), FrameError> {

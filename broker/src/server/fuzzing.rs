@@ -23,8 +23,9 @@ pub async fn frames(
     budget_bytes: u64,
     mut each: impl FnMut(Bytes),
 ) -> Option<String> {
-    let (budget, pool) = (Budget::new(budget_bytes), BufferPool::new(largest.unsigned_abs() as usize));
-    let purse = budget.purse(budget.share_of_address());
+    let most = largest.unsigned_abs() as usize;
+    let (budget, pool) = (Budget::new(budget_bytes, most), BufferPool::new(most));
+    let purse = budget.purse(Arc::default());
     let mut reader = FrameReader::new(half, purse, pool, Arc::new(Watch::default()), largest);
     loop {
         match reader.next().await {

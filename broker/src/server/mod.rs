@@ -2,7 +2,8 @@
 //! right to [`crate::api`], answers come back and leave in order.
 //!
 //! Where to look: [`listener`] accepts, [`connection`] keeps the order of requests, [`writer`] that of responses,
-//! [`frame`] reads what strangers send, [`slots`] bounds who may come, [`budget`] the memory they can take, [`watch`] how long they may dawdle.
+//! [`frame`] reads what strangers send, [`slots`] bounds who may come, [`budget`] the memory they can take, [`lane`] who of
+//! them goes first, [`watch`] how long they may dawdle.
 //! Never: knowledge of what a request means.
 
 mod budget;
@@ -12,6 +13,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hostile;
+mod lane;
 mod listener;
 mod slots;
 mod watch;
@@ -132,7 +134,10 @@ impl Bound {
         let shared = Arc::new(Shared {
             env: env.clone(),
             service,
-            budget: Budget::new(options.queued_max_request_bytes),
+            budget: Budget::new(
+                options.queued_max_request_bytes,
+                usize::try_from(options.request_max_bytes).unwrap_or(0),
+            ),
             pool: BufferPool::new(options.pooled_bytes),
             complaints: Complaints::new(env.clone()),
             metrics: metrics.clone(),
@@ -143,7 +148,7 @@ impl Bound {
             stalled: options.stall_timeout,
             slow: options.stall_timeout / 2,
         };
-        let slots = Slots::new(options.connections, shared.budget.clone());
+        let slots = Slots::new(options.connections);
         let (stop, stopping) = state::channel(false);
         let (registry, registered) = mpsc::unbounded_channel();
         let next_id = Arc::new(AtomicU64::new(1));

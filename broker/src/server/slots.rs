@@ -2,8 +2,8 @@
 //! address. Both may change while the broker runs.
 //!
 //! As in Kafka: above the first, one more connection waits accepted and the rest in the kernel's queue; above the second
-//! it is closed at once. A lower limit closes nobody who is there. A connection from an address also gets the address'
-//! part of the request memory (see [`super::budget`]). Never: a slot that is not given back.
+//! it is closed at once. A lower limit closes nobody who is there. The connections of an address also share its account of
+//! the request memory (see [`super::budget`]). Never: a slot that is not given back.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use gracchus_env::Env;
 
-use super::budget::{Budget, Share};
+use super::budget::Share;
 use crate::config::BrokerConfig;
 
 /// How many connections there may be.
@@ -83,7 +83,6 @@ impl Default for ConnectionLimits {
 /// Counts the connections of a server.
 #[derive(Debug)]
 pub(super) struct Slots {
-    budget: Arc<Budget>,
     state: Mutex<State>,
     /// A slot was given back, or a limit changed.
     changed: Notify,
@@ -107,9 +106,9 @@ struct Address {
 pub(super) struct TooMany(pub(super) usize);
 
 impl Slots {
-    pub(super) fn new(limits: ConnectionLimits, budget: Arc<Budget>) -> Arc<Self> {
+    pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
         let state = Mutex::new(State { limits, open: 0, by_address: BTreeMap::new() });
-        Arc::new(Self { budget, state, changed: Notify::new() })
+        Arc::new(Self { state, changed: Notify::new() })
     }
 
     /// From now on.
@@ -143,10 +142,8 @@ impl Slots {
             return None;
         }
         state.open += 1;
-        let of = state
-            .by_address
-            .entry(address)
-            .or_insert_with(|| Address { open: 0, share: self.budget.share_of_address() });
+        let of =
+            state.by_address.entry(address).or_insert_with(|| Address { open: 0, share: Arc::default() });
         of.open += 1;
         Some(Ok(Slot { slots: self.clone(), address, share: of.share.clone() }))
     }
@@ -166,7 +163,7 @@ impl Slots {
 pub(super) struct Slot {
     slots: Arc<Slots>,
     address: IpAddr,
-    /// What all connections from its address may hold of the request memory.
+    /// What all connections from its address hold of the request memory.
     pub(super) share: Arc<Share>,
 }
 
@@ -211,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn above_the_limit_of_all_it_waits_above_that_of_an_address_it_is_refused() {
-        let slots = Slots::new(limits(3, 2, "10.0.0.9:1"), Budget::new(1 << 20));
+        let slots = Slots::new(limits(3, 2, "10.0.0.9:1"));
         let one = slots.take(address(1)).await.unwrap();
         let _other = slots.take(address(1)).await.unwrap();
         assert_eq!(slots.take(address(1)).await.unwrap_err(), TooMany(2));
@@ -232,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_gets_the_slot_that_is_given_back() {
-        let slots = Slots::new(limits(1, 9, ""), Budget::new(1 << 20));
+        let slots = Slots::new(limits(1, 9, ""));
         let first = slots.take(address(1)).await.unwrap();
         let mut waiting = Box::pin(slots.take(address(2)));
         assert!((&mut waiting).now_or_never().is_none());

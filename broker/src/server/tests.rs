@@ -96,6 +96,7 @@ impl Service for Script {
             request_header_version: 1,
             response_header_version: 0,
             overlaps: api_key == OVERLAPS,
+            small_answer: api_key == OVERLAPS,
             shape: (api_key == WIDE).then_some(&WIDE_SHAPE),
         })
     }
@@ -199,10 +200,16 @@ struct World {
     stop: state::Sender<bool>,
 }
 
+/// The connections of one address.
+fn address() -> Arc<Slots> {
+    Slots::new(ConnectionLimits::default())
+}
+
 struct Peer {
     send: Option<tokio::sync::mpsc::UnboundedSender<Bytes>>,
     received: Received,
     watch: Arc<Watch>,
+    task: Task,
 }
 
 impl World {
@@ -212,7 +219,7 @@ impl World {
         let shared = Arc::new(Shared {
             env: env.clone(),
             service: script.clone(),
-            budget: Budget::new(budget),
+            budget: Budget::new(budget, 1 << 20),
             pool: BufferPool::new(1 << 20),
             complaints: Complaints::new(env.clone()),
             metrics: ServerMetrics::new(HIGHEST, []),
@@ -221,28 +228,33 @@ impl World {
         World { env, script, shared, stop: state::channel(false).0 }
     }
 
+    /// From an address of its own.
     fn connect(&self) -> Peer {
-        let received = Received::default();
-        self.connect_with(received.clone(), Box::new(received))
+        self.connect_from(&address())
     }
 
     fn connect_deaf(&self) -> Peer {
-        self.connect_with(Received::default(), Box::new(Deaf))
+        self.connect_with(&address(), Received::default(), Box::new(Deaf))
     }
 
-    fn connect_with(&self, received: Received, writer: Box<dyn WriteHalf>) -> Peer {
+    /// From the address that these are of.
+    fn connect_from(&self, address: &Arc<Slots>) -> Peer {
+        let received = Received::default();
+        self.connect_with(address, received.clone(), Box::new(received))
+    }
+
+    fn connect_with(&self, address: &Arc<Slots>, received: Received, writer: Box<dyn WriteHalf>) -> Peer {
         let (send, pieces) = mpsc::unbounded_channel();
         let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
         let connection = Connection { peer, reader: Box::new(Pieces(pieces, Bytes::new())), writer };
         let context = Arc::new(ConnectionContext::new(1, peer, "TEST".into(), Principal::anonymous()));
         let watch = Arc::new(Watch::default());
-        // Each from an address of its own.
-        let slots = Slots::new(ConnectionLimits::default(), self.shared.budget.clone());
-        let slot = slots.take(peer.ip()).now_or_never().expect("there is room").unwrap();
+        let slot = address.take(peer.ip()).now_or_never().expect("there is room").unwrap();
         let counted = Arc::default();
         let stopping = self.stop.subscribe();
-        connection::start(self.shared.clone(), context, connection, watch.clone(), stopping, slot, counted);
-        Peer { send: Some(send), received, watch }
+        let shared = self.shared.clone();
+        let task = connection::start(shared, context, connection, watch.clone(), stopping, slot, counted);
+        Peer { send: Some(send), received, watch, task }
     }
 
     /// Waits until `what` holds.
@@ -537,11 +549,84 @@ async fn answers_that_nobody_reads_are_counted() {
     late.send(frame(ECHO, 2, &body(60_000)));
     world.until(|| late.received.ids() == [2]).await;
     late.send(frame(ECHO, 3, &body(900_000)));
-    world.until(|| late.ended()).await;
+    world.settle().await;
     assert_eq!(late.received.ids(), [2], "there is no memory for a third large one");
+    assert!(!late.ended(), "it waits");
     assert!(deaf.iter().all(|peer| !peer.ended()), "the sweeper sees to them");
     assert!(world.shared.budget.is_short(), "because others go without");
+    deaf[0].task.abort();
+    world.until(|| late.received.ids() == [2, 3]).await;
     world.stop.send(true).unwrap();
+}
+
+#[tokio::test]
+async fn an_address_with_many_large_answers_waits_and_makes_no_more_of_them() {
+    let world = World::new(4 << 20);
+    let address = address();
+    let deaf: Vec<Peer> =
+        (0..2).map(|_| world.connect_with(&address, Received::default(), Box::new(Deaf))).collect();
+    for (id, peer) in deaf.iter().enumerate() {
+        peer.send(frame(ECHO, id as i32, &body(900_000)));
+        world.settle().await;
+    }
+    let readers: Vec<Peer> = (0..5).map(|_| world.connect_from(&address)).collect();
+    for (id, peer) in (10..).zip(&readers) {
+        peer.send(frame(ECHO, id, &body(900_000)));
+        world.settle().await;
+    }
+    assert_eq!(world.script.started(), [0, 1], "one is there and waits, no other is begun");
+    let (producer, stranger) = (world.connect_from(&address), world.connect());
+    producer.send(frame(OVERLAPS, 20, b""));
+    stranger.send(frame(ALONE, 30, b""));
+    world.until(|| world.script.started() == [0, 1, 20, 30]).await;
+    deaf[0].task.abort();
+    world.settle().await;
+    assert_eq!(
+        world.script.started(),
+        [0, 1, 20, 30, 10],
+        "the other deaf one has its memory, and one waits again"
+    );
+    deaf[1].task.abort();
+    for (id, peer) in (10..).zip(&readers) {
+        world.until(|| peer.received.ids() == [id]).await;
+        assert!(!peer.ended());
+    }
+    world.until(|| !world.shared.budget.is_short()).await;
+}
+
+#[tokio::test]
+async fn who_announces_much_and_stalls_holds_back_nobody_of_its_address() {
+    let world = World::new(16 << 20);
+    let address = address();
+    let stalled: Vec<Peer> = (0..20).map(|_| world.connect_from(&address)).collect();
+    for peer in &stalled {
+        peer.send(frame(ECHO, 1, &body(1_000_000)).slice(..20_000));
+    }
+    world.settle().await;
+    for id in 0..10 {
+        let neighbour = world.connect_from(&address);
+        neighbour.send(frame(ECHO, id, &body(200_000)));
+        world.until(|| neighbour.received.ids() == [id]).await;
+    }
+    assert_eq!(world.shared.budget.usage().2, 0, "nobody had to wait");
+    assert!(stalled.iter().all(|peer| !peer.ended()));
+}
+
+#[tokio::test]
+async fn who_is_in_the_middle_of_a_request_gets_through_when_memory_is_short() {
+    let world = World::new(4 << 20);
+    let peers: Vec<Peer> = (0..24).map(|_| world.connect()).collect();
+    let requests: Vec<Bytes> = (0..24).map(|id| frame(ECHO, id, &body(900_000))).collect();
+    for (from, to) in [(0, 90_000), (90_000, 300_000), (300_000, requests[0].len())] {
+        for (peer, request) in peers.iter().zip(&requests) {
+            peer.send(request.slice(from..to));
+        }
+        world.settle().await;
+    }
+    for (id, peer) in (0..).zip(&peers) {
+        world.until(|| peer.received.ids() == [id]).await;
+    }
+    world.until(|| world.shared.budget.available() == 4 << 20).await;
 }
 
 #[tokio::test]

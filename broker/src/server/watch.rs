@@ -23,6 +23,7 @@ pub(super) struct Watch {
     /// Bytes of the frame under way, 0 between frames.
     receiving: AtomicUsize,
     waits_for_memory: AtomicBool,
+    answer_waits: AtomicBool,
     writing: AtomicBool,
     /// Grows with every byte sent, if the connection counts them: a write may be long.
     sent: OnceLock<Arc<AtomicU64>>,
@@ -54,6 +55,11 @@ impl Watch {
     /// Says so until the guard is dropped: a peer cannot be blamed for being slow then.
     pub(super) fn waits_for_memory(&self) -> Flag<'_> {
         Flag::raise(&self.waits_for_memory)
+    }
+
+    /// Says that an answer waits for memory until the guard is dropped.
+    pub(super) fn answer_waits(&self) -> Flag<'_> {
+        Flag::raise(&self.answer_waits)
     }
 
     /// Says so until the guard is dropped.
@@ -166,7 +172,7 @@ impl Seen {
         memory_is_short: bool,
     ) -> Option<&'static str> {
         let receiving = watch.receiving.load(Relaxed);
-        let blameless = watch.waits_for_memory.load(Relaxed);
+        let blameless = watch.waits_for_memory.load(Relaxed) || watch.answer_waits.load(Relaxed);
         let frames = watch.frames.load(Relaxed);
         if frames != self.frames || receiving == 0 || blameless {
             (self.frames, self.frames_at) = (frames, now);

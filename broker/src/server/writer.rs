@@ -1,8 +1,10 @@
 //! The writing half of a connection: answers in the order of their requests, several in one write when they are ready.
 //!
 //! What waits in memory for the peer to read it is charged for, unless it is little; ranges of files are not in memory.
+//! Where there is no memory for it, it waits until others have been read.
 //!
-//! Never: send an answer before the one ahead of it, or anything after one that closes the connection.
+//! Never: send an answer before the one ahead of it, or anything after one that closes the connection; hold memory while
+//! waiting for more.
 
 use std::{
     borrow::Cow,
@@ -30,7 +32,7 @@ const MOST_RESPONSES: usize = 64;
 /// No further response joins a write that has this many bytes.
 const ENOUGH_BYTES: u64 = 1 << 20;
 /// A write that has no more than this in memory is not charged for.
-const FREE_ANSWERS: usize = 64 << 10;
+pub(super) const FREE_ANSWERS: usize = 64 << 10;
 
 /// A request that was started and waits for its turn.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub(super) struct Told {
 /// Why a writer stopped before its requests ran out.
 #[derive(Debug)]
 pub(super) enum WriteEnd {
-    /// A handler wants the connection closed, or there is no memory for its answers.
+    /// A handler wants the connection closed.
     Close(Cow<'static, str>),
     /// The connection failed.
     Io(io::Error),
@@ -173,24 +175,23 @@ impl Merged {
         self.turns.len() < MOST_RESPONSES && self.bytes < ENOUGH_BYTES
     }
 
-    /// Charges for what waits in memory beyond what was charged already. Does not wait: the answers are there, and who
-    /// reads none would have them for nothing.
-    fn charge(&mut self, purse: &Purse) -> Result<(), WriteEnd> {
+    /// Charges for what waits in memory beyond what was charged already.
+    async fn charge(&mut self, purse: &Purse, watch: &Watch) {
         let charged: usize = self.held.iter().map(Besides::bytes).sum();
-        let more = self.in_memory.saturating_sub(charged);
-        if more > FREE_ANSWERS {
-            let besides = purse.try_take_besides(more).ok_or_else(|| {
-                WriteEnd::Close(
-                    format!(
-                        "its responses take {} bytes, more than is free in queued.max.request.bytes",
-                        self.in_memory
-                    )
-                    .into(),
-                )
-            })?;
-            self.held.push(besides);
+        let more = purse.charged(self.in_memory).saturating_sub(charged);
+        if more <= FREE_ANSWERS {
+            return;
         }
-        Ok(())
+        if let Some(besides) = purse.try_take_answer(more) {
+            self.held.push(besides);
+            return;
+        }
+        // Nothing in hand, or all who wait could wait for each other.
+        self.held.clear();
+        let waiting = watch.answer_waits();
+        let besides = purse.take_answer(self.in_memory).await;
+        drop(waiting);
+        self.held.push(besides);
     }
 
     /// Writes them, from `now` on.
@@ -203,7 +204,7 @@ impl Merged {
     ) -> Result<(), WriteEnd> {
         if !self.pieces.is_empty() {
             if self.in_memory > FREE_ANSWERS {
-                self.charge(&told.purse)?;
+                self.charge(&told.purse, watch).await;
             }
             let holding = (!self.held.is_empty()).then(|| watch.holds(self.in_memory));
             let writing = watch.writing();

@@ -1,0 +1,479 @@
+//! One part of the request memory: how much is free, who holds how much, and who waits in which order.
+//!
+//! The model: who asks gets it at once if enough is free, else waits in line. An address that holds more than half waits,
+//! and nobody behind it from elsewhere, but only while less than a quarter is free: what nobody needs nobody is refused.
+//! Of one address, and of those for whom memory is lacking, who came first goes first.
+//!
+//! Who is in the middle of a request holds some and needs more, which could end with everybody waiting for everybody. So
+//! there are two reserves: of those who wait like that one at a time, the favourite, may draw on a reserve until its request
+//! is whole. Whole requests end by themselves. The large reserve is for whoever needs it, and holds the largest request; the
+//! small one is for requests that fit into it, of addresses that hold no more than half, so that those do not wait for what
+//! an address beyond its half does not send.
+//! Never: more lent than there is; a favourite that has to wait for somebody who waits.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::oneshot;
+
+/// An address is full from this part on, while less than that part is free.
+const FULL: usize = 2;
+const CONTENDED: usize = 4;
+
+/// What those of one address hold together.
+#[derive(Debug, Default)]
+pub(super) struct Account(AtomicUsize);
+
+/// What memory is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Whoever asks holds nothing, and may need more later.
+    Begins,
+    /// It holds some, and cannot go on without more.
+    Grows,
+    /// It holds nothing and will need nothing more.
+    Whole,
+}
+
+/// What somebody holds.
+#[derive(Debug, Default)]
+pub(super) struct Loan {
+    pub(super) bytes: usize,
+    /// What it will come to.
+    pub(super) total: usize,
+    /// Its number in the line, as soon as it had to wait; 0 before.
+    id: u64,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) total: usize,
+    small_reserve: usize,
+    pub(super) large_reserve: usize,
+    /// How many wait: to look without the lock.
+    waiting: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// Those who hold some come first, and of each kind who came first.
+    line: VecDeque<Waiter>,
+    last_id: u64,
+    /// Who may draw on the small reserve, and who on the large one.
+    modest: Option<u64>,
+    other: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    bytes: usize,
+    /// What its request comes to.
+    total: usize,
+    stage: Stage,
+    account: Arc<Account>,
+    wake: oneshot::Sender<()>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Granted,
+    /// Its address holds too much.
+    AddressFull,
+    /// There is too little.
+    Full,
+}
+
+impl Lane {
+    /// Both reserves are part of `total`.
+    pub(super) fn new(total: usize, small_reserve: usize, large_reserve: usize) -> Self {
+        let total = total.max(1);
+        let state = State { free: total, line: VecDeque::new(), last_id: 0, modest: None, other: None };
+        Self { total, small_reserve, large_reserve, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+    }
+
+    /// Bytes that nobody holds.
+    pub(super) fn free(&self) -> usize {
+        self.locked().free
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Lends `bytes` more if they are there now and nobody has to go first.
+    pub(super) fn try_take(
+        &self,
+        account: &Arc<Account>,
+        loan: &mut Loan,
+        bytes: usize,
+        stage: Stage,
+    ) -> bool {
+        let mut state = self.locked();
+        let goes_first = |waiter: &Waiter| {
+            let older = stage != Stage::Grows || waiter.stage == Stage::Grows;
+            older && (Arc::ptr_eq(&waiter.account, account) || self.judge(&state, waiter) == Verdict::Full)
+        };
+        if !state.is_favourite(loan.id) && state.line.iter().any(goes_first) {
+            return false;
+        }
+        if self.verdict(&state, loan.id, account, bytes, stage) != Verdict::Granted {
+            return false;
+        }
+        state.free -= bytes;
+        account.0.fetch_add(bytes, Relaxed);
+        loan.bytes += bytes;
+        true
+    }
+
+    /// Lends `bytes` more as soon as they are there. To give up waiting loses nothing.
+    pub(super) async fn take(&self, account: &Arc<Account>, loan: &mut Loan, bytes: usize, stage: Stage) {
+        let (wake, woken) = oneshot::channel();
+        let place = {
+            let mut state = self.locked();
+            if loan.id == 0 {
+                state.last_id += 1;
+                loan.id = state.last_id;
+            }
+            let waiter =
+                Waiter { id: loan.id, bytes, total: loan.total, stage, account: account.clone(), wake };
+            let behind = match stage {
+                Stage::Grows => state.line.iter().take_while(|other| other.stage == Stage::Grows).count(),
+                _ => state.line.len(),
+            };
+            state.line.insert(behind, waiter);
+            self.serve(&mut state);
+            Place { lane: self, account, id: loan.id, bytes, taken: false }
+        };
+        let mut place = place;
+        woken.await.expect("nobody leaves the line unserved");
+        place.taken = true;
+        loan.bytes += bytes;
+    }
+
+    /// Waits until nobody of this address waits for memory.
+    pub(super) async fn queue(&self, account: &Arc<Account>) {
+        let waits = |waiter: &Waiter| waiter.bytes > 0 && Arc::ptr_eq(&waiter.account, account);
+        while self.waiting() > 0 && self.locked().line.iter().any(waits) {
+            // Behind them; who is woken first may be the next to wait.
+            self.take(account, &mut Loan::default(), 0, Stage::Whole).await;
+        }
+    }
+
+    /// It needs nothing more.
+    pub(super) fn is_whole(&self, loan: &Loan) {
+        // Who never waited is nobody's favourite.
+        if loan.id != 0 {
+            let mut state = self.locked();
+            state.forget(loan.id);
+            self.serve(&mut state);
+        }
+    }
+
+    /// It needs nothing at all any more.
+    pub(super) fn give_back(&self, account: &Account, loan: &Loan) {
+        let mut state = self.locked();
+        state.free += loan.bytes;
+        account.0.fetch_sub(loan.bytes, Relaxed);
+        state.forget(loan.id);
+        self.serve(&mut state);
+    }
+
+    fn judge(&self, state: &State, waiter: &Waiter) -> Verdict {
+        self.verdict(state, waiter.id, &waiter.account, waiter.bytes, waiter.stage)
+    }
+
+    fn verdict(&self, state: &State, id: u64, account: &Account, bytes: usize, stage: Stage) -> Verdict {
+        if state.is_favourite(id) {
+            let kept = if state.other == Some(id) { self.small_reserve } else { 0 };
+            return if bytes + kept <= state.free { Verdict::Granted } else { Verdict::Full };
+        }
+        // Larger than all but the reserves: then those too, since it will not ask for more.
+        let ordinary = self.ordinary();
+        let kept = if stage == Stage::Whole && bytes > ordinary { 0 } else { self.total - ordinary };
+        let Some(left) = state.free.checked_sub(bytes + kept) else { return Verdict::Full };
+        let held = account.0.load(Relaxed);
+        if held > 0 && held + bytes > ordinary / FULL && left < ordinary / CONTENDED {
+            return Verdict::AddressFull;
+        }
+        Verdict::Granted
+    }
+
+    /// Lends to all who wait and can have it.
+    fn serve(&self, state: &mut State) {
+        if state.line.is_empty() {
+            self.waiting.store(0, Relaxed);
+            return;
+        }
+        let mut passed: Vec<Arc<Account>> = Vec::new();
+        let mut index = 0;
+        while let Some(waiter) = state.line.get(index) {
+            let own_goes_first = passed.iter().any(|account| Arc::ptr_eq(account, &waiter.account));
+            match self.judge(state, waiter) {
+                Verdict::Full => break,
+                Verdict::Granted if !own_goes_first => state.grant(index),
+                _ => {
+                    passed.push(waiter.account.clone());
+                    index += 1;
+                }
+            }
+        }
+        let half = self.ordinary() / FULL;
+        let is_modest =
+            |waiter: &Waiter| waiter.total <= self.small_reserve && waiter.account.0.load(Relaxed) <= half;
+        let growing = state.line.iter().take_while(|waiter| waiter.stage == Stage::Grows);
+        let (modest, other) = (state.modest, state.other);
+        let others = |waiter: &&Waiter| Some(waiter.id) != modest && Some(waiter.id) != other;
+        let waiting = || growing.clone().filter(others);
+        let next_modest = waiting().find(|waiter| is_modest(waiter)).map(|waiter| waiter.id);
+        let within_half = |waiter: &&Waiter| waiter.account.0.load(Relaxed) <= half;
+        let mut large = waiting().filter(|waiter| !is_modest(waiter));
+        let next_other = large.clone().find(within_half).or_else(|| large.next()).map(|waiter| waiter.id);
+        state.modest = modest.or(next_modest);
+        state.other = other.or(next_other);
+        for id in [state.modest, state.other].into_iter().flatten() {
+            if let Some(index) = state.line.iter().position(|waiter| waiter.id == id)
+                && self.judge(state, &state.line[index]) == Verdict::Granted
+            {
+                state.grant(index);
+            }
+        }
+        self.waiting.store(state.line.len(), Relaxed);
+    }
+
+    /// What is there for who is no favourite.
+    fn ordinary(&self) -> usize {
+        self.total - self.small_reserve - self.large_reserve
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn grant(&mut self, index: usize) {
+        let waiter = self.line.remove(index).expect("it is in the line");
+        self.free -= waiter.bytes;
+        waiter.account.0.fetch_add(waiter.bytes, Relaxed);
+        // Who has left meanwhile gives it back, see `Place`.
+        let _ = waiter.wake.send(());
+    }
+
+    fn is_favourite(&self, id: u64) -> bool {
+        self.modest == Some(id) || self.other == Some(id)
+    }
+
+    fn forget(&mut self, id: u64) {
+        for favourite in [&mut self.modest, &mut self.other] {
+            if *favourite == Some(id) {
+                *favourite = None;
+            }
+        }
+    }
+}
+
+/// A place in the line.
+struct Place<'a> {
+    lane: &'a Lane,
+    account: &'a Account,
+    id: u64,
+    bytes: usize,
+    taken: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.taken {
+            return;
+        }
+        let mut state = self.lane.locked();
+        match state.line.iter().position(|waiter| waiter.id == self.id) {
+            Some(index) => _ = state.line.remove(index),
+            None => {
+                state.free += self.bytes;
+                self.account.0.fetch_sub(self.bytes, Relaxed);
+            }
+        }
+        state.forget(self.id);
+        self.lane.serve(&mut state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FIRST: usize = 10;
+
+    /// Somebody who sends a request of `total` bytes.
+    struct Sender {
+        lane: Arc<Lane>,
+        account: Arc<Account>,
+        loan: Loan,
+    }
+
+    impl Sender {
+        fn new(lane: &Arc<Lane>, account: &Arc<Account>, total: usize) -> Self {
+            Self { lane: lane.clone(), account: account.clone(), loan: Loan { total, ..Loan::default() } }
+        }
+
+        /// Takes memory up to `bytes` of the request, step by step.
+        async fn send(&mut self, bytes: usize) {
+            while self.loan.bytes < bytes.min(self.loan.total) {
+                let (more, stage) = match self.loan.bytes {
+                    0 => (FIRST.min(self.loan.total), Stage::Begins),
+                    held => (held.min(self.loan.total - held), Stage::Grows),
+                };
+                if !self.lane.try_take(&self.account, &mut self.loan, more, stage) {
+                    self.lane.take(&self.account, &mut self.loan, more, stage).await;
+                }
+            }
+            if self.loan.bytes == self.loan.total {
+                self.lane.is_whole(&self.loan);
+            }
+        }
+    }
+
+    impl Drop for Sender {
+        fn drop(&mut self) {
+            self.lane.give_back(&self.account, &self.loan);
+        }
+    }
+
+    fn sends(sender: &mut Sender, bytes: usize) -> bool {
+        sender.send(bytes).now_or_never().is_some()
+    }
+
+    fn lane() -> (Arc<Lane>, Arc<Account>, Arc<Account>) {
+        (Arc::new(Lane::new(600, 100, 100)), Arc::default(), Arc::default())
+    }
+
+    #[test]
+    fn an_address_has_what_nobody_needs() {
+        let (lane, greedy, other) = lane();
+        let mut senders: Vec<Sender> = Vec::new();
+        loop {
+            let mut sender = Sender::new(&lane, &greedy, 100);
+            if !sends(&mut sender, 10) {
+                break;
+            }
+            senders.push(sender);
+        }
+        assert_eq!(senders.len(), 30, "three quarters of what there is beside the reserves");
+        let mut others: Vec<Sender> = (0..10).map(|_| Sender::new(&lane, &other, 10)).collect();
+        assert!(others.iter_mut().all(|sender| sends(sender, 10)), "another address has the rest");
+        assert!(sends(&mut senders[0], 100), "who is in the middle of a request has a reserve");
+        assert!(lane.free() >= 100, "and leaves that of the others");
+        let mut large = Sender::new(&lane, &other, 100);
+        others.clear();
+        assert!(sends(&mut large, 100), "which does not wait for the first");
+    }
+
+    #[test]
+    fn of_those_who_wait_for_each_other_one_goes_on() {
+        let (lane, one, other) = lane();
+        let mut senders: Vec<Sender> = (0..10)
+            .map(|index| Sender::new(&lane, if index % 2 == 0 { &one } else { &other }, 100))
+            .collect();
+        assert!(senders.iter_mut().all(|sender| sends(sender, 40)));
+        assert_eq!(lane.free(), 200, "only the reserves are left");
+        let mut waiting: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
+        let mut done = 0;
+        for mut sender in senders.drain(..) {
+            waiting.push(Box::pin(async move { sender.send(100).await }));
+        }
+        for _ in 0..20 {
+            waiting.retain_mut(|sender| sender.now_or_never_mut().is_none());
+            done = done.max(10 - waiting.len());
+        }
+        assert_eq!(done, 10);
+        assert_eq!((lane.free(), lane.waiting()), (600, 0));
+    }
+
+    /// `now_or_never` without giving the future away.
+    trait Poked {
+        fn now_or_never_mut(&mut self) -> Option<()>;
+    }
+
+    impl Poked for Pin<Box<dyn Future<Output = ()>>> {
+        fn now_or_never_mut(&mut self) -> Option<()> {
+            self.as_mut().now_or_never()
+        }
+    }
+
+    #[test]
+    fn who_gives_up_loses_nothing() {
+        let (lane, one, other) = lane();
+        let mut all = Loan::default();
+        assert!(lane.try_take(&one, &mut all, 600, Stage::Whole), "alone it may have all");
+        let mut waits = Sender::new(&lane, &other, 50);
+        assert!(!sends(&mut waits, 50));
+        assert_eq!((lane.waiting(), lane.free()), (0, 0));
+        let mut behind = Sender::new(&lane, &other, 50);
+        let mut patient = Box::pin(behind.send(50));
+        assert!((&mut patient).now_or_never().is_none());
+        lane.give_back(&one, &all);
+        // Granted, and given up before it was noticed.
+        drop(patient);
+        drop((waits, behind));
+        assert_eq!((lane.waiting(), lane.free()), (0, 600));
+    }
+
+    proptest! {
+        /// Whatever is sent by whom and in which order, nobody waits for ever, no more is lent than there is, and in the end
+        /// all of it is back.
+        #[test]
+        fn everybody_gets_through(
+            requests in prop::collection::vec((0..3usize, 1..=100usize), 1..40),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 400),
+            small_reserve in 0..=100usize,
+        ) {
+            let lane = Arc::new(Lane::new(350, small_reserve, 100));
+            let accounts: Vec<Arc<Account>> = (0..3).map(|_| Arc::default()).collect();
+            let mut sending: Vec<Pin<Box<dyn Future<Output = ()>>>> = requests
+                .iter()
+                .map(|(account, total)| {
+                    let mut sender = Sender::new(&lane, &accounts[*account], *total);
+                    let future: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move {
+                        for bytes in (0..=sender.loan.total).step_by(7) {
+                            sender.send(bytes).await;
+                            tokio::task::yield_now().await;
+                        }
+                        sender.send(usize::MAX).await;
+                    });
+                    future
+                })
+                .collect();
+            for index in order {
+                if sending.is_empty() {
+                    break;
+                }
+                let index = index.index(sending.len());
+                if sending[index].now_or_never_mut().is_some() {
+                    drop(sending.swap_remove(index));
+                }
+                prop_assert!(lane.free() <= 350);
+            }
+            for _ in 0..40 * 100 {
+                sending.retain_mut(|sender| sender.now_or_never_mut().is_none());
+            }
+            prop_assert_eq!(sending.len(), 0, "{} wait for ever", sending.len());
+            prop_assert_eq!((lane.free(), lane.waiting()), (350, 0));
+        }
+    }
+}
