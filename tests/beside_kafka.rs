@@ -125,7 +125,10 @@ fn produced_twice(client: &mut Client, answers: &mut Answers) {
                     let one = |it: &kafka_protocol::messages::produce_response::PartitionProduceResponse| {
                         (it.index, it.error_code, it.base_offset)
                     };
-                    topic.partition_responses.iter().map(one).collect::<Vec<_>>()
+                    let mut partitions: Vec<_> = topic.partition_responses.iter().map(one).collect();
+                    // Theirs come in the order of a hash map.
+                    partitions.sort_unstable();
+                    partitions
                 })
                 .collect();
             let mut kept = Vec::new();

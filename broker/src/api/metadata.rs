@@ -119,7 +119,13 @@ async fn auto_create(
     let partitions = usize::try_from(services.config.num_partitions).unwrap_or(1);
     let factor = usize::try_from(services.config.default_replication_factor).unwrap_or(0);
     let Some(assignment) = assign_replicas(image, partitions, factor, services.env.random()) else {
-        return Some((name, ResponseError::InvalidReplicationFactor));
+        // As Apache Kafka, whose controller refuses later: the client asks again, and finds the topic once there are
+        // brokers enough.
+        services.complaints.say(format_args!(
+            "topic {name} is not created for a client that asked for it: default.replication.factor is {factor}, and \
+             that many brokers are not there"
+        ));
+        return Some((name, ResponseError::UnknownTopicOrPartition));
     };
     match services.create_topic(name.clone(), assignment, BTreeMap::new()).await {
         Ok(topic) => {

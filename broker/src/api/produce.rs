@@ -9,7 +9,7 @@
 //! response is sent; after an error the connection is closed instead, which is all such a producer can notice.
 //! Never: hold the request, or anything sliced from it, while waiting for the acknowledgement.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gracchus_core::{TopicId, TopicPartition, controller::Image, error::ResponseError};
 use kafka_protocol::{
@@ -71,7 +71,7 @@ pub fn start(services: &Arc<Services>, mut request: Request) -> Result<Reply, Ba
     let version = request.api_version;
     let acks = body.acks;
     let image = (version >= TOPIC_IDS).then(|| services.controller.image());
-    let Enqueued { topics, partitions } = resolve(body.topic_data, image.as_deref());
+    let Enqueued { topics, partitions } = resolve(once(body.topic_data), image.as_deref());
     let pending = if !(-1..=1).contains(&acks) {
         Err(ResponseError::InvalidRequiredAcks)
     } else if body.transactional_id.is_some() {
@@ -134,6 +134,38 @@ struct Enqueued {
     topics: Vec<Topic>,
     /// Of all topics without an error, in request order.
     partitions: Vec<ProducePartition>,
+}
+
+/// Of a partition that is named more than once the last records count and it is answered once, as in Apache Kafka.
+fn once(mut asked: Vec<asked::TopicProduceData>) -> Vec<asked::TopicProduceData> {
+    let named = |topic: &asked::TopicProduceData, index| (topic.name.clone(), topic.topic_id, index);
+    let mut all = Vec::with_capacity(asked.iter().map(|topic| topic.partition_data.len()).sum());
+    for topic in &asked {
+        all.extend(topic.partition_data.iter().map(|it| (topic.name.as_str(), topic.topic_id, it.index)));
+    }
+    all.sort_unstable();
+    let each_once = all.windows(2).all(|pair| pair[0] != pair[1]);
+    drop(all);
+    if each_once {
+        return asked;
+    }
+    let mut last = BTreeMap::new();
+    for topic in &asked {
+        for partition in &topic.partition_data {
+            last.insert(named(topic, partition.index), partition.records.clone());
+        }
+    }
+    for topic in &mut asked {
+        let mut kept = Vec::new();
+        for partition in std::mem::take(&mut topic.partition_data) {
+            if let Some(records) = last.remove(&named(topic, partition.index)) {
+                kept.push(partition.with_records(records));
+            }
+        }
+        topic.partition_data = kept;
+    }
+    asked.retain(|topic| !topic.partition_data.is_empty());
+    asked
 }
 
 /// Takes the records out of the request. With an image, topics are named by id.

@@ -177,13 +177,13 @@ async fn read(
     };
     let from = Offset(wanted.fetch_offset);
     if from < view.log.log_start {
-        return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
+        return Err(ResponseError::OffsetOutOfRange.into());
     }
     if wanted.last_fetched_epoch >= 0 {
         let asked = LeaderEpoch(wanted.last_fetched_epoch);
         let (epoch, end) = view.log.epochs.end_offset_for(asked, view.log.log_end);
         if epoch == LeaderEpoch::NONE {
-            return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
+            return Err(ResponseError::OffsetOutOfRange.into());
         }
         // Before the log end: whoever is ahead of it because records were cut off learns where, and does not begin anew.
         if epoch < asked || end < from {
@@ -192,7 +192,7 @@ async fn read(
         }
     }
     if from > view.log.log_end {
-        return Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome });
+        return Err(ResponseError::OffsetOutOfRange.into());
     }
     let upper = view.consumer_end(request.read_committed);
     let limit = left.min(usize::try_from(wanted.max_bytes).unwrap_or(0));
@@ -206,9 +206,7 @@ async fn read(
             outcome.ranges = read.ranges;
             Ok(outcome)
         }
-        Err(ReadError::OutOfRange { .. }) => {
-            Ok(FetchOutcome { error: Some(ResponseError::OffsetOutOfRange), ..outcome })
-        }
+        Err(ReadError::OutOfRange { .. }) => Err(ResponseError::OffsetOutOfRange.into()),
         Err(ReadError::Storage(StorageError::Superseded)) => Err(NoRead::Superseded(view)),
         Err(ReadError::Storage(error)) => {
             Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error)).into())

@@ -98,7 +98,11 @@ async fn deleted_records_are_gone_for_every_question_also_after_a_restart() {
     assert_eq!(live.delete_records("nothing", 0, 0).await, unknown);
     assert_eq!(live.delete_records("__consumer_offsets", 0, 0).await, unknown, "it does not exist");
     assert_eq!(live.earliest("orders").await, 3);
-    assert_eq!(live.fetched(&topic, 2).await, (OUT_OF_RANGE, 3, 0));
+    assert_eq!(
+        live.fetched(&topic, 2).await,
+        (OUT_OF_RANGE, -1, 0),
+        "as in Kafka, an error says nothing else"
+    );
     assert_eq!(live.fetched(&topic, 3).await, (0, 3, 2));
     live.restart().await;
     assert_eq!(live.earliest("orders").await, 3);
