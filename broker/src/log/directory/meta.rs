@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::{DirectoryOptions, OpenError, identity};
 
 pub(super) const FILE: &str = "meta.properties";
-/// The format of what Kafka does not know: journal, clean marker.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The format of what Kafka does not know: journal, clean marker. 2: groups of the journal say what was synced before them; a
+/// release that knows only 1 would take them for no groups.
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 const FORMAT: &str = "gracchus.format.version";
 
@@ -25,6 +26,7 @@ pub(super) struct Meta {
     pub(super) directory_id: Uuid,
     pub(super) cluster_id: Option<String>,
     node_id: BrokerId,
+    format: u32,
     /// Keys that we do not interpret, kept as they are.
     other: BTreeMap<String, String>,
 }
@@ -35,6 +37,7 @@ impl Meta {
             directory_id,
             cluster_id: options.cluster_id.clone(),
             node_id: options.node_id,
+            format: FORMAT_VERSION,
             other: BTreeMap::new(),
         }
     }
@@ -45,18 +48,18 @@ impl Meta {
         let trimmed = |entry: Property| (entry.key, entry.value.trim().to_owned());
         let mut keys: BTreeMap<String, String> = entries.into_iter().map(trimmed).collect();
         let broken = |what: &str| OpenError::Meta(what.to_owned());
-        match keys.remove(FORMAT).map(|version| version.parse::<u32>()) {
+        let format = match keys.remove(FORMAT).map(|version| version.parse::<u32>()) {
             Some(Ok(version)) if version > FORMAT_VERSION => {
                 return Err(OpenError::NewerFormat { found: version, known: FORMAT_VERSION });
             }
             Some(Err(_)) => return Err(broken("format version is not a number")),
-            Some(Ok(_)) => {}
+            Some(Ok(version)) => version,
             // Whoever wrote it, it was not this program.
             None => {
                 let another = identity::of_another(&keys).map(OpenError::Foreign);
                 return Err(another.unwrap_or_else(|| broken("neither Gracchus nor Apache Kafka wrote it")));
             }
-        }
+        };
         if keys.remove("version").is_none_or(|version| version != "1") {
             return Err(broken("version is not 1"));
         }
@@ -73,7 +76,12 @@ impl Meta {
         }
         let directory_id = keys.remove("directory.id").and_then(|id| id.parse::<TopicId>().ok());
         let TopicId(directory_id) = directory_id.ok_or_else(|| broken("no directory.id"))?;
-        Ok(Self { directory_id, cluster_id, node_id, other: keys })
+        Ok(Self { directory_id, cluster_id, node_id, format, other: keys })
+    }
+
+    /// Whether an earlier release wrote it. What this one writes beside it must not be read by that one.
+    pub(super) fn is_of_earlier_format(&self) -> bool {
+        self.format < FORMAT_VERSION
     }
 
     pub(super) fn encode(&self) -> String {
@@ -119,6 +127,17 @@ mod tests {
         assert_eq!(Meta::parse(&meta.encode(), &options(3, Some("abc"))).unwrap(), meta);
     }
 
+    #[test]
+    fn an_earlier_format_becomes_this_one() {
+        let text = Meta::new(&options(3, None), Uuid::from_u128(7)).encode();
+        let earlier = text.replace("format.version=2", "format.version=1");
+        assert_ne!(earlier, text);
+        let meta = Meta::parse(&earlier, &options(3, None)).unwrap();
+        assert!(meta.is_of_earlier_format());
+        assert_eq!(meta.encode(), text);
+        assert!(!Meta::parse(&text, &options(3, None)).unwrap().is_of_earlier_format());
+    }
+
     /// Java's own writer escapes what the syntax has a use for; a cluster id may hold any of it.
     #[test]
     fn what_java_escapes_is_read() {
@@ -136,10 +155,10 @@ mod tests {
         let refused = |text: &str, node, cluster| Meta::parse(text, &options(node, cluster)).unwrap_err();
         assert!(matches!(refused(&text, 4, None), OpenError::WrongNode { .. }));
         assert!(matches!(refused(&text, 3, Some("xyz")), OpenError::WrongCluster { .. }));
-        let newer = text.replace("format.version=1", "format.version=2");
-        assert!(matches!(refused(&newer, 3, None), OpenError::NewerFormat { found: 2, known: 1 }));
+        let newer = text.replace("format.version=2", "format.version=3");
+        assert!(matches!(refused(&newer, 3, None), OpenError::NewerFormat { found: 3, known: 2 }));
         assert!(matches!(refused("garbage", 3, None), OpenError::Meta(_)));
-        let kafkas = text.replace("gracchus.format.version=1\n", "");
+        let kafkas = text.replace("gracchus.format.version=2\n", "");
         assert!(matches!(refused(&kafkas, 3, None), OpenError::Foreign(_)));
     }
 }

@@ -414,7 +414,11 @@ pub async fn settle(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> R
     let contents = env.disk().read_all(&file).await.map_err(failed("cannot read"))?;
     let is_new = contents.is_none();
     let (mut meta, mut changed) = match contents {
-        Some(contents) => (meta::Meta::parse(&properties::decode(&contents), options)?, false),
+        Some(contents) => {
+            let meta = meta::Meta::parse(&properties::decode(&contents), options)?;
+            let earlier = meta.is_of_earlier_format();
+            (meta, earlier)
+        }
         None => {
             let id = Uuid::from_u64_pair(env.random(), env.random());
             (meta::Meta::new(options, id), true)
