@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use forged::{Header, cases, pack, record};
+use forged::{Header, cases, pack, record, unpacked};
 use gracchus_tests::{
     Broker, Client, Options, Scratch,
     client::{PRODUCE_VERSION, name, produce_request},
@@ -71,7 +71,7 @@ fn malformed_batches_are_refused_as_apache_kafka_refuses_them() {
     let Some(java) = Java::find("malformed batches beside Apache Kafka") else { return };
     let scratch = Scratch::new("validation-refused");
     let kafka = ApacheKafka::start(&java, &scratch.path().join("kafka"), &[]);
-    let ours = Broker::start(&scratch.path().join("ours"), Options::default());
+    let ours = Broker::start(scratch.path(), Options::default());
     let mut clients =
         [kafka.address(), ours.address()].map(|address| Client::connect(address).expect("connects"));
     for (topic, configs) in TOPICS {
@@ -125,12 +125,12 @@ fn all_readable(client: &mut Client, topic: &str) -> usize {
     let (mut next, end) = (0, listed(client, topic, LATEST).0);
     let mut count = 0;
     while next < end {
-        let (mut bytes, _) = client.fetch(topic, 0, next, 1).expect("a batch");
+        let (bytes, _) = client.fetch(topic, 0, next, 1).expect("a batch");
         let stated = i64::from_be_bytes(bytes[35..43].try_into().expect("eight bytes"));
         let attributes = bytes[22];
-        for set in RecordBatchDecoder::decode_all(&mut bytes)
-            .unwrap_or_else(|error| panic!("{topic} at {next}: {error}"))
-        {
+        let sets = RecordBatchDecoder::decode_all(&mut unpacked(&bytes))
+            .unwrap_or_else(|error| panic!("{topic} at {next}: {error}"));
+        for set in sets {
             count += set.records.len();
             let newest = set.records.iter().map(|record| record.timestamp).max().expect("a record");
             if attributes & 8 == 0 {
@@ -230,7 +230,7 @@ fn a_client_that_leaves_the_largest_timestamp_out_is_served_as_apache_kafka_serv
     let often = [("log.retention.check.interval.ms", "500"), ("log.initial.task.delay.ms", "500")];
     let kafka = ApacheKafka::start_with(&java, &scratch.path().join("kafka"), &[], &often);
     let options = Options::default().set(often[0].0, often[0].1);
-    let ours = Broker::start(&scratch.path().join("ours"), options);
+    let ours = Broker::start(scratch.path(), options);
     let side = |address: SocketAddr| Side {
         client: Client::connect(address).expect("connects"),
         bootstrap: address.to_string(),

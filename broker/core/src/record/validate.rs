@@ -275,7 +275,7 @@ impl Findings {
             findings.max_timestamp = findings.max_timestamp.max(largest);
             if rules.compacted && !has_key {
                 name(&mut findings.without_key, index);
-            } else if all_bad || create_time && timestamp.is_none_or(|timestamp| rules.is_outside(timestamp))
+            } else if all_bad || timestamp.is_none_or(|timestamp| create_time && rules.is_outside(timestamp))
             {
                 name(&mut findings.bad_timestamp, index);
             }
