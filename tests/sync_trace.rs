@@ -41,23 +41,13 @@ fn the_sync_returns_before_the_acknowledgement_leaves() {
         client::produced(&answer.1).expect("acknowledged");
     }
     drop(client);
-    stop_traced(&mut broker);
+    // strace holds back signals sent to itself while it traces.
+    broker.stop_wrapped(Signal::TERM);
     check(&trace);
 }
 
 fn marker(number: i32) -> String {
     format!("<marker {number:08}>")
-}
-
-/// strace holds back signals sent to itself while it traces: the child is told instead.
-fn stop_traced(broker: &mut Broker) {
-    let strace = broker.pid().as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).expect("strace runs");
-    let child =
-        children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("strace has a child");
-    let child = rustix::process::Pid::from_raw(child).expect("not zero");
-    rustix::process::kill_process(child, Signal::TERM).expect("our own grandchild");
-    broker.wait();
 }
 
 /// One system call of the trace.

@@ -110,6 +110,17 @@ impl Broker {
         self.wait()
     }
 
+    /// The same for a broker whose wrapper passes no signals on: its child gets it.
+    pub fn stop_wrapped(&mut self, signal: Signal) -> ExitStatus {
+        let wrapper = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{wrapper}/task/{wrapper}/children"));
+        let children = children.expect("a running wrapper");
+        let child = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        let child = child.and_then(Pid::from_raw).expect("the wrapper has a child");
+        kill_process(child, signal).expect("our own grandchild");
+        self.wait()
+    }
+
     /// Waits for the end, at most half a minute.
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();

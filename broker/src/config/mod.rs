@@ -14,6 +14,8 @@ pub mod keys;
 mod listeners;
 pub mod live;
 pub(crate) mod min_isr;
+#[cfg(test)]
+mod page;
 mod providers;
 mod quorum;
 mod settings;
