@@ -353,7 +353,6 @@ fn scenarios_are_data() {
     report(broken, "scenarios/ holds TOML only:");
 }
 
-/// Whatever looks like a path between back quotes must exist.
 /// Whoever may do what is decided in one place, which every request passes.
 #[test]
 fn what_a_request_needs_is_asked_in_one_place() {
@@ -369,14 +368,36 @@ fn what_a_request_needs_is_asked_in_one_place() {
     assert_eq!(reads(&table), 2, "once asked, once started");
 }
 
+/// Whatever looks like a path between back quotes must exist, and so must what a link leads to.
 #[test]
 fn pages_name_only_what_exists() {
-    let pages = ["README.md", "CHANGELOG.md", "broker/ARCHITECTURE.md"];
+    let pages = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "broker/ARCHITECTURE.md",
+        "broker/CONFIGURATION.md",
+        "broker/OPERATING.md",
+        "sim/README.md",
+        "sim/mutants/RESULTS.md",
+        "tests/COMPATIBILITY.md",
+        "tests/bench/README.md",
+        "tests/bench/RESULTS.md",
+        "tests/fuzz/RESULTS.md",
+    ];
     let roots = ["", "broker", "broker/src", "broker/core/src", "broker/env/src", "sim", "sim/src", "tests"];
     let mut broken = Vec::new();
     for page in pages {
         let text = fs::read_to_string(workspace().join(page)).unwrap_or_else(|_| panic!("{page} is missing"));
         for (index, line) in text.lines().enumerate() {
+            for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let file = target.split('#').next().unwrap_or_default();
+                let from = workspace().join(page).parent().expect("a page is in a folder").to_owned();
+                if !target.contains("://") && !from.join(file).exists() {
+                    broken.push(format!("{page}:{}: {target}", index + 1));
+                }
+            }
             // Every second piece stands between back quotes.
             for quoted in line.split('`').skip(1).step_by(2) {
                 let path = quoted.trim_end_matches('/');

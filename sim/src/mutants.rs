@@ -8,7 +8,8 @@
 //! the mutant's own file changes, so that a long suite can be interrupted.
 //!
 //! A bug that a short run without faults notices proves nothing about the simulator: such a run must pass, unless the
-//! file says why it cannot. Never: a flag or a hook of a mutant in the shipped code.
+//! file says why it cannot. What came of it is kept in `sim/mutants/RESULTS.md`. Never: a flag or a hook of a mutant in
+//! the shipped code.
 
 #![allow(
     clippy::print_stdout,
@@ -16,6 +17,8 @@
     clippy::disallowed_methods,
     reason = "a command-line tool"
 )]
+
+mod page;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,12 +65,13 @@ struct Mutant {
     #[serde(skip)]
     name: String,
     /// What goes wrong, in Kafka's words.
-    #[allow(dead_code, reason = "for readers")]
     story: String,
     /// Laws of which one must catch it.
     laws: Vec<String>,
     /// Why a run without faults notices it too.
     crude: Option<String>,
+    /// Why no law can see it yet, where that is known: for the page; it excuses nothing.
+    gap: Option<String>,
     /// All that is different from the shipped code.
     change: Vec<Change>,
     /// Of its file: a result counts for this very text.
@@ -158,6 +162,11 @@ pub fn mutants(options: &Options) -> Result<bool> {
         let found = hunt(mutant, &program, options);
         eprintln!("{}", row(mutant, &found));
         results.add(mutant, found)?;
+    }
+    // The page tells how many seeds it took from seed 0 on.
+    if options.from == 0 {
+        let measured: Vec<_> = chosen.iter().map(|mutant| (*mutant, &results.found[&mutant.name])).collect();
+        page::write(&root, &all, &measured)?;
     }
     Ok(report(&chosen, &results, options, began.elapsed().as_secs_f64()))
 }

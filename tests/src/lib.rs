@@ -7,6 +7,7 @@ pub mod broker;
 pub mod client;
 pub mod java;
 pub mod languages;
+pub mod page;
 pub mod peer;
 pub mod places;
 pub mod program;

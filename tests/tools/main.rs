@@ -3,8 +3,8 @@
 //! (`normal.rs`). Where ours is meant to differ, the step says so with its reason (`steps/`); any other difference
 //! fails, and so does a reason that has outlived its difference.
 //!
-//! Prints the README's table: `cargo test -p gracchus-tests --test tools -- --nocapture`. It, what each broker made the
-//! tools print, and the differences without a reason lie in `target/tools*` afterwards.
+//! What came of it is the second table of `tests/COMPATIBILITY.md`, which it compares, or writes with `GRACCHUS_WRITE=1`.
+//! What each broker made the tools print, and the differences without a reason, lie in `target/tools*` afterwards.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -26,6 +26,7 @@ use std::{
 use gracchus_tests::{
     Broker, Scratch,
     java::Java,
+    page,
     peer::ApacheKafka,
     places::workspace,
     tools::{Ran, Tools},
@@ -56,7 +57,6 @@ fn the_tools_print_what_they_print_for_apache_kafka() {
     let keep = |name: &str, text: &str| {
         fs::write(workspace().join("target").join(name), text).expect("the target folder can be written");
     };
-    keep("tools.md", &table);
     keep("tools-apache-kafka.txt", &compare::transcript(&steps, results.iter().map(|both| &both.theirs)));
     keep("tools-gracchus.txt", &compare::transcript(&steps, results.iter().map(|both| &both.ours)));
     let failures: Vec<&str> =
@@ -64,6 +64,7 @@ fn the_tools_print_what_they_print_for_apache_kafka() {
     keep("tools-differences.txt", &failures.join("\n"));
     assert!(failures.is_empty(), "{} differences:\n{}", failures.len(), failures.join("\n"));
     ours.assert_no_panic();
+    page::keep("tests/COMPATIBILITY.md", "tools", &table, &[], "cargo test -p gracchus-tests --test tools");
 }
 
 /// One of the brokers and a machine with the tools for it.

@@ -10,9 +10,11 @@
 //! libFuzzer needs no nightly compiler: the coverage passes are stable flags, only the sanitizers are not, and without
 //! `unsafe` there is little for them to find. The build has a folder of its own, `target/fuzz`, so that its flags do not
 //! compile everything else anew. What is found on the way stays in `target/fuzz/corpus`, what breaks in
-//! `target/fuzz/found`. Never: a file of the repository changed by `run`.
+//! `target/fuzz/found`; the table is kept in `RESULTS.md`. Never: another file of the repository changed by `run`.
 #![allow(clippy::disallowed_methods, reason = "a tool that keeps files and starts programs")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+
+mod results;
 
 use std::{
     fs,
@@ -100,7 +102,6 @@ fn named(name: &str) -> anyhow::Result<&'static Target> {
 struct Outcome {
     sound: bool,
     executions: String,
-    per_second: String,
     edges: String,
     all_edges: String,
     inputs: String,
@@ -121,31 +122,36 @@ fn run(minutes: f64, names: &[String]) -> anyhow::Result<ExitCode> {
         eprintln!("{}", row(target, &outcome));
         outcomes.push((target, outcome));
     }
-    println!(
-        "| target | executions | per second | edges reached | inputs kept | peak resident, MiB | result |"
-    );
+    println!("| target | executions | edges | of | inputs kept | peak resident MiB | result |");
     println!("|---|---|---|---|---|---|---|");
     outcomes.iter().for_each(|(target, outcome)| println!("{}", row(target, outcome)));
+    if minutes >= 1.0 {
+        results::write(repository()?, minutes, &outcomes)?;
+    }
     let sound = outcomes.iter().all(|(_, outcome)| outcome.sound);
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn row(target: &Target, outcome: &Outcome) -> String {
-    let Outcome { executions, per_second, edges, all_edges, inputs, resident, .. } = outcome;
-    let result = if outcome.sound { "no crash" } else { "**broke**" };
-    format!(
-        "| {} | {executions} | {per_second} | {edges} of {all_edges} | {inputs} | {resident} | {result} |",
-        target.name
-    )
+    format!("| {} | {} |", target.name, outcome.cells())
+}
+
+impl Outcome {
+    /// Without the target's name and what stands around a row.
+    fn cells(&self) -> String {
+        let Outcome { executions, edges, all_edges, inputs, resident, .. } = self;
+        let result = if self.sound { "no crash" } else { "**broke**" };
+        format!("{executions} | {edges} | {all_edges} | {inputs} | {resident} | {result}")
+    }
+}
+
+fn repository() -> anyhow::Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("tests/fuzz is in the repository")
 }
 
 /// `target/fuzz` of this repository.
 fn place() -> anyhow::Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .context("tests/fuzz is in the repository")?;
-    Ok(root.join("target").join("fuzz"))
+    Ok(repository()?.join("target").join("fuzz"))
 }
 
 /// Builds the targets with coverage; gives the program.
@@ -223,7 +229,6 @@ fn outcome(text: &str) -> Outcome {
     Outcome {
         sound: false,
         executions: stat("number_of_executed_units"),
-        per_second: stat("average_exec_per_sec"),
         edges: after(last, " cov: ").unwrap_or_else(unknown),
         all_edges: after(counters, "(").unwrap_or_else(unknown),
         inputs: after(last, " corp: ").unwrap_or_else(unknown),

@@ -1,0 +1,112 @@
+//! `sim/mutants/RESULTS.md`: what each planted bug costs to find, a row each with the commit on which it was measured, and
+//! the gaps. A run exchanges the rows of the bugs that it planted and leaves the others; a bug without a row has not been
+//! run. Never: a row of a bug that is not planted any more, or one written by hand.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command};
+
+use anyhow::Result;
+
+use super::{Found, Mutant, row};
+
+const HEAD: &str = "# Planted bugs
+
+`cargo sim mutants` wrote this page. Each bug of this folder is a change to the shipped code. The default swarm runs on the
+changed code from seed 0 on, untold, until a law breaks: how many seeds that took, which law broke, what a short run without
+faults says of the bug (one that it notices proves little about the simulator), the seconds on two cores, and the commit.
+
+| planted bug | seeds | law | without faults | seconds | commit |
+|---|--:|---|---|--:|---|
+";
+
+/// Where the page lies, from the root of the repository.
+const PAGE: &str = "sim/mutants/RESULTS.md";
+
+/// Writes the page anew: `measured` has what this run found.
+pub(super) fn write(root: &Path, all: &[Mutant], measured: &[(&Mutant, &Found)]) -> Result<()> {
+    let path = root.join(PAGE);
+    let before = fs::read_to_string(&path).unwrap_or_default();
+    fs::write(&path, page(&before, all, measured, &commit(root)))?;
+    Ok(())
+}
+
+fn page(before: &str, all: &[Mutant], measured: &[(&Mutant, &Found)], commit: &str) -> String {
+    let mut rows = rows(before);
+    for (mutant, found) in measured {
+        rows.insert(mutant.name.clone(), format!("{} {commit} |", row(mutant, found)));
+    }
+    let (mut page, mut gaps) = (HEAD.to_owned(), String::new());
+    for mutant in all {
+        let row = rows.get(&mutant.name).cloned();
+        let row = row.unwrap_or_else(|| format!("| {} | not run yet | | | | |", mutant.name));
+        if row.contains("| not found |") {
+            let why = mutant.gap.as_deref().unwrap_or("nobody knows yet").trim();
+            let _ = writeln!(gaps, "- {}: {} Not found: {why}", mutant.name, mutant.story.trim());
+        }
+        let _ = writeln!(page, "{row}");
+    }
+    let gaps = if gaps.is_empty() { "None: each bug that was run is found.\n" } else { &gaps };
+    let _ = write!(page, "\n## Gaps\n\n{gaps}");
+    page
+}
+
+/// The rows of a page by the bug's name.
+fn rows(page: &str) -> BTreeMap<String, String> {
+    let of_a_bug = |line: &&str| line.starts_with("| ") && !line.starts_with("| planted bug |");
+    let name = |line: &str| line.split('|').nth(1).unwrap_or_default().trim().to_owned();
+    page.lines().filter(of_a_bug).map(|line| (name(line), line.to_owned())).collect()
+}
+
+/// The commit of the work tree, with a word if its code was changed since.
+fn commit(root: &Path) -> String {
+    let git = |arguments: &[&str]| Command::new("git").current_dir(root).args(arguments).output().ok();
+    let Some(said) = git(&["rev-parse", "--short", "HEAD"]).filter(|output| output.status.success()) else {
+        return "unknown".into();
+    };
+    let same = git(&["diff", "--quiet", "HEAD", "--", ".", ":(exclude)*.md"]);
+    let changed = if same.is_some_and(|output| output.status.success()) { "" } else { ", changed" };
+    format!("{}{changed}", String::from_utf8_lossy(&said.stdout).trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{read_mutants, root},
+        *,
+    };
+
+    #[test]
+    fn the_page_has_a_row_for_every_bug_and_for_no_other() {
+        let root = root().unwrap();
+        let mutants = read_mutants(&root).unwrap();
+        let there = fs::read_to_string(root.join(PAGE)).unwrap();
+        let planted = |name: &String| mutants.iter().any(|mutant| mutant.name == *name);
+        let gone: Vec<String> = rows(&there).into_keys().filter(|name| !planted(name)).collect();
+        assert!(
+            gone.is_empty(),
+            "{PAGE} has rows of bugs that are not planted: {gone:?}; `cargo sim mutants` writes it"
+        );
+    }
+
+    #[test]
+    fn a_run_exchanges_its_own_rows() {
+        let mutants = read_mutants(&root().unwrap()).unwrap();
+        let [one, two, ..] = &mutants[..] else { panic!("there are bugs") };
+        let found = Found {
+            seeds: Some(7),
+            law: Some(one.laws[0].clone()),
+            expected: true,
+            calm: None,
+            wall_s: 1.0,
+            of: 0,
+        };
+        let lost = Found { seeds: None, law: None, expected: false, ..found.clone() };
+        let first = page("", &mutants, &[(one, &found), (two, &lost)], "c1");
+        let row = format!("| {} | 7 | {} | passes | 1 | c1 |\n", one.name, one.laws[0]);
+        assert!(first.contains(&row), "{first}");
+        assert!(first.contains(&format!("\n- {}: ", two.name)), "what is not found is a gap: {first}");
+        assert_eq!(first.matches("| not run yet |").count(), mutants.len() - 2);
+        let second = page(&first, &mutants, &[(two, &found)], "c2");
+        assert!(second.contains(&row) && second.contains("| c2 |\n"), "{second}");
+        assert!(second.ends_with("None: each bug that was run is found.\n"));
+    }
+}
