@@ -19,6 +19,7 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
@@ -105,8 +106,9 @@ impl CleanClone {
     fn new(git: &Path) -> Self {
         // Always the same place for the same repository: Cargo tells our crates apart by it, and a new place each time
         // would fill the build folder.
-        let name = crc32c::crc32c(workspace().to_string_lossy().as_bytes());
-        let root = std::env::temp_dir().join(format!("gracchus-readme-{name:08x}"));
+        let mut name = DefaultHasher::new();
+        workspace().hash(&mut name);
+        let root = std::env::temp_dir().join(format!("gracchus-readme-{:016x}", name.finish()));
         let _ = fs::remove_dir_all(&root);
         let mut clone = Self { git: git.to_owned(), root, changed_before: String::new() };
         let here = |arguments: &[&str]| said(Command::new(git).current_dir(workspace()).args(arguments));
