@@ -133,25 +133,17 @@ impl LiveConfig {
             return Ok(());
         }
         let mut dynamic = Dynamic::of(image, node);
-        let is_new = |(name, _): &(&String, &String)| new.contains(name.as_str());
-        let (new, old): (Vec<_>, Vec<_>) = overrides.iter().partition(is_new);
-        let old = old.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let (_, before, _) = overlay(&self.fixed, &dynamic);
         let changed = if of.is_some() { &mut dynamic.own } else { &mut dynamic.every };
-        *changed = Arc::new(old);
-        // Old values may be of another version; only what is new must be understood.
-        let (config, understood, _) = overlay(&self.fixed, &dynamic);
-        let mut settings = config.source.settings.clone();
-        for (name, value) in new {
-            // What one broker has of its own is stronger than what is meant for every broker.
-            if of.is_some() || !understood.own.contains_key(name) {
-                settings.set(
-                    name,
-                    value,
-                    if of.is_some() { Origin::ThisBroker } else { Origin::EveryBroker },
-                );
-            }
-        }
-        loaded(&self.fixed, &settings).map(drop).map_err(|error| error.to_string())
+        *changed = Arc::new(overrides.clone());
+        let (_, _, problems) = overlay(&self.fixed, &dynamic);
+        // Old values may be of another version; what was in force must be so still, what is new from now on.
+        let matters = |problem: &&Problem| {
+            let held = if problem.of_every { &before.every } else { &before.own };
+            let is_new = problem.of_every == of.is_none() && new.contains(&*problem.name);
+            is_new || held.contains_key(&problem.name)
+        };
+        problems.iter().find(matters).map_or(Ok(()), |problem| Err(problem.why.clone()))
     }
 
     /// What is shown of the configuration, all of it of one moment.
@@ -184,9 +176,9 @@ impl LiveConfig {
             if dynamic == current.dynamic {
                 return false;
             }
-            let (config, understood, warnings) = overlay(&self.fixed, &dynamic);
-            for warning in warnings {
-                tracing::warn!("{warning}");
+            let (config, understood, problems) = overlay(&self.fixed, &dynamic);
+            for problem in problems {
+                tracing::warn!("{problem}");
             }
             current.warn(understood.every.keys().chain(understood.own.keys()).map(String::as_str));
             current.topics = Arc::new(Topics::new(&self.fixed, &understood));
@@ -245,32 +237,66 @@ impl Watch {
     }
 }
 
-/// `fixed` with all of `dynamic` that is understood, what that is, and a warning for each value that is not.
-pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig, Dynamic, Vec<String>) {
-    let mut warnings = Vec::new();
+/// A value of the dynamic configuration that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    /// Of every broker, or of this one.
+    of_every: bool,
+    name: String,
+    why: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; the value is not used", origin(self.of_every), self.why)
+    }
+}
+
+fn origin(of_every: bool) -> Origin {
+    if of_every { Origin::EveryBroker } else { Origin::ThisBroker }
+}
+
+/// `fixed` with all of `dynamic` that is understood, what that is, and what is wrong with each value that is not.
+pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig, Dynamic, Vec<Problem>) {
     let mut settings = fixed.source.settings.clone();
-    let levels = [(&dynamic.every, Origin::EveryBroker), (&dynamic.own, Origin::ThisBroker)];
-    let [every, own] = levels.map(|(overrides, origin)| {
-        let mut understood = BTreeMap::new();
-        // A key at a time, because the check of a whole would not say which one to leave out.
-        for (name, value) in overrides.iter() {
+    let (mut every, mut own) = (BTreeMap::new(), BTreeMap::new());
+    let of_level = |of_every, overrides: &Overrides| {
+        let one = |(name, value): (&String, &String)| (of_every, name.clone(), value.clone());
+        overrides.iter().map(one).collect::<Vec<_>>()
+    };
+    let mut left = [of_level(true, &dynamic.every), of_level(false, &dynamic.own)].concat();
+    // A key at a time, because the check of a whole would not say which one to leave out; and again, because one may need
+    // another that comes behind it.
+    let problems = loop {
+        let (before, mut problems) = (left.len(), Vec::new());
+        left.retain(|(of_every, name, value)| {
+            // What one broker has of its own is stronger than what is meant for every broker.
+            let covered = *of_every && own.contains_key(name);
             let mut with = settings.clone();
-            with.set(name, value, origin.clone());
-            let every = matches!(origin, Origin::EveryBroker);
-            match check(name, value, every)
+            if !covered {
+                with.set(name, value, origin(*of_every));
+            }
+            match check(name, value, *of_every)
                 .and_then(|()| loaded(fixed, &with).map_err(|error| error.to_string()))
             {
                 Ok(_) => {
                     settings = with;
-                    understood.insert(name.clone(), value.clone());
+                    let level = if *of_every { &mut every } else { &mut own };
+                    level.insert(name.clone(), value.clone());
+                    false
                 }
-                Err(problem) => warnings.push(format!("{origin}: {problem}; the value is not used")),
+                Err(why) => {
+                    problems.push(Problem { of_every: *of_every, name: name.clone(), why });
+                    true
+                }
             }
+        });
+        if left.is_empty() || left.len() == before {
+            break problems;
         }
-        Arc::new(understood)
-    });
+    };
     let config = loaded(fixed, &settings).expect("settings that were just loaded");
-    (config, Dynamic { own, every }, warnings)
+    (config, Dynamic { own: Arc::new(own), every: Arc::new(every) }, problems)
 }
 
 /// Why `name` cannot be `value` at run time, of one broker or of `every` one, as far as the key alone tells. What has no
@@ -312,7 +338,7 @@ mod tests {
             every: overrides(&[("log.segment.bytes", "7000"), ("log.retention.ms", "8")]),
         };
         let (config, understood, warnings) = overlay(&fixed, &dynamic);
-        assert_eq!((understood, warnings), (dynamic, Vec::<String>::new()));
+        assert_eq!((understood, warnings.len()), (dynamic, 0));
         assert_eq!((config.topic_defaults.segment_bytes, config.topic_defaults.retention_ms), (6000, 8));
         let (config, ..) = overlay(&fixed, &Dynamic::default());
         assert_eq!(config.topic_defaults, fixed.topic_defaults);
@@ -359,6 +385,20 @@ mod tests {
     }
 
     #[test]
+    fn a_value_may_need_another_that_comes_behind_it() {
+        let (fixed, _) = BrokerConfig::load(&Settings::default(), "here").unwrap();
+        let both = [("max.connections.per.ip", "0"), ("max.connections.per.ip.overrides", "127.0.0.1:5")];
+        let dynamic = Dynamic { own: Overrides::default(), every: overrides(&both) };
+        let (config, understood, problems) = overlay(&fixed, &dynamic);
+        assert_eq!((config.max_connections_per_ip, problems.len()), (0, 0));
+        assert_eq!(understood, dynamic);
+        let alone = Dynamic { own: Overrides::default(), every: overrides(&both[..1]) };
+        let (config, understood, problems) = overlay(&fixed, &alone);
+        assert_eq!((understood.every.len(), problems.len()), (0, 1));
+        assert!(config.max_connections_per_ip > 0);
+    }
+
+    #[test]
     fn a_value_that_is_not_understood_leaves_what_holds_without_it() {
         let (fixed, _) = BrokerConfig::load(&Settings::default().with("max.connections", 7), "here").unwrap();
         let dynamic = Dynamic {
@@ -379,6 +419,6 @@ mod tests {
         assert_eq!(understood.own, overrides(&[("log.segment.bytes", "6000")]));
         assert_eq!(understood.every, overrides(&[("max.connections", "8")]));
         assert_eq!(warnings.len(), 4, "{warnings:?}");
-        assert!(warnings.iter().any(|warning| warning.contains("many")), "{warnings:?}");
+        assert!(warnings.iter().any(|warning| warning.why.contains("many")), "{warnings:?}");
     }
 }

@@ -419,6 +419,25 @@ async fn an_empty_value_is_what_kafka_takes_it_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_limit_needs_cannot_be_taken_away() {
+    let mut live = Live::start("configs-needed").await;
+    let (limit, others) = ("max.connections.per.ip", "max.connections.per.ip.overrides");
+    let request = ResponseError::InvalidRequest.code();
+    assert_eq!(live.alter_one(BROKER, "", &[set(limit, "0")]).await.0, request, "nobody could come in");
+    let own = [set(limit, "0"), set(others, "127.0.0.1:50")];
+    assert_eq!(live.alter_one(BROKER, "", &own).await, ok());
+    for empty in [(DELETE, others, None), set(others, "")] {
+        let (code, message) = live.alter_one(BROKER, "", &[empty]).await;
+        assert!(code == request && message.contains("0 lets nobody in"), "{code} {message}");
+    }
+    assert_eq!(live.alter_one(BROKER, "", &[set(others, "127.0.0.1:60")]).await, ok());
+    live.restart().await;
+    assert_eq!(live.value(BROKER, "1", limit).await, ("0".into(), 3));
+    assert_eq!(live.alter_one(BROKER, "", &[(DELETE, others, None), (DELETE, limit, None)]).await, ok());
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn min_insync_replicas_is_one_number_of_all_brokers() {
     let settings = Settings::default().with("min.insync.replicas", 1);
     let mut live = Live::start_with("configs-min-isr", settings).await;
