@@ -259,7 +259,7 @@ fn origin(of_every: bool) -> Origin {
 /// `fixed` with all of `dynamic` that is understood, what that is, and what is wrong with each value that is not.
 pub(crate) fn overlay(fixed: &BrokerConfig, dynamic: &Dynamic) -> (BrokerConfig, Dynamic, Vec<Problem>) {
     let mut settings = fixed.source.settings.clone();
-    let (mut every, mut own) = (BTreeMap::new(), BTreeMap::new());
+    let (mut every, mut own) = (BTreeMap::<String, String>::new(), BTreeMap::<String, String>::new());
     let of_level = |of_every, overrides: &Overrides| {
         let one = |(name, value): (&String, &String)| (of_every, name.clone(), value.clone());
         overrides.iter().map(one).collect::<Vec<_>>()
