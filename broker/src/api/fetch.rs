@@ -105,6 +105,7 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         listener: request.context.connection.listener.clone(),
         throttle_ms: request.context.throttle_ms(),
         read_committed: body.isolation_level == READ_COMMITTED,
+        is_consumer: replica_id < 0,
     };
     let resolved = services.sessions().resolve(session_request(&body, version), services.now_ms());
     let context = match resolved {
@@ -248,6 +249,8 @@ struct Asker {
     listener: Arc<str>,
     throttle_ms: i32,
     read_committed: bool,
+    /// Not one that says it is a replica: those know where the others are.
+    is_consumer: bool,
 }
 
 impl Asker {
@@ -266,7 +269,7 @@ impl Asker {
         outcomes: Vec<FetchOutcome>,
         answer: session::Answer,
     ) -> Answer {
-        let endpoints = if self.envelope.api_version >= LEADER_HINTS {
+        let endpoints = if self.envelope.api_version >= LEADER_HINTS && self.is_consumer {
             let leaders = outcomes.iter().filter_map(|outcome| Some(outcome.current_leader?.0));
             services::endpoints(&services.controller.image(), &self.listener, leaders)
         } else {
