@@ -141,8 +141,8 @@ mod tests {
     /// Java's own writer escapes what the syntax has a use for; a cluster id may hold any of it.
     #[test]
     fn what_java_escapes_is_read() {
-        let text =
-            "#\n#Fri\ncluster.id=a\\:b\\=\nversion : 1\ndirectory.id = AAAAAAAAAAAAAAAAAAAABw\nnode.id=3\n";
+        let text = "#\n#Fri\ngracchus.format.version=1\ncluster.id=a\\:b\\=\nversion : 1\n\
+                    directory.id = AAAAAAAAAAAAAAAAAAAABw\nnode.id=3\n";
         let meta = Meta::parse(text, &options(3, Some("a:b="))).unwrap();
         assert_eq!((meta.cluster_id.as_deref(), meta.directory_id), (Some("a:b="), Uuid::from_u128(7)));
         assert!(meta.encode().contains("cluster.id=a\\:b\\=\n"), "{}", meta.encode());
