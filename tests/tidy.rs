@@ -187,6 +187,15 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
+/// The crates of the workspace, as Cargo describes them.
+fn packages() -> Vec<serde_json::Value> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
+    let output = Command::new(cargo).current_dir(workspace()).args(arguments).output().expect("cargo runs");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo speaks JSON");
+    metadata["packages"].as_array().expect("packages").clone()
+}
+
 fn report(broken: Vec<String>, rule: &str) {
     assert!(broken.is_empty(), "{rule}\n{}", broken.join("\n"));
 }
@@ -198,6 +207,7 @@ fn crates_use_only_what_they_may() {
         (
             "gracchus-core",
             &[
+                "base64",
                 "bytes",
                 "crc32c",
                 "flate2",
@@ -207,7 +217,6 @@ fn crates_use_only_what_they_may() {
                 "serde",
                 "snap",
                 "thiserror",
-                "tracing",
                 "uuid",
                 "zstd",
             ][..],
@@ -224,12 +233,8 @@ fn crates_use_only_what_they_may() {
         ("gracchus-jepsen", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
         ("gracchus-sim", &[]),
     ]);
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
-    let output = Command::new(cargo).current_dir(workspace()).args(arguments).output().expect("cargo runs");
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo speaks JSON");
     let mut broken = Vec::new();
-    for package in metadata["packages"].as_array().expect("packages") {
+    for package in packages() {
         let name = package["name"].as_str().expect("a name");
         assert!(only.contains_key(name) || never.contains_key(name), "{name}: give this crate its rule");
         for dependency in package["dependencies"].as_array().expect("dependencies") {
@@ -248,6 +253,52 @@ fn crates_use_only_what_they_may() {
         }
     }
     report(broken, "a crate uses what it must not (see the layers in broker/ARCHITECTURE.md):");
+}
+
+/// A crate that is declared and not used is downloaded, built and looked after for nothing.
+#[test]
+fn every_dependency_is_used() {
+    let packages = packages();
+    let folder = |package: &serde_json::Value| {
+        let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
+        manifest.parent().expect("a folder").to_owned()
+    };
+    let folders: Vec<PathBuf> = packages.iter().map(folder).collect();
+    let (mut broken, mut declared) = (Vec::new(), BTreeSet::new());
+    for (package, home) in packages.iter().zip(&folders) {
+        let mut files = Vec::new();
+        rust_files(home, &mut files);
+        // Not those of a crate that lies further in.
+        let nearest = |file: &Path| folders.iter().filter(|folder| file.starts_with(folder)).max();
+        files.retain(|file| nearest(file) == Some(home) && !file.starts_with(home.join("target")));
+        let code: String = files
+            .iter()
+            .flat_map(|file| {
+                fs::read_to_string(file)
+                    .expect("a source file")
+                    .lines()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .filter(|line| !line.trim_start().starts_with("//"))
+            .fold(String::new(), |code, line| code + &line + "\n");
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let name = dependency["name"].as_str().expect("a name");
+            declared.insert(name.to_owned());
+            let word = name.replace('-', "_");
+            let used = has_word(&code, &format!("{word}::")) || has_word(&code, &format!("use {word};"));
+            if !used {
+                broken.push(format!("{}: {name}", package["name"].as_str().expect("a name")));
+            }
+        }
+    }
+    report(broken, "a manifest declares what no source of its crate uses:");
+    let manifest = fs::read_to_string(workspace().join("Cargo.toml")).expect("the workspace's manifest");
+    let section = manifest.split("[workspace.dependencies]").nth(1).expect("the section");
+    let section = section.split("\n[").next().expect("its lines");
+    let names = section.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name.trim());
+    let idle = names.filter(|name| !declared.contains(*name)).map(str::to_owned).collect();
+    report(idle, "the workspace declares what no crate asks for:");
 }
 
 #[test]

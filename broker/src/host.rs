@@ -22,6 +22,10 @@ pub struct ProcessUsage {
     pub most_open_files: Option<u64>,
     /// Threads.
     pub threads: Option<u64>,
+    /// Bytes that it has made the disks read.
+    pub disk_read_bytes: Option<u64>,
+    /// Bytes that it has made the disks write.
+    pub disk_written_bytes: Option<u64>,
     /// When it was started, in seconds since the Unix epoch.
     pub started_at_seconds: Option<f64>,
 }

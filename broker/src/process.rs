@@ -1,45 +1,27 @@
 //! What Linux counts about this process, from `/proc/self`. Never: an error; a number for what cannot be read.
 
 use gracchus::host::ProcessUsage;
-use rustix::{
-    param::{clock_ticks_per_second, page_size},
-    process::{Resource, getrlimit},
-};
+use procfs::process::{LimitValue, Process};
 
 /// Asks now.
 pub(crate) fn usage() -> ProcessUsage {
-    let ticks = clock_ticks_per_second() as f64;
-    let stat = Stat::read();
+    let Ok(process) = Process::myself() else { return ProcessUsage::default() };
+    let (stat, moved) = (process.stat().ok(), process.io().ok());
+    let seconds = |ticks: u64| ticks as f64 / procfs::ticks_per_second() as f64;
+    let most_open_files = process.limits().ok().map(|limits| match limits.max_open_files.soft_limit {
+        LimitValue::Value(most) => most,
+        LimitValue::Unlimited => u64::MAX,
+    });
+    let booted = procfs::boot_time_secs().ok();
     ProcessUsage {
-        resident_bytes: stat.number(24).map(|pages| pages as u64 * page_size() as u64),
-        virtual_bytes: stat.number(23).map(|bytes| bytes as u64),
-        cpu_seconds: stat.number(14).zip(stat.number(15)).map(|(user, system)| (user + system) / ticks),
-        open_files: std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64),
-        most_open_files: Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)),
-        threads: stat.number(20).map(|threads| threads as u64),
-        started_at_seconds: booted_at().zip(stat.number(22)).map(|(booted, since)| booted + since / ticks),
+        resident_bytes: stat.as_ref().map(|stat| stat.rss * procfs::page_size()),
+        virtual_bytes: stat.as_ref().map(|stat| stat.vsize),
+        cpu_seconds: stat.as_ref().map(|stat| seconds(stat.utime + stat.stime)),
+        open_files: process.fd_count().ok().map(|files| files as u64),
+        most_open_files,
+        threads: stat.as_ref().and_then(|stat| u64::try_from(stat.num_threads).ok()),
+        disk_read_bytes: moved.as_ref().map(|moved| moved.read_bytes),
+        disk_written_bytes: moved.as_ref().map(|moved| moved.write_bytes),
+        started_at_seconds: booted.zip(stat).map(|(booted, stat)| booted as f64 + seconds(stat.starttime)),
     }
-}
-
-/// The fields of `/proc/self/stat` behind the program's name, which may hold anything.
-struct Stat(Vec<String>);
-
-impl Stat {
-    fn read() -> Self {
-        let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let behind = text.rsplit_once(')').map_or("", |(_, behind)| behind);
-        Self(behind.split_whitespace().map(str::to_owned).collect())
-    }
-
-    /// Field `number` as proc(5) counts them; the first behind the name is 3.
-    fn number(&self, number: usize) -> Option<f64> {
-        self.0.get(number - 3)?.parse().ok()
-    }
-}
-
-/// Seconds since the Unix epoch.
-fn booted_at() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/stat").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("btime "));
-    line?.trim().parse().ok()
 }

@@ -2,6 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use base64::{
+    Engine,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use serde::{Deserialize, Serialize};
 
 macro_rules! number {
@@ -77,6 +81,15 @@ impl ProducerId {
     pub const NONE: ProducerId = ProducerId(-1);
 }
 
+/// The last digit has room for 4 bits more than an id has: Kafka does not look at them.
+static TOPIC_ID: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// Identity of a topic that no later topic of the same name shares (KIP-516).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -85,19 +98,16 @@ pub struct TopicId(pub uuid::Uuid);
 impl TopicId {
     /// The id that means "none".
     pub const ZERO: TopicId = TopicId(uuid::Uuid::nil());
+    /// Characters of its text form.
+    const DIGITS: usize = 22;
 }
 
 impl fmt::Display for TopicId {
     /// Kafka's text form: URL-safe base64 without padding.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let bits = self.0.as_u128();
-        // 22 digits of 6 bits hold 132 bits: the last digit carries only 2 of the 128.
-        for digit in 0..22 {
-            let shifted = if digit < 21 { bits >> (122 - 6 * digit) } else { bits << 4 };
-            write!(f, "{}", ALPHABET[(shifted & 63) as usize] as char)?;
-        }
-        Ok(())
+        let mut text = [0; TopicId::DIGITS];
+        let written = TOPIC_ID.encode_slice(self.0, &mut text).expect("16 bytes are 22 digits");
+        f.write_str(std::str::from_utf8(&text[..written]).expect("ASCII"))
     }
 }
 
@@ -105,23 +115,14 @@ impl std::str::FromStr for TopicId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != 22 {
-            return Err(format!("`{text}` is not a topic id: 22 characters expected"));
+        if text.len() != TopicId::DIGITS {
+            return Err(format!("`{text}` is not a topic id: {} characters expected", TopicId::DIGITS));
         }
-        let mut bits: u128 = 0;
-        for (index, byte) in text.bytes().enumerate() {
-            let digit = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'-' => 62,
-                b'_' => 63,
-                _ => return Err(format!("`{text}` is not a topic id: bad character at {index}")),
-            };
-            bits =
-                if index < 21 { bits << 6 | u128::from(digit) } else { bits << 2 | u128::from(digit >> 4) };
-        }
-        Ok(TopicId(uuid::Uuid::from_u128(bits)))
+        let mut bytes = [0; 16];
+        TOPIC_ID
+            .decode_slice(text, &mut bytes)
+            .map_err(|error| format!("`{text}` is not a topic id: {error}"))?;
+        Ok(TopicId(uuid::Uuid::from_bytes(bytes)))
     }
 }
 

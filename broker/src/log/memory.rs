@@ -18,6 +18,10 @@ use bytes::Bytes;
 use gracchus_env::{
     BoxFuture, Connection, DirEntry, Disk, Env, File, FileLock, Instant, Listener, Op, Open, Task, in_scope,
 };
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{RngCore, SeedableRng},
+};
 
 const SECTOR: usize = 512;
 const ROOT: usize = 0;
@@ -54,16 +58,21 @@ impl Node {
     }
 }
 
-/// A small generator (splitmix64), so that a failure repeats.
+/// A small generator, so that a failure repeats.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(pub(crate) u64);
+pub(crate) struct Dice(SplitMix64);
 
 impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
     pub(crate) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.roll() % limit
     }
 
     pub(crate) fn coin(&mut self) -> bool {
@@ -80,7 +89,7 @@ impl Machine {
             steps_left: None,
             steps: 0,
             handles_lacking: 0,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             clock_ms: 1_700_000_000_000,
         })))
     }

@@ -6,6 +6,10 @@
 //! Never: the broker's own record code, or the judged would be the judge.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{RngCore, SeedableRng},
+};
 
 use crate::{packing, plan::Codec};
 
@@ -21,12 +25,9 @@ impl ValueId {
     }
 }
 
-/// A good mixer of 64 bits (SplitMix64's finaliser).
+/// A good mixer of 64 bits.
 pub(crate) fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
+    SplitMix64::seed_from_u64(value).next_u64()
 }
 
 const VALUE_MAGIC: u16 = 0x4756;

@@ -75,7 +75,7 @@ async fn rot_in_an_index_costs_a_rebuild_and_no_record() {
     let names = machine.list(&directory_path().join("orders-3"));
     let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with("index")).collect();
     assert!(indexes.len() > 6);
-    let mut dice = crate::log::memory::Dice(3);
+    let mut dice = crate::log::memory::Dice::new(3);
     for round in 0..40 {
         for name in &indexes {
             machine.edit(&path(name), |bytes| match dice.roll() % 5 {

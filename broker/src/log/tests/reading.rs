@@ -54,7 +54,7 @@ async fn every_read_gives_the_whole_batches_that_fit() {
         [(1, 4096, 256), (2, 1 << 20, 64), (3, 1 << 20, 100_000), (4, 20_000, 4096)]
     {
         let machine = Machine::new(seed);
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let config = changed(TopicConfig::default(), |config| {
             config.segment_bytes = segment_bytes;
             config.index_interval_bytes = interval;
@@ -128,7 +128,7 @@ async fn tail_reads_touch_no_file() {
 async fn the_first_record_of_a_time_is_found() {
     for seed in 10..14 {
         let machine = Machine::new(seed);
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let config = changed(config(), |config| {
             config.index_interval_bytes = 200;
             config.segment_bytes = 3000;

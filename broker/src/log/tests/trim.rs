@@ -88,7 +88,7 @@ async fn no_power_loss_moves_the_log_start_back_or_takes_a_record_behind_it() {
     let (mut moved, mut dropped) = (0, 0);
     for seed in 0..300 {
         let machine = Machine::new(seed);
-        let mut dice = Dice(seed ^ 0x5eed);
+        let mut dice = Dice::new(seed ^ 0x5eed);
         let mut config =
             changed(small(), |config| config.retention_bytes = if seed % 4 == 0 { 0 } else { 3000 });
         if seed % 5 == 0 {

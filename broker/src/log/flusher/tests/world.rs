@@ -18,24 +18,9 @@ use gracchus_env::{
 };
 use tokio::sync::oneshot;
 
+use crate::log::memory::Dice;
+
 const SECTOR: usize = 512;
-
-/// Chance, repeatable.
-#[derive(Debug, Clone)]
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit
-    }
-}
 
 /// A file: what a reader sees, and what is on the platter.
 #[derive(Debug, Default)]
@@ -102,7 +87,7 @@ impl World {
             now: Instant::from_nanos(1_000_000),
             timers: BTreeMap::new(),
             tasks: Vec::new(),
-            dice: Dice(seed),
+            dice: Dice::new(seed),
         };
         Self { state: Arc::new(Mutex::new(state)), ready: Arc::default() }
     }
