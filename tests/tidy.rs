@@ -25,7 +25,10 @@ const LOCKS: &[(&str, &str)] = &[
     ("broker/env/src/contract/tasks.rs", "a check notices that a future was dropped"),
     ("broker/env/src/net.rs", "counts what was sent, for who watches the connection"),
     ("broker/env/src/tokio/disk.rs", "whether a background write-back is queued already"),
-    ("broker/env/src/tokio/io_threads.rs", "the queue between runtime and I/O threads"),
+    (
+        "broker/env/src/tokio/io_threads.rs",
+        "the queue between runtime and I/O threads; how long each has worked, for the metrics",
+    ),
     ("broker/env/src/tokio/net.rs", "counts what was sent, for who watches the connection"),
     (
         "broker/env/src/tokio/syncs.rs",
@@ -47,7 +50,9 @@ const LOCKS: &[(&str, &str)] = &[
     ("broker/src/log/files.rs", "the bounded cache of open handles"),
     ("broker/src/log/segment.rs", "whether an index was found bad, which any reader may find"),
     ("broker/src/logging.rs", "which loggers were set, for who asks"),
+    ("broker/src/metrics/broker.rs", "counters by API, made when it is first asked for"),
     ("broker/src/metrics/cells.rs", "counters for the metrics, which nothing else reads"),
+    ("broker/src/metrics/recent.rs", "samples of counters, for who asks"),
     ("broker/src/metrics/topics.rs", "the registry of the counters of topics"),
     ("broker/src/replica/configuration.rs", "publishes the configuration, an immutable snapshot"),
     ("broker/src/replica/manager.rs", "the map from partition to its owner's queue"),

@@ -30,7 +30,7 @@ use crate::{
     host::Host,
     log::{self, DirectoryOptions, LogDirectory},
     metrics::{
-        Sources,
+        Recent, Sources,
         endpoint::{self, Phase},
     },
     replica::{PartitionProbe, ReplicaManager},
@@ -195,7 +195,9 @@ impl Broker {
         let server = bound.serve(Arc::new(Apis(services.clone())));
         follow_limits(&env, &live, server.view());
         if let Some(endpoint) = &endpoint {
+            let server = server.view();
             let sources = Sources {
+                recent: Recent::new(&*env, server.metrics()),
                 env: env.clone(),
                 begun,
                 host,
@@ -204,7 +206,7 @@ impl Broker {
                 directories: base.directories.clone(),
                 replicas: replicas.clone(),
                 services,
-                server: server.view(),
+                server,
             };
             endpoint.is(Phase::Serving(Arc::new(sources)));
         }

@@ -135,6 +135,7 @@ pub struct FetchSessions {
     sessions: BTreeMap<i32, Session>,
     /// Over all sessions.
     partitions: usize,
+    evicted: u64,
 }
 
 /// After the greatest epoch comes 1: 0 and −1 have meanings of their own.
@@ -145,12 +146,17 @@ fn next_epoch(epoch: i32) -> i32 {
 impl FetchSessions {
     /// At most `slots` sessions (`max.incremental.fetch.session.cache.slots`).
     pub fn new(slots: usize) -> Self {
-        Self { slots, sessions: BTreeMap::new(), partitions: 0 }
+        Self { slots, sessions: BTreeMap::new(), partitions: 0, evicted: 0 }
     }
 
     /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many sessions had to make room for others so far.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// Whether there is no session.
@@ -296,6 +302,7 @@ impl FetchSessions {
         match idle.or_else(least) {
             Some(id) => {
                 self.remove(id);
+                self.evicted += 1;
                 true
             }
             None => false,

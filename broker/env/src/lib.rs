@@ -67,6 +67,30 @@ pub trait Env: Send + Sync + 'static {
 
     /// The file systems of this machine.
     fn disk(&self) -> &dyn Disk;
+
+    /// How long the threads of this process have worked, for who watches it; `None` where there are no such threads.
+    /// Never a ground for a decision.
+    fn load(&self) -> Option<Load> {
+        None
+    }
+}
+
+/// What the threads of a process have worked since they began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Those that run the tasks: sockets, requests, decisions.
+    pub workers: Work,
+    /// Those that wait for the disk: [`Disk::submit`], cold reads, opening.
+    pub io: Work,
+}
+
+/// What a group of threads has worked, time spent in system calls included, time spent waiting for work not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How many they are.
+    pub threads: usize,
+    /// Of all of them together.
+    pub busy: Duration,
 }
 
 impl std::fmt::Debug for dyn Env {

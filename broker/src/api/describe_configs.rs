@@ -25,6 +25,7 @@ use super::{
         BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refused, TOPIC, invalid_request, own_node, topic,
     },
     exchange::{Answer, BadRequest, Envelope, Reply, Request},
+    outcome::ErrorCodes,
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
@@ -88,6 +89,7 @@ fn write(
     } else {
         frame.put_i32(i32::try_from(count).map_err(|_| "too many resources")?);
     }
+    let mut errors = ErrorCodes::default();
     let mut seen = BTreeSet::new();
     for asked in &body.resources {
         let described = if !seen.insert((asked.resource_type, asked.resource_name.as_str())) {
@@ -103,6 +105,7 @@ fn write(
         let result = match described {
             Ok(configs) => result.with_error_message(None).with_configs(configs),
             Err((error, message)) => {
+                errors.add(error.code());
                 result.with_error_code(error.code()).with_error_message(Some(services::message(message)))
             }
         };
@@ -114,7 +117,7 @@ fn write(
         frame.put_u8(0);
     }
     Envelope::seal(&mut frame, 0).map_err(|_| "the response is longer than 2 GiB")?;
-    Ok(Answer::Frame(frame.freeze()))
+    Ok(Answer::Frame(frame.freeze()).telling(errors))
 }
 
 fn put_varint(frame: &mut BytesMut, mut value: usize) {

@@ -10,7 +10,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use gracchus_env::{BoxFuture, Piece};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::{context::RequestContext, later, shape::Message};
+use super::{
+    context::RequestContext,
+    later,
+    outcome::{ErrorCodes, Outcome},
+    shape::Message,
+};
 use crate::replica::Charge;
 
 /// How a request is to be treated, decided from its key and version before anything else is read.
@@ -94,23 +99,27 @@ impl Envelope {
     }
 
     /// A whole response frame around `message`. A message that its version cannot carry closes the connection.
-    pub fn answer<M: Encodable>(&self, message: &M) -> Answer {
+    pub fn answer<M: Encodable + Outcome>(&self, message: &M) -> Answer {
         self.answer_as(message, self.api_version)
     }
 
     /// The same, with the body laid out as in `version`.
-    pub fn answer_as<M: Encodable>(&self, message: &M, version: i16) -> Answer {
-        self.answer_with(|frame| message.encode(frame, version).map_err(|error| error.to_string()))
+    pub fn answer_as<M: Encodable + Outcome>(&self, message: &M, version: i16) -> Answer {
+        self.answer_with(message, |frame| message.encode(frame, version).map_err(|error| error.to_string()))
     }
 
-    /// A whole response frame around what `write` writes.
-    pub fn answer_with(&self, write: impl FnOnce(&mut BytesMut) -> Result<(), String>) -> Answer {
+    /// A whole response frame around what `write` writes of `message`.
+    pub fn answer_with(
+        &self,
+        message: &impl Outcome,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), String>,
+    ) -> Answer {
         let mut frame = self.open(120);
         if let Err(error) = write(&mut frame) {
             return Answer::Close(format!("the response cannot be encoded: {error}").into());
         }
         match Envelope::seal(&mut frame, 0) {
-            Ok(()) => Answer::Frame(frame.freeze()),
+            Ok(()) => Answer::Frame(frame.freeze()).telling(message.errors()),
             Err(TooLong) => Answer::Close("the response is longer than 2 GiB".into()),
         }
     }
@@ -127,10 +136,28 @@ pub enum Answer {
     Frame(Bytes),
     /// One response frame in parts, some of them ranges of files.
     Pieces(Vec<Piece>),
+    /// One that says errors, which are counted.
+    Failed(Box<Answer>, ErrorCodes),
     /// No response at all (Produce with acks=0).
     Nothing,
     /// The connection is closed instead, for this reason.
     Close(Cow<'static, str>),
+}
+
+impl Answer {
+    /// The same answer, which says `errors`.
+    pub fn telling(self, errors: ErrorCodes) -> Answer {
+        if errors.is_empty() { self } else { Answer::Failed(Box::new(self), errors) }
+    }
+
+    /// What is sent of it.
+    #[cfg(test)]
+    pub(super) fn plain(self) -> Answer {
+        match self {
+            Answer::Failed(answer, _) => *answer,
+            answer => answer,
+        }
+    }
 }
 
 /// A started request.

@@ -11,7 +11,10 @@ use bytes::{BufMut, BytesMut};
 use gracchus_core::{BrokerId, LeaderEpoch, Offset, ProducerId, TopicId};
 use gracchus_env::{FileRange, Piece};
 
-use super::exchange::{Answer, Envelope, TooLong};
+use super::{
+    exchange::{Answer, Envelope, TooLong},
+    outcome::ErrorCodes,
+};
 
 /// First version with compact lengths and tagged fields.
 const FLEXIBLE: i16 = 12;
@@ -72,12 +75,16 @@ impl FetchResponse {
     /// The response frame. Closes the connection if it would be longer than a frame can be.
     pub fn encode(self, envelope: &Envelope) -> Answer {
         let version = envelope.api_version;
+        let mut errors = ErrorCodes::default();
+        errors.add(self.error_code);
+        let fetched = self.topics.iter().flat_map(|topic| &topic.partitions);
+        errors.extend(fetched.map(|partition| partition.error_code));
         let partitions: usize = self.topics.iter().map(|topic| topic.partitions.len()).sum();
         let mut out =
             Pieces { head: envelope.open(64 + 80 * partitions), first: None, rest: Vec::new(), more: 0 };
         out.response(self, version);
         match out.finish() {
-            Ok(pieces) => Answer::Pieces(pieces),
+            Ok(pieces) => Answer::Pieces(pieces).telling(errors),
             Err(TooLong) => Answer::Close("the response is longer than 2 GiB".into()),
         }
     }
@@ -321,7 +328,7 @@ mod tests {
     }
 
     fn sent(answer: Answer) -> Bytes {
-        let Answer::Pieces(pieces) = answer else { panic!("{answer:?}") };
+        let Answer::Pieces(pieces) = answer.plain() else { panic!("not in pieces") };
         let mut all = BytesMut::new();
         for piece in pieces {
             match piece {

@@ -97,7 +97,9 @@ pub fn describe(services: &Arc<Services>, request: Request) -> Result<Reply, Bad
         if envelope.api_version < CORDONED {
             return envelope.answer(&response);
         }
-        envelope.answer_with(|frame| write_cordoned(&response, frame).map_err(|error| error.to_string()))
+        envelope.answer_with(&response, |frame| {
+            write_cordoned(&response, frame).map_err(|error| error.to_string())
+        })
     })))
 }
 

@@ -369,7 +369,7 @@ mod tests {
     }
 
     fn decode(answer: Answer, version: i16) -> MetadataResponse {
-        let Answer::Frame(mut frame) = answer else { panic!("{answer:?}") };
+        let Answer::Frame(mut frame) = answer.plain() else { panic!("not a frame") };
         frame.advance(if version >= 9 { 9 } else { 8 });
         MetadataResponse::decode(&mut frame, version).unwrap()
     }

@@ -38,6 +38,7 @@ pub mod log_dirs;
 pub mod metadata;
 mod not_built;
 pub mod offset_for_leader_epoch;
+mod outcome;
 pub mod produce;
 pub mod reassignments;
 mod services;
@@ -54,6 +55,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 pub use access::Access;
 pub use context::{ClientSoftware, ConnectionContext, Operation, Principal, RequestContext, Resource};
 pub use exchange::{Answer, BadRequest, Envelope, Reply, Request, Route, Service, TooLong};
+pub use outcome::{ErrorCodes, Outcome};
 pub use services::Services;
 
 /// One API.

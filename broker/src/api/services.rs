@@ -78,9 +78,10 @@ impl Services {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many fetch sessions are kept.
-    pub(crate) fn fetch_sessions(&self) -> usize {
-        self.sessions().len()
+    /// How many fetch sessions are kept, and how many had to make room so far.
+    pub(crate) fn fetch_sessions(&self) -> (usize, u64) {
+        let sessions = self.sessions();
+        (sessions.len(), sessions.evicted())
     }
 
     /// Monotonic milliseconds, for the age of sessions.

@@ -30,8 +30,7 @@ use super::{
 pub struct Resting {
     size: u64,
     first_size: u64,
-    /// There is one segment only.
-    sole: bool,
+    segments: usize,
     /// The newest record of the first segment is at least as young. `None`: nobody knows how old it is.
     young_ms: Option<i64>,
     /// Files wait for their removal, or the age of a segment to be kept.
@@ -49,11 +48,21 @@ impl Resting {
         }
     }
 
+    /// Bytes of its segments.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How many segments it has.
+    pub fn segments(&self) -> usize {
+        self.segments
+    }
+
     /// Whether the log must be opened because retention may have something to do.
     pub fn is_due(&self, config: &TopicConfig, now_ms: i64) -> bool {
         let everything = Offset(i64::MAX);
         let retention = Retention::new(config, everything, Offset(0), self.size, now_ms);
-        let facts = Facts { next_offset: everything, size: self.first_size, last: self.sole };
+        let facts = Facts { next_offset: everything, size: self.first_size, last: self.segments <= 1 };
         let trim = match retention.judge(&facts) {
             Verdict::Goes(_) => true,
             Verdict::Stays => false,
@@ -80,7 +89,7 @@ async fn look(directory: &LogDirectory, id: &LogId, path: &Path) -> io::Result<R
     Ok(Resting {
         size,
         first_size,
-        sole: found.segments.len() <= 1,
+        segments: found.segments.len(),
         young_ms,
         unfinished: !found.leftovers.is_empty() || ages.is_changed(),
     })

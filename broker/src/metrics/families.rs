@@ -3,7 +3,9 @@
 
 use prometheus::{
     TextEncoder,
-    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Summary},
+    proto::{
+        Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Quantile, Summary,
+    },
 };
 
 use super::cells::Times;
@@ -85,9 +87,22 @@ impl Family {
         self
     }
 
-    /// Adds a sum of times.
-    pub(crate) fn sum(&mut self, labels: Labels<'_>, count: u64, sum: f64) -> &mut Self {
+    /// Adds a sum of times, with `quantiles` of those of late: share and value.
+    pub(crate) fn sum(
+        &mut self,
+        labels: Labels<'_>,
+        quantiles: impl IntoIterator<Item = (f64, f64)>,
+        count: u64,
+        sum: f64,
+    ) -> &mut Self {
+        let quantile = |(share, value): (f64, f64)| {
+            let mut quantile = Quantile::default();
+            quantile.set_quantile(share);
+            quantile.set_value(value);
+            quantile
+        };
         let mut summary = Summary::default();
+        summary.set_quantile(quantiles.into_iter().map(quantile).collect());
         summary.set_sample_count(count);
         summary.set_sample_sum(sum);
         let mut metric = labelled(labels);
@@ -131,6 +146,24 @@ impl Families {
         }
     }
 
+    /// What `known` has (counters or gauges), under another name that dashboards ask for. As a gauge: a counter's name would
+    /// have to end in `_total`.
+    pub(crate) fn also(&mut self, known: &str, name: &str) {
+        let Some(family) = self.0.iter().find(|family| family.name() == known) else { return };
+        let mut other = Family::gauge(name, &format!("The same as {known}."));
+        for metric in family.get_metric() {
+            let mut copy = Metric::from_label(metric.get_label().to_vec());
+            let mut gauge = Gauge::default();
+            gauge.set_value(match family.get_field_type() {
+                MetricType::COUNTER => metric.get_counter().get_value(),
+                _ => metric.get_gauge().get_value(),
+            });
+            copy.set_gauge(gauge);
+            other.metrics.push(copy);
+        }
+        self.add(other);
+    }
+
     /// Everything in Prometheus' text form.
     pub(crate) fn text(&self) -> String {
         TextEncoder::new().encode_to_string(&self.0).expect("every family has a name and a value")
@@ -152,13 +185,23 @@ mod tests {
         let mut family = Family::histogram("timems", "Times.");
         family.times(&[("a", "b")], &Times { buckets: vec![(0.5, 1), (1.0, 2)], count: 3, sum: 4.5 });
         families.add(family);
+        let mut family = Family::summary("waitms", "Waits.");
+        family.sum(&[("a", "b")], [(0.5, 1.0), (0.999, f64::NAN)], 3, 4.5);
+        families.add(family);
+        families.also("requests_total", "requestspersec");
+        families.also("nothing_total", "left_out");
         let text = families.text();
         let expected = "# HELP free_bytes Bytes.\n# TYPE free_bytes gauge\nfree_bytes 3\n\
              # HELP requests_total Of a \"kind\".\n# TYPE requests_total counter\n\
              requests_total{request=\"Pro\\\"duce\\n\"} 7\n\
              # HELP timems Times.\n# TYPE timems histogram\n\
              timems_bucket{a=\"b\",le=\"0.5\"} 1\ntimems_bucket{a=\"b\",le=\"1\"} 2\n\
-             timems_bucket{a=\"b\",le=\"+Inf\"} 3\ntimems_sum{a=\"b\"} 4.5\ntimems_count{a=\"b\"} 3\n";
+             timems_bucket{a=\"b\",le=\"+Inf\"} 3\ntimems_sum{a=\"b\"} 4.5\ntimems_count{a=\"b\"} 3\n\
+             # HELP waitms Waits.\n# TYPE waitms summary\n\
+             waitms{a=\"b\",quantile=\"0.5\"} 1\nwaitms{a=\"b\",quantile=\"0.999\"} NaN\n\
+             waitms_sum{a=\"b\"} 4.5\nwaitms_count{a=\"b\"} 3\n\
+             # HELP requestspersec The same as requests_total.\n# TYPE requestspersec gauge\n\
+             requestspersec{request=\"Pro\\\"duce\\n\"} 7\n";
         assert_eq!(text, expected);
     }
 }

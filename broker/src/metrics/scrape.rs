@@ -1,33 +1,32 @@
 //! Everything that can be counted, gathered when somebody asks: from atomics and published snapshots alone.
 //!
+//! Here are the broker's own and the topics'; [`requests`] has those of requests and connections, [`cluster`] those of the
+//! metadata, [`logs`] those of logs and their directories. What a dashboard of the usual ones asks for under another name
+//! is told under both (`tests/DASHBOARDS.md`).
+//!
 //! Never: a message to an owner, a lock across a wait, a look at the disk.
+
+mod cluster;
+mod logs;
+mod requests;
 
 use std::sync::Arc;
 
-use gracchus_core::{
-    BrokerId,
-    controller::{Image, Partition},
-};
 use gracchus_env::{Env, Instant};
 
+use self::requests::Requesting;
 use super::{
-    broker::RequestMetrics,
-    cells::milliseconds,
     families::{Families, Family},
+    recent::{Recent, Sample},
     topics::TopicMetrics,
 };
 use crate::{
-    api::{APIS, Services},
-    config::LiveConfig,
-    controller::Controller,
-    host::Host,
-    log::LogDirectory,
-    replica::ReplicaManager,
-    server::ServerView,
+    api::Services, config::LiveConfig, controller::Controller, host::Host, log::LogDirectory,
+    replica::ReplicaManager, server::ServerView,
 };
 
 /// Where a running broker's numbers come from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) begun: Instant,
@@ -38,6 +37,7 @@ pub(crate) struct Sources {
     pub(crate) replicas: Arc<ReplicaManager>,
     pub(crate) services: Arc<Services>,
     pub(crate) server: ServerView,
+    pub(crate) recent: Recent,
 }
 
 impl Sources {
@@ -47,12 +47,19 @@ impl Sources {
         self.broker(&mut families);
         process(&self.host, &mut families);
         self.topics(&mut families);
-        self.requests(&mut families);
-        self.connections(&mut families);
+        let now = Sample::take(&*self.env, self.server.metrics());
+        let requesting = Requesting { now: &now, lately: self.recent.until(&now), server: &self.server };
+        requesting.tell(&mut families);
+        self.limits(&mut families);
         self.cluster(&mut families);
         self.logs(&mut families);
         self.directories(&mut families);
         families.text()
+    }
+
+    /// A few seconds have passed.
+    pub(super) fn sample(&self) {
+        self.recent.keep(Sample::take(&*self.env, self.server.metrics()));
     }
 
     /// Why it cannot do all that it should, one line each; empty when it can.
@@ -79,88 +86,25 @@ impl Sources {
         families.add(info);
         let uptime = self.env.now().since(self.begun).as_secs_f64();
         families.gauge("gracchus_uptime_seconds", "Seconds since the broker began to start.", uptime);
+        state(families, RUNNING);
     }
 
     fn topics(&self, families: &mut Families) {
         let (topics, total) = self.replicas.metrics.read();
         for (index, (name, help)) in TopicMetrics::NAMES.iter().enumerate() {
             let help = format!("{help} Without a topic: all of this broker, also of topics that are gone.");
-            let mut family = Family::counter(&format!("kafka_server_brokertopicmetrics_{name}_total"), &help);
+            let told = format!("kafka_server_brokertopicmetrics_{name}_total");
+            let mut family = Family::counter(&told, &help);
             family.value(&[], total[index] as f64);
             for (topic, counts) in &topics {
                 family.value(&[("topic", topic)], counts[index] as f64);
             }
             families.add(family);
+            families.also(&told, &format!("kafka_server_brokertopicmetrics_{name}persec"));
         }
     }
 
-    fn requests(&self, families: &mut Families) {
-        let name = |name: &str| format!("kafka_network_requestmetrics_{name}");
-        let metrics = self.server.metrics();
-        let seen: Vec<_> = APIS
-            .iter()
-            .filter_map(|api| {
-                let metrics = metrics.request(api.key)?;
-                Some((api.name, metrics, metrics.total.read())).filter(|(_, _, times)| times.count > 0)
-            })
-            .collect();
-        let mut requests = Family::counter(&name("requests_total"), "Requests that were answered.");
-        let mut bytes = Family::counter(&name("requestbytes_total"), "Bytes of requests.");
-        let mut total = Family::histogram(
-            &name("totaltimems"),
-            "Milliseconds from the whole request to its answer in the socket.",
-        );
-        for (api, metrics, times) in &seen {
-            requests.value(&[("request", api)], times.count as f64);
-            bytes.value(&[("request", api)], metrics.request_bytes.get() as f64);
-            total.times(&[("request", api)], times);
-        }
-        families.add(requests);
-        families.add(bytes);
-        families.add(total);
-        type Phase = (&'static str, &'static str, fn(&RequestMetrics) -> u64);
-        let phases: [Phase; 5] = [
-            ("requestqueuetimems", "Milliseconds from the whole request to its turn.", |of| of.queue.get()),
-            ("localtimems", "Milliseconds in the handler.", |of| of.local.get()),
-            ("remotetimems", "Milliseconds of waiting: disk, records, place among the answers.", |of| {
-                of.remote.get()
-            }),
-            ("responsequeuetimems", "Milliseconds from the answer to its write.", |of| {
-                of.response_queue.get()
-            }),
-            ("responsesendtimems", "Milliseconds in the write of the answer.", |of| of.send.get()),
-        ];
-        for (phase, help, read) in phases {
-            let mut family = Family::summary(&name(phase), help);
-            for (api, metrics, times) in &seen {
-                family.sum(&[("request", api)], times.count, milliseconds(read(metrics)));
-            }
-            families.add(family);
-        }
-    }
-
-    fn connections(&self, families: &mut Families) {
-        let mut open = Family::gauge("kafka_server_socketservermetrics_connections", "Open connections.");
-        let mut accepted = Family::counter(
-            "kafka_server_socketservermetrics_connection_creation_total",
-            "Connections that were accepted.",
-        );
-        let mut refused = Family::counter(
-            "gracchus_connections_refused_total",
-            "Connections that were closed at once: their address had max.connections.per.ip.",
-        );
-        let mut expired = Family::counter(
-            "kafka_network_socketserver_expiredconnectionskilledcount_total",
-            "Connections that the broker ended: idle, stalled in a request, not reading.",
-        );
-        for (name, listener) in &self.server.metrics().listeners {
-            let labels = [("listener", &**name)];
-            open.value(&labels, listener.open.get() as f64);
-            accepted.value(&labels, listener.accepted.get() as f64);
-            refused.value(&labels, listener.refused.get() as f64);
-            expired.value(&labels, listener.expired.get() as f64);
-        }
-        [open, accepted, refused, expired].into_iter().for_each(|family| families.add(family));
+    fn limits(&self, families: &mut Families) {
         let limit = self.live.load().max_connections as f64;
         families.gauge("gracchus_connections_limit", "max.connections as it is now.", limit);
         let (total, free, waiting, waits) = self.server.memory();
@@ -186,149 +130,19 @@ impl Sources {
             self.server.idle_buffers() as f64,
         );
     }
-
-    fn cluster(&self, families: &mut Families) {
-        let image = self.controller.image();
-        let node = self.live.fixed().node_id;
-        let count = Count::of(&image, node);
-        let leads = 1.0; // A quorum of one, as long as there is no other.
-        let controller = |name: &str| format!("kafka_controller_kafkacontroller_{name}");
-        families.gauge(&controller("activecontrollercount"), "Whether this node is the controller.", leads);
-        families.gauge(&controller("globaltopiccount"), "Topics.", image.topics.len() as f64);
-        families.gauge(&controller("globalpartitioncount"), "Partitions.", count.all as f64);
-        families.gauge(
-            &controller("offlinepartitionscount"),
-            "Partitions without a leader that can serve.",
-            self.offline_partitions(count.without_leader) as f64,
-        );
-        families.gauge(
-            &controller("activebrokercount"),
-            "Brokers that are registered.",
-            image.brokers.len() as f64,
-        );
-        let manager = |name: &str| format!("kafka_server_replicamanager_{name}");
-        families.gauge(&manager("partitioncount"), "Partitions with a replica here.", count.here as f64);
-        families.gauge(&manager("leadercount"), "Partitions that are led from here.", count.led as f64);
-        families.gauge(
-            &manager("underreplicatedpartitions"),
-            "Partitions led from here with fewer replicas in sync than they have.",
-            count.under_replicated as f64,
-        );
-        families.gauge(
-            &manager("underminisrpartitioncount"),
-            "Partitions led from here with fewer replicas in sync than min.insync.replicas.",
-            self.under_min_isr(&image, node) as f64,
-        );
-        let mut purgatory = Family::gauge(
-            "kafka_server_delayedoperationpurgatory_purgatorysize",
-            "Requests that wait: fetches for records, produces for the disk.",
-        );
-        let waiting = &self.replicas.metrics;
-        purgatory.value(&[("delayedoperation", "Fetch")], waiting.waiting_fetches.get() as f64);
-        purgatory.value(&[("delayedoperation", "Produce")], waiting.waiting_produces() as f64);
-        families.add(purgatory);
-        families.gauge(
-            "kafka_server_fetchsessioncache_numincrementalfetchsessions",
-            "Fetch sessions that are kept.",
-            self.services.fetch_sessions() as f64,
-        );
-    }
-
-    /// Those whose log failed count, too: nobody else has them.
-    fn offline_partitions(&self, without_leader: usize) -> usize {
-        without_leader + self.replicas.snapshot().iter().filter(|replica| replica.has_failed()).count()
-    }
-
-    fn under_min_isr(&self, image: &Image, node: BrokerId) -> usize {
-        let mut under = 0;
-        let least_of_broker = self.live.load().topic_defaults.min_insync_replicas;
-        for topic in image.topics.values() {
-            let own = topic.configs.get("min.insync.replicas").and_then(|value| value.parse().ok());
-            let least: i32 = own.unwrap_or(least_of_broker);
-            let led = topic.partitions.iter().filter(|partition| partition.leader == node);
-            under +=
-                led.filter(|partition| partition.isr.len() < usize::try_from(least).unwrap_or(1)).count();
-        }
-        under
-    }
-
-    fn logs(&self, families: &mut Families) {
-        let log = |name: &str| format!("kafka_log_log_{name}");
-        let mut size = Family::gauge(&log("size"), "Bytes of a partition's log, of logs in use.");
-        let mut segments = Family::gauge(&log("numlogsegments"), "Segments of a partition's log.");
-        let mut start = Family::gauge(&log("logstartoffset"), "First offset of a partition's log.");
-        let mut end = Family::gauge(&log("logendoffset"), "The offset that the next record gets.");
-        for replica in self.replicas.snapshot() {
-            let Some(view) = replica.published() else { continue };
-            let partition = replica.tp.partition.to_string();
-            let labels = [("topic", &*replica.tp.topic), ("partition", &*partition)];
-            size.value(&labels, view.log.size() as f64);
-            segments.value(&labels, view.log.segment_count() as f64);
-            start.value(&labels, view.log.log_start.0 as f64);
-            end.value(&labels, view.log.log_end.0 as f64);
-        }
-        [size, segments, start, end].into_iter().for_each(|family| families.add(family));
-    }
-
-    fn directories(&self, families: &mut Families) {
-        let offline = self.directories.iter().filter(|directory| directory.offline().is_some()).count();
-        families.gauge(
-            "kafka_log_logmanager_offlinelogdirectorycount",
-            "Log directories that an I/O error has taken offline.",
-            offline as f64,
-        );
-        let mut is_offline =
-            Family::gauge("kafka_log_logmanager_logdirectoryoffline", "1 when it is offline.");
-        let mut flush = Family::histogram(
-            "kafka_log_logflushstats_logflushrateandtimems",
-            "Milliseconds of writes that end in a sync.",
-        );
-        let mut used = Family::gauge(
-            "gracchus_journal_used_bytes",
-            "Bytes of the journal whose segments are not synced yet.",
-        );
-        let mut room = Family::gauge("gracchus_journal_size_bytes", "Bytes of the journal.");
-        let mut waiting =
-            Family::gauge("gracchus_journal_waiting_logs", "Logs that wait for room in the journal.");
-        for directory in &self.directories {
-            let path = directory.path().to_string_lossy();
-            let labels = [("logdirectory", &*path)];
-            let metrics = directory.flusher().metrics();
-            is_offline.value(&labels, f64::from(u8::from(directory.offline().is_some())));
-            flush.times(&labels, &metrics.syncs.read());
-            used.value(&labels, metrics.journal_used.get() as f64);
-            room.value(&labels, metrics.journal_size.get() as f64);
-            waiting.value(&labels, metrics.journal_waiting.get() as f64);
-        }
-        [is_offline, flush, used, room, waiting].into_iter().for_each(|family| families.add(family));
-    }
 }
 
-/// What the metadata say of partitions.
-#[derive(Debug, Default)]
-struct Count {
-    all: usize,
-    here: usize,
-    led: usize,
-    under_replicated: usize,
-    without_leader: usize,
-}
+/// Kafka's numbers of a broker's states.
+pub(super) const STARTING: u8 = 1;
+const RUNNING: u8 = 3;
+pub(super) const STOPPING: u8 = 7;
 
-impl Count {
-    fn of(image: &Image, node: BrokerId) -> Self {
-        let mut count = Self::default();
-        for partition in image.topics.values().flat_map(|topic| topic.partitions.iter()) {
-            let Partition { replicas, isr, leader, .. } = partition;
-            count.all += 1;
-            count.here += usize::from(replicas.contains(&node));
-            count.without_leader += usize::from(leader.0 < 0);
-            if *leader == node {
-                count.led += 1;
-                count.under_replicated += usize::from(isr.len() < replicas.len());
-            }
-        }
-        count
-    }
+pub(super) fn state(families: &mut Families, state: u8) {
+    families.gauge(
+        "kafka_server_kafkaserver_brokerstate",
+        "1: it starts, 3: it serves, 7: it stops.",
+        f64::from(state),
+    );
 }
 
 /// Under the names that every Prometheus client uses; what could not be found out is left out, for 0 would be a claim.
@@ -349,6 +163,13 @@ pub(super) fn process(host: &Host, families: &mut Families) {
     ] {
         if let Some(value) = value {
             families.gauge(name, help, value);
+        }
+    }
+    for (direction, bytes) in [("read", usage.disk_read_bytes), ("write", usage.disk_written_bytes)] {
+        if let Some(bytes) = bytes {
+            let name = format!("kafka_server_kafkaserver_linux_disk_{direction}_bytes");
+            // Kafka counts here, too, under a name without `_total`.
+            families.gauge(&name, "Bytes that the process has moved from or to disks, in all.", bytes as f64);
         }
     }
     if let Some(seconds) = usage.cpu_seconds {

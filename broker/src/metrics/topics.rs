@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use gracchus_core::{PartitionIndex, TopicId};
+
 use super::cells::{Counter, Gauge};
 
 /// Kafka's BrokerTopicMetrics of one topic.
@@ -60,7 +62,18 @@ pub(crate) struct ReplicaMetrics {
     pub(crate) waiting_fetches: Gauge,
     /// Requests for partitions that are not here.
     pub(crate) elsewhere: TopicMetrics,
+    resting: Mutex<Arc<RestingLogs>>,
 }
+
+/// A log that nobody has opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RestingLog {
+    pub(crate) bytes: u64,
+    pub(crate) segments: usize,
+}
+
+/// Logs that nobody has opened, as far as somebody has looked.
+pub(crate) type RestingLogs = BTreeMap<(TopicId, PartitionIndex), RestingLog>;
 
 #[derive(Debug, Default)]
 struct Topics {
@@ -109,6 +122,16 @@ impl ReplicaMetrics {
         add(&mut total, self.elsewhere.read());
         topics.iter().for_each(|(_, counts)| add(&mut total, *counts));
         (topics, total)
+    }
+
+    /// These are known now, and no others.
+    pub(crate) fn rest(&self, logs: RestingLogs) {
+        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(logs);
+    }
+
+    /// Logs that nobody had opened at the last look. Some may be open now.
+    pub(crate) fn resting(&self) -> Arc<RestingLogs> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Produces that wait for the disk.

@@ -19,7 +19,10 @@ use gracchus_core::{
 use uuid::Uuid;
 
 use super::{ReplicaManager, configuration, replica::Message};
-use crate::log::{LogDirectory, LogId, Resting, inventory};
+use crate::{
+    log::{LogDirectory, LogId, Resting, inventory},
+    metrics::RestingLog,
+};
 
 /// Until the first check, as in Kafka: a start has better things to do.
 const FIRST: Duration = Duration::from_secs(30);
@@ -78,6 +81,7 @@ impl ReplicaManager {
                     None => {
                         looks += 1;
                         if looks % PORTION == 0 {
+                            self.tell_resting(known.resting.iter().chain(&before));
                             self.env.sleep(PAUSE).await;
                         }
                         let assigned = topic.partition(index).map(|it| it.directory_of(self.node));
@@ -94,6 +98,13 @@ impl ReplicaManager {
                 }
             }
         }
+        self.tell_resting(known.resting.iter());
+    }
+
+    /// For the metrics.
+    fn tell_resting<'a>(&self, known: impl Iterator<Item = (&'a Key, &'a Resting)>) {
+        let log = |resting: &Resting| RestingLog { bytes: resting.size(), segments: resting.segments() };
+        self.metrics.rest(known.map(|(key, resting)| (*key, log(resting))).collect());
     }
 
     /// The partitions of `topic` that this broker leads and nobody has asked for.

@@ -81,7 +81,12 @@ pub(super) async fn serve(
     let _ended = Ended(watch.clone());
     let Connection { reader, writer, .. } = connection;
     let (sender, receiver) = mpsc::channel(WINDOW as usize);
-    let told = Told { env: shared.env.clone(), metrics: shared.metrics.clone(), purse: purse.clone() };
+    let told = Told {
+        env: shared.env.clone(),
+        metrics: shared.metrics.clone(),
+        connection: context.id,
+        purse: purse.clone(),
+    };
     let writer = spawn(&*shared.env, "connection-writer", writer::run(writer, receiver, watch.clone(), told));
     let guard = Writer::new(writer);
     let frames =

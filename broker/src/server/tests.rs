@@ -474,19 +474,20 @@ async fn a_request_is_timed_from_its_frame_to_its_answer() {
     world.until(|| world.script.started() == [1, 2]).await;
     world.env.sleep(nap).await;
     world.script.answer(2, b"");
-    let told = |key| world.shared.metrics.request(key).expect("it is served");
-    world.until(|| told(ALONE).request_bytes.get() > 0).await;
-    let nap = nap.as_nanos() as u64;
-    let (first, second) = (told(OVERLAPS), told(ALONE));
-    assert_eq!(first.queue.get(), 0, "it had its turn at once");
-    assert!(first.remote.get() >= nap && second.queue.get() >= nap && second.remote.get() >= nap);
-    for (metrics, size) in [(first, 100), (second, 200)] {
-        let parts = [&metrics.queue, &metrics.local, &metrics.remote, &metrics.response_queue, &metrics.send];
-        let sum: u64 = parts.iter().map(|part| part.get()).sum();
-        let total = metrics.total.read();
-        assert_eq!((total.count, total.sum), (1, sum as f64 / 1e6), "nothing is left out");
-        assert!(metrics.local.get() > 0 && metrics.send.get() > 0);
-        assert_eq!(metrics.request_bytes.get() as usize, frame(ALONE, 0, &body(size)).len() - 4);
+    let told = |key| world.shared.metrics.requests(key);
+    world.until(|| told(ALONE).is_some_and(|requests| requests.bytes > 0)).await;
+    let nap = nap.as_secs_f64() * 1000.0;
+    let first_and_second = [OVERLAPS, ALONE].map(|key| told(key).expect("it was asked for"));
+    let [first, second] = first_and_second.each_ref().map(|of| of.times.each_ref().map(|time| time.sum()));
+    let [_, queued, _, waited, ..] = first;
+    assert_eq!(queued, 0.0, "it had its turn at once");
+    assert!(waited >= nap && second[1] >= nap && second[3] >= nap, "{first:?}, {second:?}");
+    for ((requests, times), size) in first_and_second.iter().zip([first, second]).zip([100, 200]) {
+        let [total, phases @ ..] = times;
+        assert!((total - phases.iter().sum::<f64>()).abs() < 1e-5, "nothing is left out: {times:?}");
+        assert!(requests.times.iter().all(|times| times.count() == 1), "{requests:?}");
+        assert!(times[2] > 0.0 && times[5] > 0.0, "{times:?}");
+        assert_eq!(requests.bytes as usize, frame(ALONE, 0, &body(size)).len() - 4);
     }
 }
 

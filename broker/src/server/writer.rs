@@ -49,6 +49,8 @@ pub(super) struct InFlight {
 pub(super) struct Told {
     pub(super) env: Arc<dyn Env>,
     pub(super) metrics: Arc<ServerMetrics>,
+    /// The number of the connection.
+    pub(super) connection: u64,
     pub(super) purse: Purse,
 }
 
@@ -90,7 +92,7 @@ pub(super) async fn run(
         if waited {
             stages.answered = now;
         }
-        let mut close = merged.add(answer, turn, stages, memory);
+        let mut close = merged.add(answer, turn, stages, memory, &told.metrics);
         while close.is_none() && merged.has_room() {
             let Ok(mut next) = requests.try_recv() else { break };
             match poll_fn(|context| Poll::Ready(poll_reply(&mut next.reply, context))).await {
@@ -99,7 +101,7 @@ pub(super) async fn run(
                         now = told.env.now();
                         next.stages.answered = now;
                     }
-                    close = merged.add(answer, next.turn, next.stages, next.memory);
+                    close = merged.add(answer, next.turn, next.stages, next.memory, &told.metrics);
                 }
                 Poll::Pending => {
                     waiting = Some(next);
@@ -146,6 +148,7 @@ impl Merged {
         turn: OwnedSemaphorePermit,
         stages: Stages,
         memory: Option<Besides>,
+        metrics: &ServerMetrics,
     ) -> Option<Cow<'static, str>> {
         match answer {
             Answer::Frame(frame) => {
@@ -162,6 +165,10 @@ impl Merged {
                     }
                 }
                 self.pieces.extend(pieces);
+            }
+            Answer::Failed(answer, errors) => {
+                metrics.failed(stages.api_key, &errors);
+                return self.add(*answer, turn, stages, memory, metrics);
             }
             Answer::Nothing => {}
             Answer::Close(reason) => return Some(reason),
@@ -215,7 +222,7 @@ impl Merged {
         self.in_memory = 0;
         self.held.clear();
         let written = told.env.now();
-        told.metrics.observe(&self.stages, now, written);
+        told.metrics.observe(told.connection, &self.stages, now, written);
         self.stages.clear();
         watch.answered(self.turns.len());
         self.turns.clear();

@@ -35,7 +35,7 @@ use super::{
     io_threads::Pool,
     syncs::{Purpose, Syncs},
 };
-use crate::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open};
+use crate::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open, Work};
 
 /// The most slices that one system call takes.
 const SLICES_PER_CALL: usize = 1024;
@@ -73,6 +73,12 @@ impl SystemDisk {
             writeback: Arc::new(Pool::new("io-writeback", 1)),
             spare: Arc::new(Spare::new()),
         }
+    }
+
+    /// What the threads have worked that somebody waits for.
+    pub(super) fn worked(&self) -> Work {
+        let (submissions, reads) = (self.submissions.worked(), self.reads.worked());
+        Work { threads: submissions.threads + reads.threads, busy: submissions.busy + reads.busy }
     }
 }
 

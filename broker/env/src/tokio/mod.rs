@@ -26,7 +26,7 @@ pub use net::SocketBuffers;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 
-use crate::{BoxFuture, Connection, Disk, Env, Instant, Listener, Task, in_scope};
+use crate::{BoxFuture, Connection, Disk, Env, Instant, Listener, Load, Task, Work, in_scope};
 
 /// How many threads wait for the disk on behalf of the runtime. They exist for the life of the Env, and no others are
 /// ever started, so a slow disk fills a queue instead of the machine.
@@ -181,5 +181,12 @@ impl Env for TokioEnv {
 
     fn disk(&self) -> &dyn Disk {
         &self.disk
+    }
+
+    fn load(&self) -> Option<Load> {
+        let metrics = self.handle.metrics();
+        let threads = metrics.num_workers();
+        let busy = (0..threads).map(|worker| metrics.worker_total_busy_duration(worker)).sum();
+        Some(Load { workers: Work { threads, busy }, io: self.disk.worked() })
     }
 }
