@@ -435,6 +435,7 @@ fn pages_name_only_what_exists() {
         "broker/ARCHITECTURE.md",
         "broker/CONFIGURATION.md",
         "broker/OPERATING.md",
+        "tests/DASHBOARDS.md",
         "sim/README.md",
         "sim/mutants/RESULTS.md",
         "tests/COMPATIBILITY.md",
