@@ -236,6 +236,10 @@ fn broker_configs() -> Step {
             "  socket.receive.buffer.bytes=",
             "ours leaves the size of receive buffers to the system by default",
         )
+        .differs(
+            "  produce.batch.validation=",
+            "ours lets the operator choose how far batches are looked into",
+        )
         .differs("  metrics.listener=", "ours has no JMX but an endpoint for Prometheus")
         .differs("  producer.id.expiration.check.interval.ms=", "Kafka keeps this key to itself")
 }
