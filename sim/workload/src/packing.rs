@@ -68,11 +68,28 @@ fn unpack_any(attributes: i16, body: &[u8]) -> Option<Bytes> {
             }
             None => out = snap::raw::Decoder::new().decompress_vec(body).ok()?,
         },
+        3 if !lz4_has_its_end(body)? => return None,
         3 => drop(lz4_flex::frame::FrameDecoder::new(body).read_to_end(&mut out).ok()?),
         4 => drop(ZSTD.with_borrow_mut(|zstd| Decoder::with_context(body, zstd).read_to_end(&mut out)).ok()?),
         _ => return None,
     }
     Some(out.into())
+}
+
+/// Whether the blocks of an LZ4 frame are followed by the end mark, and by nothing else: Java's client asks for it, the
+/// library takes any end of the bytes for the end of the frame.
+fn lz4_has_its_end(body: &[u8]) -> Option<bool> {
+    let flags = *body.get(4)?;
+    let has = |bit: u8| usize::from(flags >> bit & 1);
+    // Magic, flags, block size, header checksum; content size and dictionary where they are said to be there.
+    let mut rest = body.get(7 + 8 * has(3) + 4 * has(0)..)?;
+    loop {
+        let (length, behind) = rest.split_first_chunk::<4>()?;
+        match u32::from_le_bytes(*length) & 0x7fff_ffff {
+            0 => return Some(behind.len() == 4 * has(2)),
+            length => rest = behind.get(length as usize + 4 * has(4)..)?,
+        }
+    }
 }
 
 /// RFC 1952 around stored blocks of RFC 1951.
