@@ -364,7 +364,8 @@ impl Node {
 #[tokio::test]
 async fn a_log_that_is_moved_by_hand_keeps_its_start_and_believes_no_other_checkpoint() {
     let mut moved = 0;
-    for steps in 0..90 {
+    // A start takes some 86 steps: some of these end in one, others behind it.
+    for steps in 0..120 {
         let machine = Machine::new(steps);
         let node = Node::start_in(&machine, &BOTH).await.unwrap();
         let id = node.create("a", 1).await.unwrap();
@@ -408,7 +409,7 @@ async fn a_log_that_is_moved_by_hand_keeps_its_start_and_believes_no_other_check
             assert_eq!(left, b"0\n0\n", "{steps}: {name} speaks for a log that is elsewhere");
         }
     }
-    assert!((5..85).contains(&moved), "{moved}");
+    assert!((5..115).contains(&moved), "{moved}");
 }
 
 /// What one look at offset `from` of partition 0 gives.

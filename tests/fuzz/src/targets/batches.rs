@@ -161,7 +161,11 @@ pub(super) fn seeds() -> Vec<Seed> {
     let idempotent = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(1), 5).value(NOW, "v");
     let transactional = idempotent.clone().transactional().build();
     seeds.push(seed("idempotent", [&[REPAIR, 9], &idempotent.build()[..]].concat()));
-    seeds.push(seed("transactional", [&[REPAIR | APPEND_TIME, 9], &transactional[..]].concat()));
+    seeds.push(seed(
+        "transactional",
+        [&[REPAIR | APPEND_TIME, 9 | TRANSACTIONAL], &transactional[..]].concat(),
+    ));
+    seeds.push(seed("transactional-without-id-refused", [&[REPAIR, 9], &transactional[..]].concat()));
     let control = BatchBuilder::new().control().value(NOW, "v").build();
     seeds.push(seed("control-refused", [&[REPAIR, 9], &control[..]].concat()));
     let two =

@@ -239,7 +239,8 @@ pub(super) fn seeds() -> Vec<Seed> {
             ),
         ),
     ];
-    seeds.push(seed("lived", lived(&first)));
+    seeds.push(seed("lived", [lived(&first), file(12, &part)].concat()));
+    seeds.push(seed("lived-without-journal-refused", lived(&first)));
     seeds
 }
 
