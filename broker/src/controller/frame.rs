@@ -35,18 +35,58 @@ impl fmt::Display for BadFrame {
             BadFrame::Magic => f.write_str("it does not begin as a metadata file does"),
             BadFrame::Newer(format) => write!(
                 f,
-                "it has format {format}, this version of Gracchus reads up to {FORMAT}: {USE_A_NEWER_VERSION}"
+                "it has format {format}, this version of Gracchus reads up to {FORMAT}: use a newer version"
             ),
             BadFrame::Checksum => f.write_str("its checksum does not fit"),
         }
     }
 }
 
-const USE_A_NEWER_VERSION: &str = "use a newer version";
+/// Why a file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// A newer program wrote it, and nothing is wrong with it.
+    Newer(BadFrame),
+    /// It is not what was written.
+    Damaged(String),
+}
 
-/// Whether `problem` is that a newer program wrote the file: then nothing is wrong with it.
-pub(super) fn is_newer(problem: &str) -> bool {
-    problem.ends_with(USE_A_NEWER_VERSION)
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Newer(bad) => bad.fmt(f),
+            Unreadable::Damaged(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl From<BadFrame> for Unreadable {
+    fn from(bad: BadFrame) -> Self {
+        match bad {
+            BadFrame::Newer(_) => Unreadable::Newer(bad),
+            BadFrame::Short | BadFrame::Magic | BadFrame::Checksum => Unreadable::Damaged(bad.to_string()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Unreadable::Damaged(error.to_string())
+    }
+}
+
+impl From<String> for Unreadable {
+    fn from(problem: String) -> Self {
+        Unreadable::Damaged(problem)
+    }
+}
+
+impl From<&str> for Unreadable {
+    fn from(problem: &str) -> Self {
+        Unreadable::Damaged(problem.to_owned())
+    }
 }
 
 /// Frames `value`.
@@ -81,12 +121,12 @@ pub(super) fn split(bytes: &[u8]) -> Result<(&[u8], usize), BadFrame> {
 }
 
 /// Reads a file that is one frame.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let (payload, end) = split(bytes).map_err(|bad| bad.to_string())?;
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+    let (payload, end) = split(bytes)?;
     if end != bytes.len() {
-        return Err("more follows its only frame".to_owned());
+        return Err("more follows its only frame".into());
     }
-    serde_json::from_slice(payload).map_err(|error| error.to_string())
+    Ok(serde_json::from_slice(payload)?)
 }
 
 /// Where the next whole frame begins behind the start of `bytes`, if there is one.
@@ -123,7 +163,9 @@ mod tests {
         let mut frame = encode(&1).unwrap().to_vec();
         frame[3] = FORMAT + 1;
         assert_eq!(split(&frame), Err(BadFrame::Newer(FORMAT + 1)));
-        assert!(decode::<i32>(&frame).unwrap_err().contains("format 2"));
+        let unreadable = decode::<i32>(&frame).unwrap_err();
+        assert_eq!(unreadable, Unreadable::Newer(BadFrame::Newer(FORMAT + 1)));
+        assert!(unreadable.to_string().contains("format 2"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{frame, raft_types::Vote, state_machine::State, store};
 /// # Errors
 /// Why the node would refuse to start.
 pub fn log(bytes: &[u8]) -> Result<Bytes, String> {
-    let log = store::parse(bytes)?;
+    let log = store::parse(bytes).map_err(|why| why.to_string())?;
     assert!(log.length <= bytes.len(), "the good part is a part");
     store::encode_log(log.purged, &log.entries).map_err(|error| error.to_string())
 }
@@ -22,7 +22,7 @@ pub fn log(bytes: &[u8]) -> Result<Bytes, String> {
 /// # Errors
 /// Why the node would refuse to start.
 pub fn snapshot(bytes: &[u8]) -> Result<Bytes, String> {
-    let state: State = frame::decode(bytes)?;
+    let state: State = frame::decode(bytes).map_err(|why| why.to_string())?;
     frame::encode(&state).map_err(|error| error.to_string())
 }
 
@@ -31,6 +31,6 @@ pub fn snapshot(bytes: &[u8]) -> Result<Bytes, String> {
 /// # Errors
 /// Why the node would refuse to start.
 pub fn vote(bytes: &[u8]) -> Result<Bytes, String> {
-    let vote: Vote = frame::decode(bytes)?;
+    let vote: Vote = frame::decode(bytes).map_err(|why| why.to_string())?;
     frame::encode(&vote).map_err(|error| error.to_string())
 }

@@ -42,6 +42,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use self::{
+    frame::Unreadable,
     network::NoPeers,
     producer_ids::ProducerIds,
     raft_types::{NodeId, Raft},
@@ -86,14 +87,14 @@ pub enum OpenError {
 
 impl OpenError {
     /// Going on would forget what was committed.
-    fn damaged(path: &Path, problem: impl Into<String>) -> Self {
-        let mut problem = problem.into();
-        if !frame::is_newer(&problem) {
-            problem.push_str(
-                ". Committed metadata (topics, configurations, producer ids) may be nowhere else: put the file back as it \
-                 was, or the whole directory from a copy that was made while the broker was stopped",
-            );
-        }
+    fn unreadable(path: &Path, why: impl Into<Unreadable>) -> Self {
+        let problem = match why.into() {
+            newer @ Unreadable::Newer(_) => newer.to_string(),
+            Unreadable::Damaged(problem) => format!(
+                "{problem}. Committed metadata (topics, configurations, producer ids) may be nowhere else: put the file back \
+                 as it was, or the whole directory from a copy that was made while the broker was stopped"
+            ),
+        };
         Self::Unreadable { path: path.to_owned(), problem }
     }
 }

@@ -20,11 +20,11 @@ pub async fn cluster_of(env: &dyn Env, log_dir: &Path) -> Result<Option<String>,
     let mut cluster = None;
     if let Some(bytes) = env.disk().read_all(&snapshot_path).await? {
         let state: State =
-            frame::decode(&bytes).map_err(|problem| OpenError::damaged(&snapshot_path, problem))?;
+            frame::decode(&bytes).map_err(|problem| OpenError::unreadable(&snapshot_path, problem))?;
         cluster = state.image.cluster_id;
     }
     if let Some(bytes) = env.disk().read_all(&log_path).await? {
-        let log = store::parse(&bytes).map_err(|problem| OpenError::damaged(&log_path, problem))?;
+        let log = store::parse(&bytes).map_err(|problem| OpenError::unreadable(&log_path, problem))?;
         for entry in log.entries.values() {
             if let EntryPayload::Normal(Command::NameCluster { id }) = &entry.payload {
                 cluster = cluster.or(Some(*id));

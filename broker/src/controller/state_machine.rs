@@ -64,7 +64,7 @@ impl StateMachine {
         let files = SnapshotFile { env, path: directory.join("snapshot") };
         let state = match files.env.disk().read_all(&files.path).await? {
             Some(bytes) => {
-                frame::decode(&bytes).map_err(|problem| OpenError::damaged(&files.path, problem))?
+                frame::decode(&bytes).map_err(|problem| OpenError::unreadable(&files.path, problem))?
             }
             None => State::default(),
         };

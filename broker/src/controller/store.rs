@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     OpenError,
-    frame::{self, BadFrame},
+    frame::{self, BadFrame, Unreadable},
     raft_types::{Entry, LogId, StorageError, TypeConfig, Vote},
 };
 use crate::log::patiently;
@@ -88,7 +88,7 @@ impl LogStore {
         let vote_path = directory.join("vote");
         let vote = match env.disk().read_all(&vote_path).await? {
             Some(bytes) => {
-                Some(frame::decode(&bytes).map_err(|problem| OpenError::damaged(&vote_path, problem))?)
+                Some(frame::decode(&bytes).map_err(|problem| OpenError::unreadable(&vote_path, problem))?)
             }
             None => None,
         };
@@ -98,7 +98,7 @@ impl LogStore {
             Some(bytes) => bytes,
             // It is the first file that is ever written here.
             None if vote.is_some() || snapshot.is_some() || end.is_some() => {
-                return Err(OpenError::damaged(
+                return Err(OpenError::unreadable(
                     &log_path,
                     "it is missing, other files of the same node are not",
                 ));
@@ -109,9 +109,9 @@ impl LogStore {
                 empty
             }
         };
-        let log = parse(&bytes).map_err(|problem| OpenError::damaged(&log_path, problem))?;
+        let log = parse(&bytes).map_err(|problem| OpenError::unreadable(&log_path, problem))?;
         if log.purged > snapshot {
-            return Err(OpenError::damaged(&log_path, "it begins behind the end of the snapshot"));
+            return Err(OpenError::unreadable(&log_path, "it begins behind the end of the snapshot"));
         }
         let last = log.entries.get_max().map(|(_, entry)| entry.log_id).or(log.purged);
         if let Some(End { last: synced }) = end
@@ -123,9 +123,10 @@ impl LogStore {
                 told(last),
                 told(synced)
             );
-            return Err(OpenError::damaged(&log_path, problem));
+            return Err(OpenError::unreadable(&log_path, problem));
         }
-        check_vote(vote.as_ref(), last.max(snapshot)).map_err(|why| OpenError::damaged(&vote_path, why))?;
+        check_vote(vote.as_ref(), last.max(snapshot))
+            .map_err(|why| OpenError::unreadable(&vote_path, why))?;
         let cut_bytes = (bytes.len() - log.length) as u64;
         let file = env.disk().open(&log_path, Open::Existing).await?;
         let length = log.length as u64;
@@ -199,7 +200,7 @@ async fn read_end(env: &dyn Env, path: &Path) -> Result<Option<End>, OpenError> 
     let Some(bytes) = env.disk().read_all(path).await? else { return Ok(None) };
     let read = match frame::split(&bytes) {
         Ok((payload, _)) => serde_json::from_slice(payload).map_err(|error| error.to_string()),
-        Err(bad @ BadFrame::Newer(_)) => return Err(OpenError::damaged(path, bad.to_string())),
+        Err(bad @ BadFrame::Newer(_)) => return Err(OpenError::unreadable(path, bad)),
         Err(bad) => Err(bad.to_string()),
     };
     let read = read.inspect_err(|problem| {
@@ -247,19 +248,19 @@ pub(super) struct Parsed {
     pub(super) length: usize,
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
-    let (start, mut length) = frame::split(bytes).map_err(|bad| bad.to_string())?;
-    let Start { purged } = serde_json::from_slice(start).map_err(|error| error.to_string())?;
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Unreadable> {
+    let (start, mut length) = frame::split(bytes)?;
+    let Start { purged } = serde_json::from_slice(start)?;
     let mut entries = Entries::new();
     let mut next_index = purged.map(|id| id.index + 1);
     while length < bytes.len() {
         let rest = &bytes[length..];
         let (payload, frame_length) = match frame::split(rest) {
             Ok(frame) => frame,
-            Err(bad @ BadFrame::Newer(_)) => return Err(bad.to_string()),
+            Err(bad @ BadFrame::Newer(_)) => return Err(bad.into()),
             Err(bad) => match frame::find_behind(rest) {
                 None => break,
-                Some(_) => return Err(format!("{bad} at byte {length}, but good entries follow")),
+                Some(_) => return Err(format!("{bad} at byte {length}, but good entries follow").into()),
             },
         };
         let appended: Vec<Entry> =
@@ -270,7 +271,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, String> {
                 return Err(format!(
                     "entry {index} follows entry {} at byte {length}",
                     next_index.unwrap_or(0) - 1
-                ));
+                )
+                .into());
             }
             next_index = Some(index + 1);
             entries.insert(index, entry);
