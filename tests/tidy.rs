@@ -228,6 +228,7 @@ fn crates_use_only_what_they_may() {
         ),
         ("gracchus-env", &["bytes", "futures-util", "rustix", "socket2", "tokio", "tracing"]),
         ("gracchus-checker", &["serde", "serde_json", "thiserror"]),
+        ("gracchus-page", &[]),
     ]);
     // What must never be used.
     let never: BTreeMap<&str, &[&str]> = BTreeMap::from([

@@ -7,7 +7,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -46,8 +46,66 @@ const DEAF: Duration = Duration::from_secs(3);
 const RECEIVED: usize = 64 << 10;
 const SMALL_BATCH: usize = 1 << 10;
 const SMALL_PER_SECOND: f64 = 100.0;
+/// The client beside them is measured for so long at least.
+const LONG: Duration = Duration::from_secs(8);
 /// DescribeConfigs in the version that is asked: flexible, with documentation.
 const DESCRIBE_VERSION: i16 = 4;
+
+/// A client that does its work at its own pace.
+struct Quiet<'a> {
+    address: SocketAddr,
+    topic: &'a str,
+    /// Bytes of a batch, and how many of them.
+    size: usize,
+    per_second: f64,
+    duration: Duration,
+}
+
+impl Quiet<'_> {
+    /// How it does alone, after a warm-up.
+    fn alone(&self) -> anyhow::Result<Measured> {
+        self.work(Duration::from_secs(2))?;
+        machine::settle();
+        self.work(self.duration)
+    }
+
+    /// How it does beside `neighbours`, which have `lead` to begin and are told by the flag that it is done.
+    fn beside<T: Send>(
+        &self,
+        lead: Duration,
+        neighbours: impl FnOnce(&AtomicBool) -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<(Measured, T)> {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let busy = scope.spawn(|| neighbours(&done));
+            thread::sleep(lead);
+            let measured = self.work(self.duration);
+            done.store(true, Relaxed);
+            let told = busy.join().expect("the neighbours do not panic")?;
+            Ok((measured?, told))
+        })
+    }
+
+    fn work(&self, duration: Duration) -> anyhow::Result<Measured> {
+        load::run(Load {
+            address: self.address,
+            scripts: requests::produce_scripts(self.topic, 1, &requests::batch(self.size), 1)?,
+            pace: Pace::Open(self.per_second),
+            duration,
+            most_bytes: u64::MAX,
+            topic_length: self.topic.len(),
+        })
+    }
+}
+
+fn figures(alone: &Measured, beside: &Measured) -> Vec<Figure> {
+    vec![
+        less("p50 ms, alone", alone.percentile(0.5)),
+        less("p99 ms, alone", alone.percentile(0.99)),
+        less("p50 ms, beside", beside.percentile(0.5)),
+        less("p99 ms, beside", beside.percentile(0.99)),
+    ]
+}
 
 /// A client that writes 200 KB a request, alone and beside connections that announce large requests and then stall.
 pub(crate) fn announcers(
@@ -57,32 +115,18 @@ pub(crate) fn announcers(
     bounds: Bounds,
 ) -> anyhow::Result<Vec<Figure>> {
     server.create_topic(topic, 1, synced)?;
-    let duration = bounds.duration.max(Duration::from_secs(8));
-    let work = |duration| paced(server, topic, BATCH, BATCHES_PER_SECOND, duration);
-    work(Duration::from_secs(2))?;
-    machine::settle();
-    let alone = work(duration)?;
-    let (address, stop, cut) = (server.address, AtomicBool::new(false), AtomicU64::new(0));
-    let beside = thread::scope(|scope| {
-        let announcing = scope.spawn(|| announce(address, &stop, &cut));
-        thread::sleep(Duration::from_millis(500));
-        let beside = work(duration);
-        stop.store(true, Relaxed);
-        announcing.join().expect("the announcers do not panic")?;
-        beside
-    })?;
-    Ok(vec![
-        less("p50 ms, alone", alone.percentile(0.5)),
-        less("p99 ms, alone", alone.percentile(0.99)),
-        less("p50 ms, beside", beside.percentile(0.5)),
-        less("p99 ms, beside", beside.percentile(0.99)),
-        less("worst ms, beside", beside.percentile(1.0)),
-        less("announcers that were cut off", cut.load(Relaxed) as f64),
-    ])
+    let (address, duration) = (server.address, bounds.duration.max(LONG));
+    let quiet = Quiet { address, topic, size: BATCH, per_second: BATCHES_PER_SECOND, duration };
+    let alone = quiet.alone()?;
+    let (beside, cut) = quiet.beside(Duration::from_millis(500), |done| Ok(announce(address, done)?))?;
+    let mut figures = figures(&alone, &beside);
+    figures.push(less("worst ms, beside", beside.percentile(1.0)));
+    figures.push(less("announcers that were cut off", cut as f64));
+    Ok(figures)
 }
 
-/// Keeps so many connections in the middle of a request; who is cut off comes again.
-fn announce(address: SocketAddr, stop: &AtomicBool, cut: &AtomicU64) -> io::Result<()> {
+/// Keeps so many connections in the middle of a request; who is cut off comes again. How often that was.
+fn announce(address: SocketAddr, done: &AtomicBool) -> io::Result<u64> {
     let begin = || -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(address)?;
         let whole = client::raw_frame(0, requests::PRODUCE_VERSION, 1, 1, &[0; 1000]);
@@ -92,19 +136,20 @@ fn announce(address: SocketAddr, stop: &AtomicBool, cut: &AtomicU64) -> io::Resu
         Ok(stream)
     };
     let mut streams = (0..ANNOUNCERS).map(|_| begin()).collect::<io::Result<Vec<_>>>()?;
-    while !stop.load(Relaxed) {
+    let mut cut = 0;
+    while !done.load(Relaxed) {
         for stream in &mut streams {
             match stream.read(&mut [0]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 _ => {
-                    cut.fetch_add(1, Relaxed);
+                    cut += 1;
                     *stream = begin()?;
                 }
             }
         }
         thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
+    Ok(cut)
 }
 
 /// A client that writes little, alone and beside connections of its address with many large answers outstanding.
@@ -115,31 +160,19 @@ pub(crate) fn answers(
     bounds: Bounds,
 ) -> anyhow::Result<Vec<Figure>> {
     server.create_topic(topic, 1, synced)?;
-    let duration = bounds.duration.max(Duration::from_secs(8));
-    let work = |duration| paced(server, topic, SMALL_BATCH, SMALL_PER_SECOND, duration);
-    work(Duration::from_secs(2))?;
-    machine::settle();
-    let alone = work(duration)?;
+    let (address, duration) = (server.address, bounds.duration.max(LONG));
+    let quiet = Quiet { address, topic, size: SMALL_BATCH, per_second: SMALL_PER_SECOND, duration };
+    let alone = quiet.alone()?;
     let names: Vec<String> = (0..TOPICS).map(|index| format!("{topic}-asked-{index}")).collect();
-    let (question, length) = question(server.address, &names)?;
-    let address = server.address;
-    let (beside, came) = thread::scope(|scope| {
-        let asking = scope.spawn(|| ask(address, &question, length));
-        thread::sleep(Duration::from_millis(200));
-        let beside = work(duration);
-        (beside, asking.join().expect("the askers do not panic"))
-    });
-    let (beside, (came, seconds)) = (beside?, came?);
+    let (question, length) = question(address, &names)?;
+    let (beside, (came, seconds)) =
+        quiet.beside(Duration::from_millis(200), |_| ask(address, &question, length))?;
     server.drop_extra_topics(&names)?;
-    Ok(vec![
-        less("p50 ms, alone", alone.percentile(0.5)),
-        less("p99 ms, alone", alone.percentile(0.99)),
-        less("p50 ms, beside", beside.percentile(0.5)),
-        less("p99 ms, beside", beside.percentile(0.99)),
-        more("MB of a large answer", length as f64 / 1e6),
-        more("% of the large answers that came", 100.0 * came as f64 / (ASKERS * ASKED) as f64),
-        less("s until they had come", seconds),
-    ])
+    let mut figures = figures(&alone, &beside);
+    figures.push(more("MB of a large answer", length as f64 / 1e6));
+    figures.push(more("% of the large answers that came", 100.0 * came as f64 / (ASKERS * ASKED) as f64));
+    figures.push(less("s until they had come", seconds));
+    Ok(figures)
 }
 
 /// A request with a large answer, about topics that are made for it, and how large that is.
@@ -208,21 +241,4 @@ fn ask(address: SocketAddr, question: &[u8], length: usize) -> anyhow::Result<(u
 fn read_all(stream: TcpStream, length: usize) -> usize {
     let mut client = Client::from_stream(stream);
     (0..ASKED).take_while(|_| client.receive_frame().is_ok_and(|frame| frame.len() == length)).count()
-}
-
-fn paced(
-    server: &Server,
-    topic: &str,
-    size: usize,
-    per_second: f64,
-    duration: Duration,
-) -> anyhow::Result<Measured> {
-    load::run(Load {
-        address: server.address,
-        scripts: requests::produce_scripts(topic, 1, &requests::batch(size), 1)?,
-        pace: Pace::Open(per_second),
-        duration,
-        most_bytes: u64::MAX,
-        topic_length: topic.len(),
-    })
 }

@@ -45,27 +45,16 @@ fn merge(before: &str, order: &[String], sections: &[(String, String)]) -> Strin
 
 /// When, on which code, on what: a line for a section.
 pub(crate) fn origin() -> String {
-    let said = |program: &str, arguments: &[&str]| -> String {
-        let output = Command::new(program).args(arguments).current_dir(workspace()).output();
-        output.map_or_else(
-            |_| String::new(),
-            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        )
-    };
-    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
-    // What was written by an earlier run changes no code.
-    let changed = said(
-        "git",
-        &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/bench/RESULTS.md"],
-    );
-    let changed = if changed.is_empty() { "" } else { " with changes" };
+    let date = Command::new("date").args(["-u", "+%F %H:%M UTC"]).output();
+    let date = date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find(|line| line.starts_with("model name"));
     let processor = processor.and_then(|line| line.split_once(':')).map_or("", |(_, name)| name.trim());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!(
-        "Measured {} on commit {commit}{changed}; {processor}, Linux {}.",
-        said("date", &["-u", "+%F %H:%M UTC"]),
+        "Measured {} on commit {}; {processor}, Linux {}.",
+        date.unwrap_or_default(),
+        gracchus_page::commit(workspace()),
         kernel.trim()
     )
 }

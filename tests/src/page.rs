@@ -4,7 +4,7 @@
 //! say what was seen, so that a page cannot be wrong in silence. Where not all is installed, what was seen must stand there.
 #![allow(clippy::disallowed_methods, reason = "tests work with real files")]
 
-use std::{fs, process::Command};
+use std::fs;
 
 use super::{places::workspace, toolchain};
 
@@ -51,17 +51,6 @@ fn comparable(line: &str, loose: &[(&str, usize)]) -> String {
         }
     }
     cells.join("|").trim().to_owned()
-}
-
-/// The commit of the work tree, with a word if its code was changed since.
-pub fn commit() -> String {
-    let git = |arguments: &[&str]| Command::new("git").current_dir(workspace()).args(arguments).output().ok();
-    let Some(said) = git(&["rev-parse", "--short", "HEAD"]).filter(|output| output.status.success()) else {
-        return "unknown".into();
-    };
-    let same = git(&["diff", "--quiet", "HEAD", "--", ".", ":(exclude)*.md"]);
-    let changed = if same.is_some_and(|output| output.status.success()) { "" } else { ", changed" };
-    format!("{}{changed}", String::from_utf8_lossy(&said.stdout).trim())
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! the gaps. A run exchanges the rows of the bugs that it planted and leaves the others; a bug without a row has not been
 //! run. Never: a row of a bug that is not planted any more, or one written by hand.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use anyhow::Result;
+use gracchus_page::{commit, row as line, rows};
 
 use super::{Found, Mutant, row};
 
@@ -30,13 +31,14 @@ pub(super) fn write(root: &Path, all: &[Mutant], measured: &[(&Mutant, &Found)])
 }
 
 fn page(before: &str, all: &[Mutant], measured: &[(&Mutant, &Found)], commit: &str) -> String {
-    let mut rows = rows(before);
+    let mut rows: BTreeMap<&str, String> =
+        rows(before).into_iter().map(|(name, cells)| (name, line([name].into_iter().chain(cells)))).collect();
     for (mutant, found) in measured {
-        rows.insert(mutant.name.clone(), format!("{} {commit} |", row(mutant, found)));
+        rows.insert(&mutant.name, format!("{} {commit} |", row(mutant, found)));
     }
     let (mut page, mut gaps) = (HEAD.to_owned(), String::new());
     for mutant in all {
-        let row = rows.get(&mutant.name).cloned();
+        let row = rows.get(mutant.name.as_str()).cloned();
         let row = row.unwrap_or_else(|| format!("| {} | not run yet | | | | |", mutant.name));
         if row.contains("| not found |") {
             let why = mutant.gap.as_deref().unwrap_or("nobody knows yet").trim();
@@ -47,24 +49,6 @@ fn page(before: &str, all: &[Mutant], measured: &[(&Mutant, &Found)], commit: &s
     let gaps = if gaps.is_empty() { "None: each bug that was run is found.\n" } else { &gaps };
     let _ = write!(page, "\n## Gaps\n\n{gaps}");
     page
-}
-
-/// The rows of a page by the bug's name.
-fn rows(page: &str) -> BTreeMap<String, String> {
-    let of_a_bug = |line: &&str| line.starts_with("| ") && !line.starts_with("| planted bug |");
-    let name = |line: &str| line.split('|').nth(1).unwrap_or_default().trim().to_owned();
-    page.lines().filter(of_a_bug).map(|line| (name(line), line.to_owned())).collect()
-}
-
-/// The commit of the work tree, with a word if its code was changed since.
-fn commit(root: &Path) -> String {
-    let git = |arguments: &[&str]| Command::new("git").current_dir(root).args(arguments).output().ok();
-    let Some(said) = git(&["rev-parse", "--short", "HEAD"]).filter(|output| output.status.success()) else {
-        return "unknown".into();
-    };
-    let same = git(&["diff", "--quiet", "HEAD", "--", ".", ":(exclude)*.md"]);
-    let changed = if same.is_some_and(|output| output.status.success()) { "" } else { ", changed" };
-    format!("{}{changed}", String::from_utf8_lossy(&said.stdout).trim())
 }
 
 #[cfg(test)]
@@ -79,8 +63,8 @@ mod tests {
         let root = root().unwrap();
         let mutants = read_mutants(&root).unwrap();
         let there = fs::read_to_string(root.join(PAGE)).unwrap();
-        let planted = |name: &String| mutants.iter().any(|mutant| mutant.name == *name);
-        let gone: Vec<String> = rows(&there).into_keys().filter(|name| !planted(name)).collect();
+        let planted = |name: &str| mutants.iter().any(|mutant| mutant.name == name);
+        let gone: Vec<&str> = rows(&there).into_keys().filter(|name| !planted(name)).collect();
         assert!(
             gone.is_empty(),
             "{PAGE} has rows of bugs that are not planted: {gone:?}; `cargo sim mutants` writes it"

@@ -1,16 +1,15 @@
 //! `tests/fuzz/RESULTS.md`: what the last long run of each target did, a row each with the commit that was fuzzed. A run
 //! exchanges the rows of its own targets. Never: a run of less than a minute in it, or a row written by hand.
-#![allow(clippy::disallowed_methods, reason = "a tool that keeps files and starts programs")]
+#![allow(clippy::disallowed_methods, reason = "a tool that keeps files")]
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use gracchus_fuzz::{TARGETS, Target};
+use gracchus_page as page;
 
 use crate::Outcome;
 
@@ -28,12 +27,12 @@ Edges are libFuzzer's count in the whole program.
 pub(crate) fn write(root: &Path, minutes: f64, outcomes: &[(&Target, Outcome)]) -> anyhow::Result<()> {
     let path = place(root);
     let before = fs::read_to_string(&path).unwrap_or_default();
-    let commit = commit(root);
+    let commit = page::commit(root);
     let rows: Vec<(&str, String)> = outcomes
         .iter()
         .map(|(target, outcome)| (target.name, format!("{minutes} | {} | {commit}", outcome.cells())))
         .collect();
-    fs::write(&path, page(&before, &rows))?;
+    fs::write(&path, whole(&before, &rows))?;
     Ok(())
 }
 
@@ -41,43 +40,20 @@ fn place(root: &Path) -> PathBuf {
     root.join("tests/fuzz/RESULTS.md")
 }
 
-fn page(before: &str, measured: &[(&str, String)]) -> String {
-    let old = rows(before);
-    let mut page = HEAD.to_owned();
+fn whole(before: &str, measured: &[(&str, String)]) -> String {
+    let old = page::rows(before);
+    let mut whole = HEAD.to_owned();
     for Target { name, about, .. } in TARGETS {
         let new = measured.iter().find(|(measured, _)| measured == name).map(|(_, cells)| cells.as_str());
-        let cells = new.or(old.get(name).copied()).unwrap_or("not run yet | | | | | | |");
-        let _ = writeln!(page, "| {name} | {about} | {cells} |");
+        let cells = match (new, old.get(name)) {
+            (Some(new), _) => new.split('|').map(str::trim).collect(),
+            // The description is this program's, whatever it was then.
+            (None, Some(old)) => old.iter().skip(1).copied().collect(),
+            (None, None) => vec!["not run yet", "", "", "", "", "", "", ""],
+        };
+        let _ = writeln!(whole, "{}", page::row([*name, *about].into_iter().chain(cells)));
     }
-    page
-}
-
-/// The rows of a page: the target's name, and what follows its description.
-fn rows(page: &str) -> BTreeMap<&str, &str> {
-    let table = page.lines().skip_while(|line| !line.starts_with("|---"));
-    let row = |line: &'_ str| -> Option<(usize, usize)> {
-        let name = line.strip_prefix("| ")?.find(" | ")? + 2;
-        Some((name, name + 3 + line[name + 3..].find(" | ")? + 3))
-    };
-    table
-        .skip(1)
-        .filter_map(|line| {
-            row(line).map(|(name, cells)| {
-                (&line[2..name], line[cells..].trim_end().strip_suffix(" |").unwrap_or(&line[cells..]))
-            })
-        })
-        .collect()
-}
-
-/// The commit of the work tree, with a word if its code was changed since.
-fn commit(root: &Path) -> String {
-    let git = |arguments: &[&str]| Command::new("git").current_dir(root).args(arguments).output().ok();
-    let Some(said) = git(&["rev-parse", "--short", "HEAD"]).filter(|output| output.status.success()) else {
-        return "unknown".into();
-    };
-    let same = git(&["diff", "--quiet", "HEAD", "--", ".", ":(exclude)*.md"]);
-    let changed = if same.is_some_and(|output| output.status.success()) { "" } else { ", changed" };
-    format!("{}{changed}", String::from_utf8_lossy(&said.stdout).trim())
+    whole
 }
 
 #[cfg(test)]
@@ -90,7 +66,7 @@ mod tests {
             fs::read_to_string(place(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()))
                 .unwrap();
         assert_eq!(
-            page(&there, &[]),
+            whole(&there, &[]),
             there,
             "rows of other targets, or of other descriptions: run `cargo fuzz-decoders run`"
         );
@@ -98,11 +74,11 @@ mod tests {
 
     #[test]
     fn a_run_exchanges_its_own_rows() {
-        let first = page("", &[(TARGETS[1].name, "10 | 5 | c1".into())]);
+        let first = whole("", &[(TARGETS[1].name, "10 | 5 | c1".into())]);
         let row = format!("| {} | {} | 10 | 5 | c1 |\n", TARGETS[1].name, TARGETS[1].about);
         assert!(first.contains(&row), "{first}");
         assert_eq!(first.matches("| not run yet |").count(), TARGETS.len() - 1);
-        let second = page(&first, &[(TARGETS[0].name, "1 | 2 | c2".into())]);
+        let second = whole(&first, &[(TARGETS[0].name, "1 | 2 | c2".into())]);
         assert!(second.contains(&row) && second.contains("| 1 | 2 | c2 |\n"), "{second}");
     }
 }
