@@ -242,9 +242,9 @@ fn metadata_change(random: &mut SmallRng, directory: &str, files: &Snapshot) -> 
 fn vote_change(random: &mut SmallRng, directory: &str, files: &Snapshot) -> Option<Change> {
     let path = format!("{directory}/vote");
     let bytes = files.get(&path)?;
-    let (after, what) = match random.random_range(0..3) {
-        0 => (None, "it is gone".to_owned()),
-        1 => {
+    let (after, what) = match random.random_range(0..4) {
+        0 | 1 => (None, "it is gone".to_owned()),
+        2 => {
             let left = random.random_range(0..bytes.len());
             (Some(bytes[..left].to_vec()), format!("only {left} bytes left"))
         }

@@ -82,16 +82,11 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         (random.random_range(300..=3_000), Fault::SlowSync { node, extra_ms, segments })
     });
     some(random, 3, &|random| (random.random_range(50..=1_000), Fault::BitRot { node }));
-    some(random, 2, &|random| {
+    some(random, 3, &|random| {
         let of = *pick(random, &[Damaged::Journal, Damaged::Journal, Damaged::Metadata, Damaged::Vote]);
         let damage = Fault::Damage { node, of, power: random.random_bool(0.6), accept: false };
         (random.random_range(20..=300), damage)
     });
-    if random.random_bool(0.06) {
-        // The run ends with it.
-        let damage = Fault::Damage { node, of: Damaged::Journal, power: true, accept: true };
-        some(random, 1, &|_| (50, damage.clone()));
-    }
     some(random, 2, &|random| (0, Fault::ClockJump { node, by_ms: random.random_range(-30_000..=30_000) }));
     some(random, 1, &|random| {
         (
@@ -113,6 +108,24 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         add(at, 0, Fault::FailSync { node, segments: random.random_bool(0.7) });
         let later = at + random.random_range(200..=4_000);
         add(later.min(until), random.random_range(20..=300), Fault::PowerLoss { node });
+    }
+    if random.random_bool(0.5) {
+        // A process ends with syncs on their way; the next one finds in the page cache what no disk has, and the power fails.
+        let at = random.random_range(from..until);
+        let (extra_ms, lasts) = (random.random_range(50..=300), random.random_range(300..=1_500));
+        add(at, lasts, Fault::SlowSync { node, extra_ms, segments: false });
+        let mut killed = at + random.random_range(50..=lasts);
+        for _ in 0..random.random_range(1..=2) {
+            let down = random.random_range(1..=100);
+            add(killed, down, Fault::Kill { node });
+            killed += down + random.random_range(5..=600);
+        }
+        add(killed.min(until), random.random_range(20..=300), Fault::PowerLoss { node });
+    }
+    if random.random_bool(0.25) {
+        // The run ends with it.
+        let at = random.random_range(until / 2..until);
+        add(at, 50, Fault::Damage { node, of: Damaged::Journal, power: true, accept: true });
     }
     while faults.len() < 12 {
         let at_ms = random.random_range(from..until);
