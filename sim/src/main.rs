@@ -118,7 +118,8 @@ fn main() -> Result<ExitCode> {
             start_log(Some(log.as_deref().unwrap_or("world=info")))?;
             let plan = Plan::draw(seed);
             println!("{}", plan.to_text());
-            finish("replay", &run::run(plan, PATIENCE))
+            // Comments, so that what is printed is a plan's file.
+            finish("replay", "# ", &run::run(plan, PATIENCE))
         }
         Verb::One { seed, calm_ms, log } => {
             start_log(log.as_deref())?;
@@ -152,7 +153,7 @@ fn told(file: &PathBuf, seed: Option<u64>, log: Option<&str>) -> Result<bool> {
     };
     let expected = plan.scenario.expect.clone();
     let report = run::run(plan, PATIENCE);
-    let held = finish("run", &report);
+    let held = finish("run", "", &report);
     Ok(match expected {
         Expectation::Holds => held,
         Expectation::Violates(law) => {
@@ -163,13 +164,14 @@ fn told(file: &PathBuf, seed: Option<u64>, log: Option<&str>) -> Result<bool> {
     })
 }
 
-fn finish(verb: &str, report: &Report) -> bool {
+/// Tells what came of a run, each line behind `margin`.
+fn finish(verb: &str, margin: &str, report: &Report) -> bool {
     if !report.held() {
-        print!("{}", report.verdict());
+        report.verdict().lines().for_each(|line| println!("{margin}{line}"));
     }
     let violations = u64::from(!report.held());
     println!(
-        "{verb} seed={} hash={:016x} {}",
+        "{margin}{verb} seed={} hash={:016x} {}",
         report.seed,
         report.hash,
         report.line(1, violations, report.wall_s)

@@ -121,10 +121,13 @@ async fn auto_create(
     let Some(assignment) = assign_replicas(image, partitions, factor, services.env.random()) else {
         // As Apache Kafka, whose controller refuses later: the client asks again, and finds the topic once there are
         // brokers enough.
-        services.complaints.say(format_args!(
-            "topic {name} is not created for a client that asked for it: default.replication.factor is {factor}, and \
-             that many brokers are not there"
-        ));
+        services.complaints.say_about(
+            format!("auto create {name}"),
+            format_args!(
+                "topic {name} is not created for a client that asked for it: default.replication.factor is {factor}, \
+                 and that many brokers are not there; set it to what there is, or create the topic with fewer replicas"
+            ),
+        );
         return Some((name, ResponseError::UnknownTopicOrPartition));
     };
     match services.create_topic(name.clone(), assignment, BTreeMap::new()).await {

@@ -173,8 +173,9 @@ impl BrokerConfig {
         config.source = Source { settings: settings.clone(), host_name: host_name.to_owned() };
         config.source.settings.repeat("node.id", "broker.id");
         let warning = |(key, origin): (&str, &Origin)| format!("{origin}: {}", without_effect::reason(key));
-        let twice = named_twice(settings);
-        Ok((config, unasked.into_iter().map(warning).chain(twice).collect()))
+        let odd = [named_twice(settings), more_than_one_node(settings, &config)];
+        let warnings = unasked.into_iter().map(warning).chain(odd.into_iter().flatten()).collect();
+        Ok((config, warnings))
     }
 
     /// `key`, for messages about its value: with where that was written, if it was.
@@ -375,6 +376,18 @@ fn named_twice(settings: &Settings) -> Option<String> {
         list.split(',').map(str::trim).find(|directory| !directory.is_empty() && !seen.insert(*directory))?;
     let origin = settings.origin("log.dirs");
     Some(format!("{origin}: log.dirs names {twice} more than once, which counts as once"))
+}
+
+/// What is said where topics would get more replicas than there are brokers.
+fn more_than_one_node(settings: &Settings, config: &BrokerConfig) -> Option<String> {
+    const KEY: &str = "default.replication.factor";
+    let (factor, origin) = (config.default_replication_factor, settings.origin(KEY));
+    (factor > 1).then(|| {
+        format!(
+            "{origin}: {KEY} is {factor} and this is one node: topics that clients use for the first time, or create \
+             without a number of replicas, are refused; set it to 1"
+        )
+    })
 }
 
 /// −1: the kernel decides.

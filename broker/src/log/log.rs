@@ -134,7 +134,9 @@ impl Log {
         }
         let path: Arc<Path> = directory.path().join(id.tp.to_string()).into();
         let (parts, recovered) = recovery::open(&directory, &id, &config, &path).await?;
-        Ok((Self::assemble(directory, id, config, path, parts), recovered))
+        let mut log = Self::assemble(directory, id, config, path, parts);
+        log.keep_found_ages().await?;
+        Ok((log, recovered))
     }
 
     pub(crate) fn assemble(

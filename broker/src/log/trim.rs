@@ -11,7 +11,6 @@ use gracchus_core::Offset;
 use gracchus_env::Op;
 
 use super::{
-    ages::Ages,
     error::StorageError,
     handles::patiently,
     log::{Log, seals_durably},
@@ -43,6 +42,11 @@ impl SegmentView {
         }
         let max = self.max.map(Some).or_else(|| self.segment.known_max())?;
         Some(max.map_or(self.written_ms, |max| max.timestamp))
+    }
+
+    /// Whether it is known, without a look at the disk, that a batch of it has no timestamp.
+    fn is_known_untimed(&self) -> bool {
+        self.size > 0 && (self.known_timeless() == Some(true) || self.segment.known_max() == Some(None))
     }
 
     async fn largest_ms(&self) -> Result<i64, StorageError> {
@@ -174,28 +178,47 @@ impl Log {
         }
     }
 
-    /// The age of a segment without timestamps, or with batches that have none, is looked at. Where the next process would not know it, it learns from now
-    /// on: of this segment and of all behind it, which would otherwise be young again whenever a process starts.
+    /// The age of a segment without timestamps, or with batches that have none, is looked at. Where the next process would
+    /// not know it, it learns from now on: of this segment and of all behind it, which would otherwise be young again
+    /// whenever a process starts.
     async fn keep_ages(&mut self, view: &LogView, segment: &SegmentView) -> Result<(), StorageError> {
-        let is_known = |ages: &Ages, it: &SegmentView| ages.written_ms(it.base(), it.size).is_some();
-        let timeless = |it: &SegmentView| it.known_timeless() == Some(true);
-        let counts = timeless(segment) || segment.max_timestamp().await?.is_none();
-        let unknown = counts && !is_known(&self.ages, segment);
-        for other in view.segments().filter(|_| unknown) {
-            let is_active = other.base() == view.active.base();
-            // What still grows is as young as it looks, and an entry would be out of date at once.
-            if other.size == 0 || is_known(&self.ages, other) || (is_active && !self.is_active_as_found()) {
-                continue;
-            }
-            // One that cannot be read has its warning when it comes first.
-            if timeless(other) || matches!(other.max_timestamp().await, Ok(None)) {
-                if is_active && !self.ages.knows(other.base()) {
-                    self.ages.begin(other.base(), self.plan.opened_ms);
+        let counts = segment.is_known_untimed() || segment.max_timestamp().await?.is_none();
+        if counts && self.wants_age(view, segment) {
+            for other in view.segments().filter(|other| other.size > 0) {
+                // One that cannot be read has its warning when it comes first.
+                if other.is_known_untimed() || matches!(other.max_timestamp().await, Ok(None)) {
+                    self.keep_age(view, other);
                 }
-                self.ages.written(other.base(), other.size, other.written_ms);
             }
         }
         self.write_ages().await
+    }
+
+    /// The same when the log is opened, for the segments of which recovery has seen that they have none: nothing else may
+    /// look at them before the process ends.
+    pub(crate) async fn keep_found_ages(&mut self) -> Result<(), StorageError> {
+        let view = self.view();
+        for segment in view.segments().filter(|segment| segment.is_known_untimed()) {
+            self.keep_age(&view, segment);
+        }
+        self.write_ages().await
+    }
+
+    /// Whether the next process would not know the age of the segment. What still grows is as young as it looks, and an
+    /// entry would be out of date at once.
+    fn wants_age(&self, view: &LogView, segment: &SegmentView) -> bool {
+        let grows = segment.base() == view.active.base() && !self.is_active_as_found();
+        !grows && self.ages.written_ms(segment.base(), segment.size).is_none()
+    }
+
+    fn keep_age(&mut self, view: &LogView, segment: &SegmentView) {
+        if !self.wants_age(view, segment) {
+            return;
+        }
+        if segment.base() == view.active.base() && !self.ages.knows(segment.base()) {
+            self.ages.begin(segment.base(), self.plan.opened_ms);
+        }
+        self.ages.written(segment.base(), segment.size, segment.written_ms);
     }
 
     /// Takes the sealed segments that lie wholly below `offset` out of the log.
