@@ -129,6 +129,14 @@ impl Cluster {
         }
         self.serving().await;
         self.world.pass(LOOKS).await;
+        for keeper in &self.keepers {
+            if let Some(path) = damage::still_accepted(&self.world, keeper.node) {
+                self.world.violate(
+                    damage::SAID,
+                    format!("{path} is still there: the next damage is accepted unasked"),
+                );
+            }
+        }
         self.world.tell("the run ends here: what is missing was said");
     }
 

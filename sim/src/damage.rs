@@ -59,6 +59,16 @@ impl Inflicted {
     }
 }
 
+/// What an operator made to start without damage, if that is there although the broker has started.
+pub(crate) fn still_accepted(world: &World, node: NodeId) -> Option<String> {
+    let path = accept_file(&data_directory(1));
+    world.file(node, &path).map(|_| path)
+}
+
+fn accept_file(data: &str) -> String {
+    format!("{data}/journal/accept-damage")
+}
+
 /// One change of a file.
 struct Change {
     path: String,
@@ -75,7 +85,7 @@ pub(crate) fn inflict(world: &World, node: NodeId, of: Damaged) -> Option<Inflic
     let data = data_directory(1);
     let journal = format!("{data}/journal");
     let (directory, accept) = match of {
-        Damaged::Journal => (journal.clone(), Some(format!("{journal}/accept-damage"))),
+        Damaged::Journal => (journal.clone(), Some(accept_file(&data))),
         Damaged::Metadata | Damaged::Vote => (format!("{data}/cluster-metadata"), None),
     };
     let files = world.files_in(node, &directory);

@@ -120,6 +120,11 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
             add(killed, down, Fault::Kill { node });
             killed += down + random.random_range(5..=600);
         }
+        // Until the background has synced them, the segments hold what was replayed in the page cache alone.
+        if random.random_bool(0.7) {
+            let (extra_ms, segments) = (random.random_range(100..=1_000), true);
+            add(at, lasts + 2_000, Fault::SlowSync { node, extra_ms, segments });
+        }
         add(killed.min(until), random.random_range(20..=300), Fault::PowerLoss { node });
     }
     if random.random_bool(0.25) {

@@ -38,6 +38,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     "no panic",
     "the simulator runs",
     "protocol",
+    "advertised_versions",
     "produce_refused",
     "sequence_accepted",
     "fetch_refused",

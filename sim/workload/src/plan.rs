@@ -190,9 +190,22 @@ pub struct ProducerPlan {
     /// A batch not acknowledged after this many milliseconds is given up, its fate open; 0 is never.
     #[serde(default)]
     pub delivery_timeout_ms: u64,
-    /// The header of its batches has no largest timestamp, as that of several real clients.
+    /// What the header of its batches says of the largest timestamp.
     #[serde(default)]
-    pub leaves_out_newest: bool,
+    pub newest: Newest,
+}
+
+/// What a header says of the largest timestamp. The broker is to derive it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Newest {
+    /// What the records say.
+    #[default]
+    Right,
+    /// Nothing, as several real clients.
+    LeftOut,
+    /// A time in the far future.
+    Exaggerated,
 }
 
 fn one_span() -> Span {
@@ -707,7 +720,11 @@ fn draw_producers(random: &mut SmallRng, limits: DrawLimits, all: &[usize]) -> V
             } else {
                 0
             },
-            leaves_out_newest: random.random_bool(0.3),
+            newest: match random.random_range(0..10) {
+                0..=2 => Newest::LeftOut,
+                3..=4 => Newest::Exaggerated,
+                _ => Newest::Right,
+            },
         })
         .collect()
 }

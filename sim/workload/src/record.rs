@@ -117,10 +117,10 @@ pub fn encode_batch(
     checksummed(batch)
 }
 
-/// The batch with −1 for the largest timestamp in its header.
-pub(crate) fn without_max_timestamp(batch: &[u8]) -> Bytes {
+/// The batch with `time_ms` for the largest timestamp in its header, whatever its records say; −1 is none.
+pub(crate) fn with_max_timestamp(batch: &[u8], time_ms: i64) -> Bytes {
     let mut batch = BytesMut::from(batch);
-    batch[35..43].copy_from_slice(&(-1i64).to_be_bytes());
+    batch[35..43].copy_from_slice(&time_ms.to_be_bytes());
     checksummed(batch)
 }
 
@@ -143,10 +143,12 @@ pub(crate) enum Forgery {
     Twice,
     /// The number of another codec.
     OtherCodec,
+    /// A bit of the records is not what it was when the checksum was computed.
+    FlippedBit,
 }
 
 impl Forgery {
-    pub(crate) const ALL: [Forgery; 8] = [
+    pub(crate) const ALL: [Forgery; 9] = [
         Forgery::OneMore,
         Forgery::OneLess,
         Forgery::ByteBehind,
@@ -155,10 +157,11 @@ impl Forgery {
         Forgery::CutFrame,
         Forgery::Twice,
         Forgery::OtherCodec,
+        Forgery::FlippedBit,
     ];
 
-    /// A batch of at least two `records` that is forged in this way, its length and checksum right. Without a codec only
-    /// what is inside can be.
+    /// A batch of at least two `records` that is forged in this way, its length right, and its checksum too but where that is
+    /// the forgery. Without a codec only what is inside can be.
     pub(crate) fn batch(self, topic: &str, partition: i32, records: &[NewRecord], codec: Codec) -> Bytes {
         let mut body = BytesMut::from(&encode_records(topic, partition, records)[..]);
         let mut count = records.len() as i32;
@@ -172,6 +175,7 @@ impl Forgery {
             }
             Forgery::CutRecord => body.truncate(body.len() - 1),
             Forgery::CutFrame | Forgery::Twice | Forgery::OtherCodec if packed => {}
+            Forgery::FlippedBit => {}
             Forgery::ByteBehind | Forgery::CutFrame | Forgery::Twice | Forgery::OtherCodec => body.put_u8(0),
         }
         let mut frame = packing::pack(codec, body.freeze());
@@ -190,7 +194,15 @@ impl Forgery {
         batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
         batch[57..61].copy_from_slice(&count.to_be_bytes());
         batch.extend_from_slice(&frame);
-        checksummed(batch)
+        let batch = checksummed(batch);
+        if self != Forgery::FlippedBit {
+            return batch;
+        }
+        // Any of them, and always the same one of the same batch.
+        let mut flipped = BytesMut::from(&batch[..]);
+        let at = BATCH_HEADER + records[0].id.0 as usize % frame.len();
+        flipped[at] ^= 1 << (records[0].id.0 / 7 % 8);
+        flipped.freeze()
     }
 }
 
@@ -518,7 +530,7 @@ mod tests {
                 }
                 let bytes = encode_batch("t", 4, &records, codec, Sequenced::NONE);
                 let whole = decode_batches("t", 4, bytes.clone()).unwrap();
-                assert_eq!(decode_batches("t", 4, without_max_timestamp(&bytes)).unwrap(), whole);
+                assert_eq!(decode_batches("t", 4, with_max_timestamp(&bytes, -1)).unwrap(), whole);
             }
         }
     }

@@ -343,7 +343,7 @@ fn plan() -> WorkloadPlan {
         versions: Versions::Drawn,
         recovery: Default::default(),
         delivery_timeout_ms: 0,
-        leaves_out_newest: false,
+        newest: Default::default(),
     };
     let consumer = |reading| ConsumerPlan {
         reading,

@@ -121,6 +121,10 @@ async fn a_log_of_an_earlier_release_grows_old_from_its_first_look_on() {
     broker.stop().await;
     machine.remove(&path("segment-ages"));
     machine.set_clock(BEGIN + 20 * SECOND);
+    let directory = LogDirectory::open(machine.start(), directory_path(), in_place()).await.unwrap();
+    let resting = Resting::look(&directory, &id()).await.unwrap().expect("it is there");
+    assert!(resting.is_due(&ten_seconds(), BEGIN + 20 * SECOND), "nobody else would open it");
+    drop(directory);
     let mut broker = Broker::start(&machine, &ten_seconds()).await;
     assert_eq!(left(&mut broker).await, records, "nobody knows how old they are");
     for (second, expected) in [(25, records), (31, 0)] {

@@ -1,5 +1,5 @@
-//! A client that sends what no consumer could read, its checksum right: a broker that takes it stops every consumer of the
-//! partition for ever.
+//! A client that sends what no consumer could read, its checksum mostly right: a broker that takes it stops every consumer of
+//! the partition for ever.
 //!
 //! The values of such batches are no operations of the history: whoever reads one reads what nobody wrote. Never: a batch
 //! that somebody could read.
@@ -60,7 +60,11 @@ async fn send(context: &mut Context, topic: &Arc<Topic>, partition: i32) -> Resu
     let response = pending.wait().await?;
     let code = response.responses.first().and_then(|topic| topic.partition_responses.first());
     match code.map(|partition| partition.error_code) {
-        Some(UNKNOWN_SERVER_ERROR | CORRUPT_MESSAGE | INVALID_RECORD) => context.recorder.progress(),
+        Some(CORRUPT_MESSAGE) => context.recorder.progress(),
+        // With a wrong checksum nothing else is to be believed, so nothing else can be said.
+        Some(UNKNOWN_SERVER_ERROR | INVALID_RECORD) if forgery != Forgery::FlippedBit => {
+            context.recorder.progress();
+        }
         // The topic or the clock had something against it first.
         Some(MESSAGE_TOO_LARGE | INVALID_TIMESTAMP) => {}
         Some(code) if is_retriable(code) => {}

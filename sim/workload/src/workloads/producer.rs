@@ -24,12 +24,14 @@ use super::{
 };
 use crate::{
     client::{ClientError, Pending, Topic, init_producer_id, is_retriable, produce_request},
-    plan::{Codec, Delivery, EpochRecovery, ProducerPlan},
-    record::{Sequenced, sequence_after, without_max_timestamp},
+    plan::{Codec, Delivery, EpochRecovery, Newest, ProducerPlan},
+    record::{Sequenced, sequence_after, with_max_timestamp},
 };
 
 /// The broker remembers so many batches of a producer per partition.
 const WINDOW: usize = 5;
+/// The year 2100.
+const FAR_FUTURE_MS: i64 = 4_102_444_800_000;
 /// A producer that fell behind its rate catches up at most this much.
 const MOST_DEBT: Duration = Duration::from_secs(3);
 
@@ -286,8 +288,10 @@ impl Producer {
             None => Sequenced::NONE,
         };
         let mut batch = self.context.begin(topic, *partition, records, codec, sequenced, self.plan.acks);
-        if self.plan.leaves_out_newest {
-            batch.bytes = without_max_timestamp(&batch.bytes);
+        match self.plan.newest {
+            Newest::Right => {}
+            Newest::LeftOut => batch.bytes = with_max_timestamp(&batch.bytes, -1),
+            Newest::Exaggerated => batch.bytes = with_max_timestamp(&batch.bytes, FAR_FUTURE_MS),
         }
         Unfinished { batch, born: self.context.link.env.now() }
     }
