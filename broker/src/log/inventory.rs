@@ -3,7 +3,11 @@
 //! Never: a guess. A directory whose name or `partition.metadata` does not read as a log's is left alone, and what its name
 //! merely ends like is not removed.
 
-use std::{collections::BTreeSet, io, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+};
 
 use gracchus_core::{TopicId, TopicPartition, controller::Image};
 
@@ -82,7 +86,7 @@ pub async fn tidy(directory: &LogDirectory, image: &Image) -> Result<Leftovers, 
 
 /// A log whose topic the metadata do not know, nor that it was deleted. It may be all that is left of a topic whose
 /// metadata were lost: it is kept, under a name that is in nobody's way.
-pub async fn set_aside_stray(directory: &LogDirectory, id: LogId) -> Result<(), StorageError> {
+async fn set_aside_stray(directory: &LogDirectory, id: LogId) -> Result<(), StorageError> {
     let aside = set_aside(directory, &id, Fate::Stray).await?;
     tracing::warn!(
         log = %id,
@@ -91,6 +95,17 @@ pub async fn set_aside_stray(directory: &LogDirectory, id: LogId) -> Result<(), 
          the metadata that know its topic, and its name"
     );
     Ok(())
+}
+
+/// What is said of a log whose place under `path` one of topic `theirs` has. The metadata know nothing of that: most likely
+/// the file is damaged and the log is the right one, so neither is touched.
+pub(crate) fn of_another(path: &Path, theirs: TopicId, id: &LogId) -> String {
+    format!(
+        "{} belongs to topic id {theirs}, which the metadata do not know, and not to {}; if the log is the right one, put that \
+         id into its partition.metadata; if it is not, move the directory away, and the partition begins empty",
+        path.display(),
+        id.topic_id
+    )
 }
 
 /// Takes away the log `id` if the directory holds it; says under which name it waits for its removal.

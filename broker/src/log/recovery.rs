@@ -27,6 +27,7 @@ use super::{
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::Forget,
+    inventory,
     log::{Parts, seals_durably},
     names, partition_metadata,
     plan::{self, Plan},
@@ -201,9 +202,7 @@ impl Opening<'_> {
         let theirs = partition_metadata::decode(&contents)
             .map_err(|why| StorageError::corrupt(format!("{}: {why}", path.display())))?;
         if theirs != self.id.topic_id {
-            let why =
-                format!("{} belongs to topic id {theirs}, not to {}", self.path.display(), self.id.topic_id);
-            return Err(StorageError::corrupt(why));
+            return Err(StorageError::corrupt(inventory::of_another(self.path, theirs, self.id)));
         }
         Ok(if found.segments.is_empty() { Ours::Name } else { Ours::Log })
     }

@@ -249,8 +249,9 @@ fn forget(manager: &Arc<ReplicaManager>, ids: Vec<TopicId>) {
     });
 }
 
-/// Whatever else has the place of the log `id` is moved out of it, and nothing that was said of an earlier log there
-/// holds for this one.
+/// A deleted log that still has the place of the log `id` is moved out of it, and nothing that was said of an earlier log
+/// there holds for this one. What the metadata know nothing of stays: an empty log in the place of records that are there
+/// would be worse than none.
 pub(super) async fn clear_place(
     manager: &ReplicaManager,
     directory: &LogDirectory,
@@ -269,5 +270,5 @@ pub(super) async fn clear_place(
         manager.deletions.remove(manager, Duration::ZERO, aside);
         return Ok(());
     }
-    inventory::set_aside_stray(directory, namesake).await
+    Err(StorageError::corrupt(inventory::of_another(&directory.path().join(id.tp.to_string()), topic_id, id)))
 }

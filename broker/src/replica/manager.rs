@@ -322,14 +322,15 @@ impl ReplicaManager {
             // Nobody has said which.
             None => place(&*self.env, &self.directories, &id.tp).await,
         };
-        if let Err(error) = deletion::clear_place(self, &directory, &id).await {
-            // Opening the log finds out the same and answers for it.
-            tracing::warn!(
+        match deletion::clear_place(self, &directory, &id).await {
+            // Opening the log finds out the same and says it.
+            Ok(()) | Err(StorageError::Corrupt(_)) => {}
+            Err(error) => tracing::warn!(
                 log = %id,
                 %error,
                 "the place of a log cannot be cleared; the partition is served when it can: check the \
                  rights and the disk"
-            );
+            ),
         }
         Ok(directory)
     }

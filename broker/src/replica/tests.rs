@@ -253,6 +253,32 @@ async fn a_namesake_never_gets_what_the_deleted_topic_held_wherever_the_power_fa
 }
 
 #[tokio::test]
+async fn a_log_whose_topic_id_has_rotted_is_offline_and_stays_where_it_is() {
+    let machine = Machine::new(1);
+    let node = Node::start(&machine).await.unwrap();
+    let id = node.create("a", 1).await.unwrap();
+    for offset in 0..3 {
+        assert_eq!(node.produce("a", id, "value").await, Ok(offset));
+    }
+    node.stop().await;
+    let file = PathBuf::from("/data/a-0/partition.metadata");
+    let whole = machine.edit(&file, |bytes| bytes.clone());
+    let rotten = TopicId(Uuid::from_u128(id.0.as_u128() ^ 1 << 77));
+    machine.put(&file, format!("version: 0\ntopic_id: {rotten}\n").as_bytes());
+    for _ in 0..2 {
+        let node = Node::start(&machine).await.unwrap();
+        assert_eq!(node.produce("a", id, "later").await, Err(ResponseError::KafkaStorageError));
+        assert_eq!(node.read("a", id).await.unwrap_err(), ResponseError::KafkaStorageError);
+        node.stop().await;
+    }
+    machine.put(&file, &whole);
+    let node = Node::start(&machine).await.unwrap();
+    let (read, count) = node.read("a", id).await.unwrap();
+    assert!(count == 3 && contains(&read, "value"), "{count}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn records_stay_when_nobody_waits_for_their_deletion() {
     let machine = Machine::new(1);
     let node = Node::start(&machine).await.unwrap();
