@@ -172,8 +172,8 @@ const OWN: &[Own] = keys! {
         "Milliseconds between two checkpoints of the point from which recovery reads.";
     "log.retention.check.interval.ms", ConfigType::Long(1..=LONG), Some("300000"), FIXED, REFUSED,
         "Milliseconds between two looks for segments that are past retention.";
-    "max.connections", ConfigType::Int(0..=INT), Some("2147483647"), DYNAMIC, REFUSED,
-        "The most connections at a time, as far as file handles allow.";
+    "max.connections", ConfigType::Int(1..=INT), Some("2147483647"), DYNAMIC, REFUSED,
+        "The most connections at a time, as far as file handles allow. At least 1: with 0 nobody could set another value.";
     "max.connections.per.ip", ConfigType::Int(0..=INT), Some("2147483647"), DYNAMIC, REFUSED,
         "The most connections at a time from one address.";
     "max.connections.per.ip.overrides", ANY, Some(""), DYNAMIC, Some("none"),

@@ -9,7 +9,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use gracchus_core::topic::{self, ConfigType};
 
-use super::{keys, topic_defaults::NOT_ACTED_ON};
+use super::{keys, topic_defaults::has_no_effect};
 
 const COMMAND: &str = "GRACCHUS_WRITE=1 cargo test -p gracchus --lib config::page";
 
@@ -29,9 +29,10 @@ fn page() -> String {
     let mut page = format!(
         "# Configuration
 
-Every key that has an effect here; Kafka's others are kept, shown, and warned about. `{COMMAND}`
+Every key that is understood here; Kafka's others are kept, shown, and warned about. `{COMMAND}`
 wrote this page from the tables by which the broker reads its configuration. The file has the format of Kafka's
-`server.properties`; names, types and defaults are Kafka's, and where a default is another one the text says so.
+`server.properties`; names and types are Kafka's, and so are defaults but for those in
+[OPERATING.md](OPERATING.md#what-differs-from-kafka) and what one node by itself needs (`node.id`, `process.roles`).
 
 ## Of the broker
 
@@ -49,10 +50,11 @@ column says, or is refused.
         let empty = key.empty.map_or("refused".to_owned(), cell);
         let _ = writeln!(
             page,
-            "| `{}` | {} | {default} | {empty} | {changes} | {} |",
+            "| `{}` | {} | {default} | {empty} | {changes} | {}{} |",
             key.name,
             kind(&key.kind),
-            cell(&key.doc)
+            cell(&key.doc),
+            idle(has_no_effect(key.name))
         );
     }
     page.push_str(
@@ -69,17 +71,20 @@ holds.
     for key in topic::KEYS {
         let of_broker =
             if key.broker_key.is_empty() { "–".to_owned() } else { format!("`{}`", key.broker_key) };
-        let idle =
-            if NOT_ACTED_ON.contains(&key.name) { " Kept and shown; nothing acts on it yet." } else { "" };
         let (name, kind, default) = (key.name, kind(&key.kind), shown(key.default));
         let empty = key.empty.map_or("refused".to_owned(), cell);
         let _ = writeln!(
             page,
-            "| `{name}` | {kind} | {default} | {empty} | {of_broker} | {}{idle} |",
-            cell(key.doc)
+            "| `{name}` | {kind} | {default} | {empty} | {of_broker} | {}{} |",
+            cell(key.doc),
+            idle(has_no_effect(name))
         );
     }
     page
+}
+
+fn idle(has_no_effect: bool) -> &'static str {
+    if has_no_effect { " Kept and shown; nothing acts on it yet." } else { "" }
 }
 
 /// A type with the values that are legal.

@@ -43,7 +43,7 @@ pub(super) const SYNONYMS: &[(&str, &[(&str, i64)])] = &[
 ];
 
 /// Topic keys that are kept and shown but that nothing acts on yet.
-pub(super) const NOT_ACTED_ON: &[&str] = &[
+const NOT_ACTED_ON: &[&str] = &[
     "compression.lz4.level",
     "delete.retention.ms",
     "local.retention.bytes",

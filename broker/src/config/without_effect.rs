@@ -37,6 +37,9 @@ const REMOVED: &[(&str, &str, &str)] = &[
 
 /// Why `key` has no effect.
 pub(super) fn reason(key: &str) -> String {
+    if keys::key(key).is_some() {
+        return format!("{key} has no effect: nothing acts on it yet");
+    }
     if is_of_kafka(key) || key.starts_with("config.providers.") {
         return format!("{key} has no effect: Gracchus does not have this Kafka setting yet");
     }
