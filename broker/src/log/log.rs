@@ -202,7 +202,7 @@ impl Log {
         &self.producers
     }
 
-    /// Forgets producers that wrote nothing for `expiration_ms`; returns how many.
+    /// Forgets producers that have been silent for `expiration_ms`; returns how many.
     pub fn expire_producers(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         self.producers.expire(now_ms, expiration_ms)
     }
@@ -298,7 +298,7 @@ impl Log {
         }
         self.learn_epoch(header.leader_epoch, header.base_offset);
         if header.has_producer() {
-            self.producers.record(header);
+            self.producers.append(header, now_ms);
         }
         self.staged.push(Staged::Batch(batch, placed));
     }
