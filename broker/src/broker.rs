@@ -40,8 +40,7 @@ use crate::{
 /// How long a stop waits for requests under way to be answered.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a log directory may take to bring all to its segments. Long: it is bounded only because file handles may never
-/// come.
+/// How long a log directory may take to bring all to its segments. Long, for slow disks.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why a broker did not start.
@@ -118,6 +117,7 @@ impl Base {
         if let Some(controller) = self.controller {
             controller.stop().await;
         }
+        self.directories.iter().for_each(|directory| directory.give_up_waiting(log::STOP_PATIENCE));
         for directory in self.directories {
             let close = async {
                 match started {

@@ -52,6 +52,7 @@ use self::{
 
 pub use self::peek::cluster_of;
 pub use crate::log::METADATA_DIRECTORY;
+use crate::log::{Handles, STOP_PATIENCE};
 
 /// How many commands lie between two snapshots: a start replays at most that many, a few milliseconds.
 pub const DEFAULT_SNAPSHOT_INTERVAL: u64 = 1000;
@@ -129,6 +130,7 @@ pub struct Controller {
     raft: Raft,
     published: Arc<Published>,
     producer_ids: ProducerIds,
+    handles: Arc<Handles>,
 }
 
 impl fmt::Debug for Controller {
@@ -203,6 +205,7 @@ impl Controller {
 
     /// Stops. Everything that was answered is on disk already, so there is nothing to save.
     pub async fn stop(&self) {
+        self.handles.give_up_within(STOP_PATIENCE);
         self.producer_ids.stop();
         // The tasks run in the scope of the Env; the error would be that they have ended before.
         let _ = in_scope(self.env.clone(), self.raft.shutdown()).await;
@@ -235,8 +238,10 @@ pub enum StartError {
 async fn start(env: Arc<dyn Env>, options: ControllerOptions) -> Result<Arc<Controller>, StartError> {
     let directory = options.log_dir.join(METADATA_DIRECTORY);
     create(&env, &options.log_dir, &directory).await.map_err(OpenError::from)?;
-    let state_machine = StateMachine::open(env.clone(), &directory).await?;
-    let (store, opened) = LogStore::open(env.clone(), &directory, state_machine.last_applied()).await?;
+    let handles = Handles::new(env.clone());
+    let state_machine = StateMachine::open(env.clone(), handles.clone(), &directory).await?;
+    let applied = state_machine.last_applied();
+    let (store, opened) = LogStore::open(env.clone(), handles.clone(), &directory, applied).await?;
     if opened.cut_bytes > 0 {
         tracing::warn!(
             bytes = opened.cut_bytes,
@@ -253,7 +258,7 @@ async fn start(env: Arc<dyn Env>, options: ControllerOptions) -> Result<Arc<Cont
         submit(&env, &raft, Command::NameCluster { id: random_id(&*env) }).await?;
     }
     let producer_ids = ProducerIds::start(&env, options.node, raft.clone());
-    Ok(Arc::new(Controller { env, node: options.node, raft, published, producer_ids }))
+    Ok(Arc::new(Controller { env, node: options.node, raft, published, producer_ids, handles }))
 }
 
 /// Makes the directory and its name durable.

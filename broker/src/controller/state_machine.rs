@@ -24,7 +24,7 @@ use super::{
     OpenError, frame,
     raft_types::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StoredMembership, TypeConfig},
 };
-use crate::log::patiently;
+use crate::log::Handles;
 
 /// The newest image, for everyone to load.
 #[derive(Debug)]
@@ -60,8 +60,12 @@ pub(super) struct StateMachine {
 
 impl StateMachine {
     /// Loads the snapshot in `directory`, if there is one.
-    pub(super) async fn open(env: Arc<dyn Env>, directory: &Path) -> Result<StateMachine, OpenError> {
-        let files = SnapshotFile { env, path: directory.join("snapshot") };
+    pub(super) async fn open(
+        env: Arc<dyn Env>,
+        handles: Arc<Handles>,
+        directory: &Path,
+    ) -> Result<StateMachine, OpenError> {
+        let files = SnapshotFile { env, handles, path: directory.join("snapshot") };
         let state = match files.env.disk().read_all(&files.path).await? {
             Some(bytes) => {
                 frame::decode(&bytes).map_err(|problem| OpenError::unreadable(&files.path, problem))?
@@ -175,13 +179,14 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 #[derive(Clone)]
 struct SnapshotFile {
     env: Arc<dyn Env>,
+    handles: Arc<Handles>,
     path: PathBuf,
 }
 
 impl SnapshotFile {
     async fn replace(&self, bytes: Bytes) -> io::Result<()> {
         let replace = || self.env.disk().replace(&self.path, bytes.clone());
-        patiently(&*self.env, "the metadata snapshot", replace).await
+        self.handles.patiently("the metadata snapshot", replace).await
     }
 }
 

@@ -36,7 +36,7 @@ use super::{
     frame::{self, BadFrame, Unreadable},
     raft_types::{Entry, LogId, StorageError, TypeConfig, Vote},
 };
-use crate::log::patiently;
+use crate::log::Handles;
 
 /// The first frame of `log`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,6 +59,7 @@ pub(super) type Entries = OrdMap<u64, Entry>;
 /// The log and the vote of this node.
 pub(super) struct LogStore {
     env: Arc<dyn Env>,
+    handles: Arc<Handles>,
     log_path: PathBuf,
     vote_path: PathBuf,
     file: Arc<dyn File>,
@@ -81,6 +82,7 @@ impl LogStore {
     /// snapshot reaches: the log must begin no later.
     pub(super) async fn open(
         env: Arc<dyn Env>,
+        handles: Arc<Handles>,
         directory: &Path,
         snapshot: Option<LogId>,
     ) -> Result<(LogStore, Opened), OpenError> {
@@ -146,7 +148,8 @@ impl LogStore {
         let end_file = env.disk().open(&end_path, Open::Existing).await?;
         let entries = Arc::new(ArcSwap::from_pointee(log.entries));
         let purged = log.purged;
-        let store = LogStore { env, log_path, vote_path, file, end_file, length, purged, vote, entries };
+        let store =
+            LogStore { env, handles, log_path, vote_path, file, end_file, length, purged, vote, entries };
         Ok((store, Opened { cut_bytes }))
     }
 
@@ -177,10 +180,11 @@ impl LogStore {
     async fn rewrite(&mut self, purged: Option<LogId>, entries: Entries) -> io::Result<()> {
         let bytes = encode_log(purged, &entries)?;
         let length = bytes.len() as u64;
-        let env = &*self.env;
-        patiently(env, "the metadata log", || env.disk().replace(&self.log_path, bytes.clone())).await?;
-        let open = || env.disk().open(&self.log_path, Open::Existing);
-        self.file = patiently(env, "the metadata log", open).await?;
+        let disk = self.env.disk();
+        let replace = || disk.replace(&self.log_path, bytes.clone());
+        self.handles.patiently("the metadata log", replace).await?;
+        let open = || disk.open(&self.log_path, Open::Existing);
+        self.file = self.handles.patiently("the metadata log", open).await?;
         self.length = length;
         self.purged = purged;
         self.entries.store(Arc::new(entries));
@@ -325,7 +329,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let saved = async {
             let bytes = frame::encode(vote)?;
             let replace = || self.env.disk().replace(&self.vote_path, bytes.clone());
-            patiently(&*self.env, "the metadata's vote", replace).await
+            self.handles.patiently("the metadata's vote", replace).await
         };
         saved.await.map_err(|error| StorageIOError::write_vote(&error))?;
         self.vote = Some(*vote);

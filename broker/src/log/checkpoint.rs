@@ -17,7 +17,7 @@ use bytes::Bytes;
 use gracchus_core::{Offset, TopicPartition};
 use gracchus_env::{Env, Open};
 
-use super::handles::patiently;
+use super::handles::Handles;
 
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
@@ -162,8 +162,8 @@ impl Checkpoints {
         state.recovery_points_changed || state.log_starts_changed
     }
 
-    /// Brings the files up to date, durably. One call at a time.
-    pub(crate) async fn write(&self, env: &dyn Env) -> io::Result<()> {
+    /// Brings the files up to date, durably. One call at a time; none after an error.
+    pub(crate) async fn write(&self, env: &dyn Env, handles: &Handles) -> io::Result<()> {
         let (recovery_points, log_starts) = {
             let mut state = self.state();
             let state = &mut *state;
@@ -176,7 +176,7 @@ impl Checkpoints {
             if let Some(contents) = contents {
                 let path = self.directory.join(name);
                 let replace = || env.disk().replace(&path, contents.clone());
-                patiently(env, "a checkpoint", replace).await?;
+                handles.patiently("a checkpoint", replace).await?;
             }
         }
         Ok(())

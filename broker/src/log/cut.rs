@@ -13,16 +13,8 @@ use gracchus_core::Offset;
 use gracchus_env::{File, Op, Open};
 
 use super::{
-    LogId,
-    directory::LogDirectory,
-    error::StorageError,
-    flusher::Forget,
-    handles::{patiently, persistently},
-    log::Log,
-    names,
-    recovery::Opening,
-    segment::Life,
-    view::LogView,
+    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, recovery::Opening,
+    segment::Life, view::LogView,
 };
 
 /// Bytes copied at a time.
@@ -83,7 +75,7 @@ impl Log {
         let failed = |error: io::Error| self.fail(&error, "copying a segment");
         let disk = self.directory.env().disk();
         let open = || disk.open(to, Open::OrCreate);
-        let file = patiently(&**self.directory.env(), "a cut", open).await.map_err(failed)?;
+        let file = self.directory.handles().patiently("a cut", open).await.map_err(failed)?;
         disk.submit(vec![Op::Truncate { file: file.clone(), length: 0 }]).await.map_err(failed)?;
         let mut position = 0;
         while position < length {
@@ -106,7 +98,7 @@ impl Log {
         let opening =
             Opening { directory: &directory, id: &id, config: &config, path: &path, life: Life::default() };
         // Half-way through a cut there is no way back.
-        let parts = persistently(&**directory.env(), "a cut", || async {
+        let parts = directory.handles().persistently("a cut", || async {
             let gone = || StorageError::corrupt(format!("{} is gone", path.display()));
             let found = opening.list().await?.ok_or_else(gone)?;
             Ok(opening.repair(found, Some(end), None).await?.0)
@@ -167,7 +159,7 @@ async fn sync_segments(directory: &LogDirectory, path: &Path) -> io::Result<()> 
     };
     for entry in entries.iter().filter(|entry| names::parse(&entry.name, names::LOG).is_some()) {
         let open = || env.disk().open(&path.join(&entry.name), Open::Existing);
-        let file = patiently(&**env, "a stray log", open).await?;
+        let file = directory.handles().patiently("a stray log", open).await?;
         env.disk().submit(vec![Op::Sync { file }]).await?;
     }
     Ok(())

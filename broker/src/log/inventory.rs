@@ -12,8 +12,7 @@ use std::{
 use gracchus_core::{TopicId, TopicPartition, controller::Image};
 
 use super::{
-    Fate, LogId, directory::LogDirectory, error::StorageError, handles::patiently, names, partition_metadata,
-    set_aside,
+    Fate, LogId, directory::LogDirectory, error::StorageError, names, partition_metadata, set_aside,
 };
 
 /// Whether the directory of the log's name is this very log's, as far as can be found out.
@@ -24,8 +23,8 @@ pub async fn holds(directory: &LogDirectory, log: &LogId) -> bool {
 /// Whose log the directory of a partition is. `None`: there is none, or it was not finished.
 pub async fn holder(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
     let path = partition_metadata::path(&directory.path().join(tp.to_string()));
-    let env = directory.env();
-    let contents = patiently(&**env, "looking for a partition", || env.disk().read_all(&path)).await;
+    let read = || directory.env().disk().read_all(&path);
+    let contents = directory.handles().patiently("looking for a partition", read).await;
     let contents = contents.map_err(|error| directory.fail(&error, &format!("looking for {tp}")))?;
     let Some(contents) = contents else { return Ok(None) };
     partition_metadata::decode(&contents)

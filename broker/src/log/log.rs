@@ -27,7 +27,6 @@ use super::{
     directory::{CleanLog, LogDirectory},
     error::StorageError,
     flusher::{Roll, Round},
-    handles::{patiently, persistently},
     names,
     plan::{self, Ended, Placed, Plan},
     producer_snapshot,
@@ -202,7 +201,7 @@ impl Log {
         &self.producers
     }
 
-    /// Forgets producers that wrote nothing for `expiration_ms`; returns how many.
+    /// Forgets producers that have been silent for `expiration_ms`; returns how many.
     pub fn expire_producers(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         self.producers.expire(now_ms, expiration_ms)
     }
@@ -258,7 +257,7 @@ impl Log {
         let env = self.directory.env();
         let marker = self.path.join(names::LOOSE);
         let create = || env.disk().open(&marker, Open::OrCreate);
-        let created = patiently(&**env, "a roll", create).await;
+        let created = self.directory.handles().patiently("a roll", create).await;
         created.map_err(|error| self.fail(&error, "creating a marker"))?;
         let named = vec![Op::SyncDir { path: self.path.to_path_buf() }];
         env.disk().submit(named).await.map_err(|error| self.fail(&error, "creating a marker"))
@@ -298,7 +297,7 @@ impl Log {
         }
         self.learn_epoch(header.leader_epoch, header.base_offset);
         if header.has_producer() {
-            self.producers.record(header);
+            self.producers.append(header, now_ms);
         }
         self.staged.push(Staged::Batch(batch, placed));
     }
@@ -381,7 +380,11 @@ impl Log {
         self.write_snapshot(base, producers).await?;
         let env = self.directory.env();
         let disk = env.disk();
-        let files = patiently(&**env, "a roll", || Files::open(disk, &self.path, base))
+        let open = || Files::open(disk, &self.path, base);
+        let files = self
+            .directory
+            .handles()
+            .patiently("a roll", open)
             .await
             .map_err(|error| self.fail(&error, "creating a segment"))?;
         let clear = files.clear().map_err(|error| self.fail(&error, "creating a segment"))?;
@@ -427,7 +430,7 @@ impl Log {
         if self.active.indexes.is_none() {
             let (env, base) = (self.directory.env(), self.active.segment().base());
             let open = || Indexes::open(env.disk(), &self.path, base);
-            let opened = patiently(&**env, "an index entry", open).await;
+            let opened = self.directory.handles().patiently("an index entry", open).await;
             self.active.indexes = Some(opened.map_err(|error| self.fail(&error, "opening an index"))?);
         }
         Ok(self.active.indexes.as_ref().expect("opened just now"))
@@ -445,8 +448,10 @@ impl Log {
             return written.map_err(|error| self.fail(&error, "ending a time index"));
         }
         let (offsets, times) = segment.build_indexes(ended.size, ended.next_offset).await?;
-        let env = self.directory.env();
-        persistently(&**env, "a roll", || segment.replace_index_files(&offsets, &times)).await?;
+        self.directory
+            .handles()
+            .persistently("a roll", || segment.replace_index_files(&offsets, &times))
+            .await?;
         // The handles are those of the files that were just replaced.
         self.active.indexes = None;
         Ok(())
@@ -461,7 +466,7 @@ impl Log {
     async fn write_snapshot(&mut self, offset: Offset, contents: Bytes) -> Result<(), StorageError> {
         let env = self.directory.env();
         let write = || producer_snapshot::write(env.disk(), &self.path, offset, contents.clone());
-        let written = patiently(&**env, "a producer snapshot", write).await;
+        let written = self.directory.handles().patiently("a producer snapshot", write).await;
         written.map_err(|error| self.fail(&error, "writing a producer snapshot"))?;
         self.snapshots.insert(offset);
         Ok(())
@@ -483,7 +488,7 @@ impl Log {
         let path = self.path.join(names::LEADER_EPOCHS);
         let env = self.directory.env();
         let write = || env.disk().replace(&path, self.epochs.encode());
-        let replaced = patiently(&**env, "a leader epoch", write).await;
+        let replaced = self.directory.handles().patiently("a leader epoch", write).await;
         replaced.map_err(|error| self.fail(&error, "writing the leader epochs"))?;
         self.epochs_changed = false;
         Ok(())
@@ -503,7 +508,7 @@ impl Log {
         let path = self.path.join(ages::FILE);
         let env = self.directory.env();
         let write = || env.disk().replace(&path, contents.clone());
-        let replaced = patiently(&**env, "the age of a segment", write).await;
+        let replaced = self.directory.handles().patiently("the age of a segment", write).await;
         replaced.map_err(|error| self.fail(&error, "writing the ages of segments"))
     }
 

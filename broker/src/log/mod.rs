@@ -52,7 +52,7 @@ pub use error::{ReadError, StorageError};
 pub use files::FileCache;
 
 pub use flusher::{Acknowledgement, Flusher, Forget, Roll, Round};
-pub(crate) use handles::patiently;
+pub(crate) use handles::{Handles, STOP_PATIENCE};
 pub use id::LogId;
 pub use log::{AppendBatch, Log};
 pub use recovery::Recovered;

@@ -12,7 +12,6 @@ use gracchus_env::Op;
 
 use super::{
     error::StorageError,
-    handles::patiently,
     log::{Log, seals_durably},
     names,
     retention::{Facts, Reason, Retention, Verdict},
@@ -290,7 +289,7 @@ impl Log {
     async fn file_names(&self) -> Result<BTreeSet<PathBuf>, StorageError> {
         let env = self.directory.env();
         let list = || env.disk().list(&self.path);
-        let entries = patiently(&**env, "retention", list).await;
+        let entries = self.directory.handles().patiently("retention", list).await;
         let entries = entries.map_err(|error| self.fail(&error, "listing the directory"))?;
         Ok(entries.into_iter().map(|entry| self.path.join(entry.name)).collect())
     }

@@ -17,7 +17,7 @@ use gracchus_core::{
     controller::{Command, Image, Located, Partition, Topic},
     error::ResponseError,
 };
-use gracchus_env::{Env, Open, Task, spawn};
+use gracchus_env::{Env, Open, Task, is_out_of_handles, spawn};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -30,14 +30,14 @@ use super::{
     inbox::Inbox,
     owner::{Assignment, Owner, turn_away},
     purgatory::{Purgatory, Watchers},
-    replica::{Message, Replica},
+    replica::{Closed, Message, Replica},
     retention,
     view::Status,
 };
 use crate::{
     config::{self, LiveConfig},
     controller::Controller,
-    log::{LogDirectory, LogId, Remover, StorageError, inventory, patiently},
+    log::{LogDirectory, LogId, Remover, STOP_PATIENCE, StorageError, inventory},
     metrics::ReplicaMetrics,
 };
 
@@ -303,6 +303,7 @@ impl ReplicaManager {
                 watchers,
                 chores: Chores::default(),
                 damaged: false,
+                begun: false,
             };
             drop(manager);
             owner.run().await;
@@ -320,7 +321,7 @@ impl ReplicaManager {
         let directory = match found {
             Some(directory) => self.moved(&id, directory).await?.unwrap_or(directory).clone(),
             // Nobody has said which.
-            None => place(&*self.env, &self.directories, &id.tp).await,
+            None => place(&*self.env, &self.directories, &id.tp).await?,
         };
         match deletion::clear_place(self, &directory, &id).await {
             // Opening the log finds out the same and says it.
@@ -440,8 +441,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Closes all logs cleanly. Requests that still wait are answered. A log that waits for what does not come (a file
-    /// handle) is left as it is, to be recovered by the next start: a stop has an end.
+    /// Closes all logs cleanly. Requests that still wait are answered. A log that gets no file handle, or waits for
+    /// anything else that does not come, is left as it is, to be recovered by the next start: a stop has an end.
     pub async fn stop(&self) {
         self.stop_within(CLOSE_PATIENCE).await;
     }
@@ -452,6 +453,7 @@ impl ReplicaManager {
             task.abort();
         }
         self.deletions.give_up();
+        self.directories.iter().for_each(|directory| directory.give_up_waiting(STOP_PATIENCE));
         let replicas = self.snapshot();
         let mut closing = FuturesUnordered::new();
         for replica in &replicas {
@@ -459,8 +461,18 @@ impl ReplicaManager {
             replica.send(Message::Close(closed));
             closing.push(wait);
         }
+        let mut lacking = 0;
         // An owner that ended earlier dropped its queue, and the sender with it.
-        while let Some(Some(_)) = self.env.timeout(patience, closing.next()).await {}
+        while let Some(Some(closed)) = self.env.timeout(patience, closing.next()).await {
+            lacking += usize::from(closed == Ok(Closed::ForWantOfHandles));
+        }
+        if lacking > 0 {
+            tracing::warn!(
+                "{lacking} logs are left as they are, for the next start to recover: no file handle was left to close \
+                 them with. Nothing that was acknowledged is missing; let the process open more files (ulimit -n, \
+                 LimitNOFILE)"
+            );
+        }
         if !closing.is_empty() {
             tracing::error!(
                 "{} logs are not closed cleanly: none was for {} s; the next start recovers them",
@@ -480,7 +492,11 @@ impl ReplicaManager {
 
 /// The directory that already holds the partition, else the one with the fewest partitions. While it may be in a
 /// directory that is offline, that one: a second log elsewhere would give its offsets once more.
-async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicPartition) -> Arc<LogDirectory> {
+async fn place(
+    env: &dyn Env,
+    directories: &[Arc<LogDirectory>],
+    tp: &TopicPartition,
+) -> Result<Arc<LogDirectory>, Way> {
     let mut emptiest: Option<(usize, &Arc<LogDirectory>)> = None;
     let mut unknown = None;
     if directories.len() > 1 {
@@ -488,9 +504,11 @@ async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicParti
             let metadata = directory.path().join(tp.to_string()).join("partition.metadata");
             // Only a look tells where the log is; without one it could come into being a second time.
             let look = || env.disk().open(&metadata, Open::Existing);
-            match patiently(env, "looking for a partition", look).await {
-                Ok(_) => return directory.clone(),
+            match directory.handles().patiently("looking for a partition", look).await {
+                Ok(_) => return Ok(directory.clone()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Only while the broker stops.
+                Err(error) if is_out_of_handles(&error) => return Err(Way::Stopping),
                 Err(error) => drop(directory.fail(&error, &format!("looking for {tp}"))),
             }
             if directory.offline().is_some() {
@@ -504,7 +522,7 @@ async fn place(env: &dyn Env, directories: &[Arc<LogDirectory>], tp: &TopicParti
         }
     }
     let emptiest = emptiest.map_or(&directories[0], |(_, directory)| directory);
-    unknown.unwrap_or(emptiest).clone()
+    Ok(unknown.unwrap_or(emptiest).clone())
 }
 
 /// One task for both, so that the last it tells a replica is made of the newest of both.

@@ -26,7 +26,7 @@ use super::{
     inbox::Inbox,
     looking::Produced,
     purgatory::Watchers,
-    replica::{Append, DeleteReply, Message},
+    replica::{Append, Closed, DeleteReply, Message},
     view::{ReplicaView, Status},
 };
 use crate::log::{AppendBatch, Log, LogDirectory, LogId, StorageError, inventory};
@@ -62,6 +62,8 @@ pub(crate) struct Owner {
     pub(crate) chores: Chores,
     /// Something of the log that had been synced was gone when it was opened.
     pub(crate) damaged: bool,
+    /// The log was opened once: until it is closed, the next start recovers it.
+    pub(crate) begun: bool,
 }
 
 /// Stands in for the owner of a log whose topic was deleted before the log had a place: answers everybody, until nobody has
@@ -84,7 +86,7 @@ fn answer_deleted(message: Message) {
             let refused = ProduceOutcome::failed(ResponseError::UnknownTopicOrPartition);
             let _ = append.reply.send(refused);
         }
-        Message::Close(closed) => _ = closed.send(()),
+        Message::Close(closed) => _ = closed.send(Closed::Done),
         _ => {}
     }
 }
@@ -112,10 +114,8 @@ impl Owner {
                     return self.serve(log, view).await;
                 }
                 Err(StorageError::Exhausted(what)) => {
-                    tracing::error!(
-                        partition = %self.tp,
-                        "no file handle left for {what}; the log will be opened later. Let the process open more files"
-                    );
+                    tracing::debug!(partition = %self.tp, %what, "no file handle left; the log will be opened later");
+                    self.directory.handles().complain("a log that is to be opened", &self.tp);
                     if !self.put_off().await {
                         return;
                     }
@@ -161,7 +161,7 @@ impl Owner {
                 Some(Message::Close(closed)) => {
                     self.status.send_replace(Status::Closed);
                     self.watchers.wake_all();
-                    let _ = closed.send(());
+                    let _ = closed.send(if self.begun { Closed::ForWantOfHandles } else { Closed::Done });
                     return false;
                 }
                 None => return false,
@@ -185,6 +185,7 @@ impl Owner {
             }
         };
         self.damaged = recovered.damaged;
+        self.begun = true;
         if self.deletion.is_none() {
             log.assign_epoch(self.assignment.leader_epoch).await?;
         }
@@ -273,9 +274,9 @@ impl Owner {
                 },
                 Some(Message::Delete(done)) => return self.delete(Some(log), done).await,
                 Some(Message::Close(closed)) => {
-                    self.close(log).await;
+                    let how = self.close(log).await;
                     // The manager may have given up waiting.
-                    let _ = closed.send(());
+                    let _ = closed.send(how);
                     return;
                 }
                 None => return,
@@ -498,27 +499,40 @@ impl Owner {
         view
     }
 
-    async fn close(&mut self, log: Log) {
+    async fn close(&mut self, log: Log) -> Closed {
         self.status.send_replace(Status::Closed);
         self.watchers.wake_all();
         let directory = self.directory.clone();
         let _turn = directory.turn().await;
-        if let Err(error) = log.close().await {
-            tracing::warn!(
-                partition = %self.tp,
-                %error,
-                "log not closed cleanly; it will be checked at the next start"
-            );
+        match log.close().await {
+            Ok(()) => Closed::Done,
+            Err(StorageError::Exhausted(what)) => {
+                tracing::debug!(partition = %self.tp, %what, "no file handle left to close the log with");
+                Closed::ForWantOfHandles
+            }
+            Err(error) => {
+                tracing::warn!(
+                    partition = %self.tp,
+                    %error,
+                    "log not closed cleanly; it will be checked at the next start"
+                );
+                Closed::Done
+            }
         }
     }
 
     /// Answers everything with KAFKA_STORAGE_ERROR: what the file holds is not known any more.
     async fn refuse(mut self, error: StorageError) {
-        tracing::error!(
-            partition = %self.tp,
-            %error,
-            "replica is offline: mend what the error names, then start the broker anew"
-        );
+        let lacking = matches!(error, StorageError::Exhausted(_)) && self.directory.handles().is_limited();
+        if lacking {
+            tracing::debug!(partition = %self.tp, %error, "given up, because the broker stops");
+        } else {
+            tracing::error!(
+                partition = %self.tp,
+                %error,
+                "replica is offline: mend what the error names, then start the broker anew"
+            );
+        }
         self.status.send_replace(Status::Failed);
         self.watchers.wake_all();
         while let Some(message) = self.queue.recv().await {
@@ -528,7 +542,7 @@ impl Owner {
                 }
                 Message::Delete(done) => return self.delete(None, done).await,
                 Message::Close(closed) => {
-                    let _ = closed.send(());
+                    let _ = closed.send(if lacking { Closed::ForWantOfHandles } else { Closed::Done });
                     return;
                 }
                 Message::DeleteRecords(_, reply) => {

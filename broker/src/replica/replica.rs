@@ -35,6 +35,15 @@ pub(crate) struct Append {
 /// Under which name the log waits for its removal; `None` if there was none where the owner has looked.
 pub(crate) type DeleteReply = oneshot::Sender<Result<Option<PathBuf>, StorageError>>;
 
+/// How a log was left by its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// In order, or for a reason that was logged.
+    Done,
+    /// As after a crash: there was no file handle to close it with. Whoever stops all of them says so.
+    ForWantOfHandles,
+}
+
 /// What the owner is asked to do.
 pub(crate) enum Message {
     Append(Append),
@@ -55,7 +64,7 @@ pub(crate) enum Message {
     /// The topic was deleted: take the log away.
     Delete(DeleteReply),
     /// Close the log cleanly and end.
-    Close(oneshot::Sender<()>),
+    Close(oneshot::Sender<Closed>),
 }
 
 /// A hosted replica.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{BrokerConfig, LiveConfig, Settings},
     controller::{Controller, ControllerOptions},
-    log::{LogDirectory, directory::JournalOptions, memory::Machine},
+    log::{LogDirectory, LogId, directory::JournalOptions, memory::Machine},
 };
 
 const NODE: BrokerId = BrokerId(1);
@@ -177,6 +177,64 @@ async fn a_stop_without_file_handles_ends_and_loses_nothing() {
     machine.lack_handles(0);
     let node = Node::start(&machine).await.unwrap();
     assert_eq!(node.read("a", topic).await.unwrap().1, 3);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_file_handles_for_seconds_in_all() {
+    const LOGS: i64 = 7;
+    let names: Vec<String> = (0..LOGS).map(|number| format!("t{number}")).collect();
+    let machine = Machine::new(1);
+    let node = Node::start(&machine).await.unwrap();
+    let mut topics = Vec::new();
+    for (name, id) in names.iter().zip(1..) {
+        let topic = node.create(name, id).await.unwrap();
+        assert_eq!(node.produce(name, topic, "kept").await, Ok(0));
+        topics.push(topic);
+    }
+    let begun = node.env.now();
+    machine.lack_handles(usize::MAX);
+    node.directories[0].give_up_waiting(Duration::from_millis(400));
+    let stop = async {
+        node.replicas.stop().await;
+        node.controller.stop().await;
+        node.directories[0].close().await;
+    };
+    node.env.timeout(Duration::from_secs(20), stop).await.expect("the stop ends");
+    let took = node.env.now().since(begun);
+    assert!(took < Duration::from_secs(7), "{took:?}");
+    assert_eq!(node.directories[0].offline(), None, "nothing is wrong with the disk");
+    machine.lack_handles(0);
+    let node = Node::start(&machine).await.unwrap();
+    assert!(!node.directories[0].was_clean());
+    for (name, topic) in names.iter().zip(topics) {
+        assert_eq!(node.read(name, topic).await.unwrap().1, 1, "{name}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn logs_without_file_handles_are_left_and_their_directory_is_closed() {
+    let machine = Machine::new(1);
+    let node = Node::start(&machine).await.unwrap();
+    let [a, b] = [node.create("a", 1).await.unwrap(), node.create("b", 2).await.unwrap()];
+    for (name, topic) in [("a", a), ("b", b)] {
+        assert_eq!(node.produce(name, topic, "kept").await, Ok(0));
+    }
+    // Until the logs give up, and not for longer.
+    machine.lack_handles(usize::MAX);
+    node.directories[0].give_up_waiting(Duration::from_secs(2));
+    node.replicas.stop().await;
+    machine.lack_handles(0);
+    node.controller.stop().await;
+    node.directories[0].close().await;
+    let node = Node::start(&machine).await.unwrap();
+    assert!(node.directories[0].was_clean());
+    for (name, topic_id) in [("a", a), ("b", b)] {
+        let id = LogId { tp: TopicPartition::new(name, 0), topic_id };
+        assert_eq!(node.directories[0].take_clean(&id), None, "nothing vouches for {name}");
+        assert_eq!(node.read(name, topic_id).await.unwrap().1, 1, "{name}");
+    }
     node.stop().await;
 }
 

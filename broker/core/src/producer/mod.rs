@@ -3,7 +3,14 @@
 //! Source: KIP-98, KIP-360, KIP-890. Of every producer the last five batches are remembered, because a client may have
 //! five in flight and repeat any of them. The state is a function of the batches in the log: whoever appends, recovers
 //! or truncates feeds [`ProducerStates::record`] in log order, and state never runs ahead of the log it came from.
-//! Never: forget a producer because its records were deleted (only time does that), nor while a transaction is open.
+//!
+//! A producer is forgotten after a silence, which counts from when this process appended its last batch, by the wall
+//! clock. What its records say is no clock: whoever copies records of 1970 is not silent, and one that writes of 2100
+//! is not heard for ever. No file says when a batch came in (Kafka's snapshots hold what the newest record says), so for
+//! what a process has loaded, from a snapshot or from the log, the count begins anew at its first look: it has heard
+//! nothing itself, and would forget too early otherwise. The price is memory for at most one silence more after each start.
+//!
+//! Never: forget a producer because its records were deleted (only silence does that), nor while a transaction is open.
 
 mod snapshot;
 
@@ -64,8 +71,11 @@ pub struct ProducerEntry {
     pub epoch: ProducerEpoch,
     /// Of the present epoch, oldest first, at most [`WINDOW`].
     pub batches: VecDeque<BatchMark>,
-    /// Newest timestamp of data or marker: expiry counts from it.
+    /// Newest timestamp of data or marker. For those who ask, and for Kafka's snapshot: nothing counts from it here.
     pub last_timestamp: i64,
+    /// Since when nothing came from it, in milliseconds of the wall clock. `None`: this process has loaded what it knows,
+    /// and has not looked yet.
+    pub silent_since_ms: Option<i64>,
     /// Epoch of the coordinator that wrote the last marker; −1 for none.
     pub coordinator_epoch: i32,
     /// Where the open transaction begins.
@@ -78,6 +88,7 @@ impl ProducerEntry {
             epoch,
             batches: VecDeque::with_capacity(WINDOW),
             last_timestamp: -1,
+            silent_since_ms: None,
             coordinator_epoch: -1,
             transaction_start: None,
         }
@@ -146,6 +157,14 @@ impl ProducerStates {
         }
     }
 
+    /// Takes in a batch that is being appended now, by the wall clock; otherwise as [`ProducerStates::record`].
+    pub fn append(&mut self, header: &BatchHeader, now_ms: i64) {
+        self.record(header);
+        if let Some(entry) = self.producers.get_mut(&header.producer_id) {
+            entry.silent_since_ms = Some(now_ms);
+        }
+    }
+
     /// Takes in a batch that stands in the log, with its real offsets. Judges nothing: leaders have asked
     /// [`ProducerStates::check`], followers and recovery believe the log.
     pub fn record(&mut self, header: &BatchHeader) {
@@ -178,16 +197,16 @@ impl ProducerStates {
         }
     }
 
-    /// Forgets producers that wrote nothing for `expiration_ms` (`producer.id.expiration.ms`) and have no open
-    /// transaction. Returns how many. Where their records have no timestamps, the time counts from the first look: Kafka
-    /// takes such producers for as old as time, forgets them at its next look and appends their retries twice.
+    /// Forgets producers that have been silent for `expiration_ms` (`producer.id.expiration.ms`) and have no open
+    /// transaction. Returns how many. Kafka takes the timestamps of records for the time of the last batch: a producer
+    /// whose records are old, or have no timestamps, is forgotten at its next look, and its retries are appended twice.
     pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) -> usize {
         let before = self.producers.len();
         self.producers.retain(|_, entry| {
-            if entry.last_timestamp < 0 {
-                entry.last_timestamp = now_ms;
-            }
-            entry.transaction_start.is_some() || now_ms.saturating_sub(entry.last_timestamp) < expiration_ms
+            // Not after now: a clock that was set back must not keep a producer for longer.
+            let since = entry.silent_since_ms.map_or(now_ms, |since| since.min(now_ms));
+            entry.silent_since_ms = Some(since);
+            entry.transaction_start.is_some() || now_ms.saturating_sub(since) < expiration_ms
         });
         before - self.producers.len()
     }
@@ -224,6 +243,9 @@ mod tests {
     use crate::record::{Batch, BatchBuilder};
     use proptest::prelude::*;
 
+    /// When batches are appended; what their records say is another matter.
+    const APPENDED: i64 = 1_000_000;
+
     /// A producer and the partition it writes to.
     struct Partition {
         states: ProducerStates,
@@ -247,7 +269,7 @@ mod tests {
             let verdict = self.states.check(&header)?;
             if verdict == Verdict::Append {
                 let stamped = header.stamp(Offset(self.log_end), crate::LeaderEpoch(0));
-                self.states.record(&stamped);
+                self.states.append(&stamped, APPENDED);
                 self.log_end = stamped.next_offset().0;
             }
             Ok(verdict)
@@ -316,25 +338,62 @@ mod tests {
     }
 
     #[test]
-    fn time_alone_makes_a_producer_forgotten() {
+    fn silence_alone_makes_a_producer_forgotten() {
         let mut partition = Partition::new();
         partition.send(0, 0, 1).unwrap();
-        assert_eq!(partition.states.expire(1000 + 59, 60), 0);
-        assert_eq!(partition.states.expire(1000 + 60, 60), 1);
+        assert_eq!(partition.states.expire(APPENDED + 59, 60), 0);
+        assert_eq!(partition.states.expire(APPENDED + 60, 60), 1);
         assert_eq!(partition.send(0, 40, 1), Ok(Verdict::Append));
     }
 
     #[test]
-    fn a_producer_whose_records_have_no_timestamps_is_as_old_as_the_first_look() {
-        let mut states = ProducerStates::new();
-        let batch = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), 0).value(-1, "v").build();
-        let header = Batch::check(batch).unwrap().header;
-        assert_eq!(header.max_timestamp, -1);
-        states.record(&header);
-        assert_eq!(states.expire(1_000_000, 60), 0);
-        assert!(matches!(states.check(&header), Ok(Verdict::Duplicate { .. })), "its retry is known");
-        assert_eq!(states.expire(1_000_059, 60), 0);
-        assert_eq!(states.expire(1_000_060, 60), 1);
+    fn what_records_say_of_their_time_neither_forgets_a_producer_nor_keeps_it() {
+        const FAR_AHEAD: i64 = 4_000_000_000_000;
+        for timestamp in [-1, 0, 5, FAR_AHEAD] {
+            let mut states = ProducerStates::new();
+            let builder = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), 0);
+            let header = Batch::check(builder.value(timestamp, "v").build()).unwrap().header;
+            assert_eq!(header.max_timestamp, timestamp);
+            let stamped = header.stamp(Offset(40), crate::LeaderEpoch(0));
+            states.append(&stamped, APPENDED);
+            assert_eq!(states.expire(APPENDED + 59, 60), 0, "{timestamp}");
+            assert_eq!(duplicate_at(states.check(&header)), Some((40, 40)), "{timestamp}");
+            assert_eq!(states.get(ProducerId(7)).unwrap().last_timestamp, timestamp, "as the records say");
+            assert_eq!(states.expire(APPENDED + 60, 60), 1, "{timestamp}");
+        }
+    }
+
+    #[test]
+    fn the_silence_of_what_was_loaded_begins_at_the_first_look() {
+        const FIRST_LOOK: i64 = APPENDED * 7;
+        let header = |sequence| {
+            let builder = BatchBuilder::new().producer(ProducerId(7), ProducerEpoch(0), sequence);
+            Batch::check(builder.value(5, "v").build()).unwrap().header
+        };
+        let mut replayed = ProducerStates::new();
+        replayed.record(&header(0));
+        let mut before = ProducerStates::new();
+        before.append(&header(0), APPENDED);
+        let decoded = ProducerStates::decode_snapshot(&before.encode_snapshot()).unwrap();
+        for mut states in [replayed, decoded] {
+            assert_eq!(states.expire(FIRST_LOOK, 60), 0);
+            assert!(matches!(states.check(&header(0)), Ok(Verdict::Duplicate { .. })), "its retry is known");
+            let mut heard = states.clone();
+            assert_eq!(states.expire(FIRST_LOOK + 59, 60), 0);
+            assert_eq!(states.expire(FIRST_LOOK + 60, 60), 1);
+            heard.append(&header(1), FIRST_LOOK + 50);
+            assert_eq!(heard.expire(FIRST_LOOK + 109, 60), 0, "it was heard again");
+            assert_eq!(heard.expire(FIRST_LOOK + 110, 60), 1);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_nobody_for_longer() {
+        let mut partition = Partition::new();
+        partition.send(0, 0, 1).unwrap();
+        assert_eq!(partition.states.expire(500, 60), 0);
+        assert_eq!(partition.states.expire(559, 60), 0);
+        assert_eq!(partition.states.expire(560, 60), 1);
     }
 
     #[test]

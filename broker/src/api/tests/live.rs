@@ -521,6 +521,35 @@ async fn producer_ids_are_unique_and_transactions_wait_for_a_coordinator() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_of_old_records_is_known_after_the_next_look() {
+    let settings = Settings::default().with("producer.id.expiration.check.interval.ms", 50);
+    let mut live = Live::start_with("old-records", settings).await;
+    let topic = live.create("copied", 1).await;
+    let sequence = |sequence| {
+        let id = (gracchus_core::ProducerId(9), gracchus_core::ProducerEpoch(0));
+        // Of 1970.
+        let batch = BatchBuilder::new().value(1000, "one").producer(id.0, id.1, sequence);
+        produce_batch(9, &topic, 0, batch, -1)
+    };
+    let answer = |response: ProduceResponse| {
+        let partition = &response.responses[0].partition_responses[0];
+        (partition.error_code, partition.base_offset)
+    };
+    for offset in 0..2 {
+        assert_eq!(answer(live.ask(0, 9, &sequence(offset)).await), (0, i64::from(offset)));
+    }
+    live.env.sleep(Duration::from_millis(300)).await;
+    assert_eq!(answer(live.ask(0, 9, &sequence(1)).await), (0, 1), "the retry is no new batch");
+    live.restart().await;
+    live.env.sleep(Duration::from_millis(300)).await;
+    assert_eq!(answer(live.ask(0, 9, &sequence(1)).await), (0, 1), "nor after a restart");
+    live.env.sleep(Duration::from_millis(300)).await;
+    assert_eq!(answer(live.ask(0, 9, &sequence(1)).await), (0, 1), "and a look");
+    assert_eq!(answer(live.ask(0, 9, &sequence(2)).await), (0, 2));
+    live.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_producer_is_forgotten_without_another_append() {
     let settings = Settings::default()
         .with("producer.id.expiration.ms", 1)

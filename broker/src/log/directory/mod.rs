@@ -22,6 +22,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
+    time::Duration,
 };
 
 use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition, controller::Image, properties};
@@ -38,6 +39,7 @@ pub use self::{
 use super::{
     FileCache, Flusher, LogId, StorageError,
     checkpoint::Checkpoints,
+    handles::{Handles, STOP_PATIENCE},
     journal::{Replay, Replayed},
 };
 
@@ -126,6 +128,7 @@ pub struct LogDirectory {
     checkpoints: Arc<Checkpoints>,
     flusher: Flusher,
     files: FileCache,
+    handles: Arc<Handles>,
     /// Logs that need no recovery: those in the marker nobody has opened since, and those closed since.
     clean: Mutex<BTreeMap<LogId, CleanLog>>,
     /// Of logs that nobody has opened since.
@@ -178,6 +181,7 @@ impl LogDirectory {
         .await?;
         Ok(Arc::new(LogDirectory {
             files: FileCache::new(env.clone(), options.open_files),
+            handles: Handles::new(env.clone()),
             env,
             directory_id: meta.directory_id,
             cluster_id: meta.cluster_id.map(OnceLock::from).unwrap_or_default(),
@@ -241,6 +245,18 @@ impl LogDirectory {
     /// Open handles of sealed segments.
     pub fn files(&self) -> &FileCache {
         &self.files
+    }
+
+    /// How long its logs wait for file handles.
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    /// The broker stops: whatever waits for a file handle waits no longer than `patience` from now on, and the flusher no
+    /// longer than twice that: with what the logs let go it may still leave all in order.
+    pub(crate) fn give_up_waiting(&self, patience: Duration) {
+        self.handles.give_up_within(patience);
+        self.flusher.handles().give_up_within(patience * 2);
     }
 
     /// What makes appends durable.
@@ -372,13 +388,26 @@ impl LogDirectory {
     }
 
     async fn leave(&self, clean: bool) {
-        if self.flusher.close().await.is_ok() && clean {
-            let contents = marker::encode(&self.clean());
-            if let Err(error) = self.env.disk().replace(&self.path.join(marker::FILE), contents).await {
-                self.fail(&error, "cannot write clean marker");
-            }
+        self.give_up_waiting(STOP_PATIENCE);
+        let left = match self.flusher.close().await {
+            Ok(()) if clean => self.write_marker().await,
+            result => result,
+        };
+        if let Err(StorageError::Exhausted(what)) = left {
+            tracing::warn!(
+                "log directory {} is left as it is, for the next start to recover: no file handle was left for {what}; let \
+                 the process open more files (ulimit -n, LimitNOFILE)",
+                self.path.display()
+            );
         }
         *self.lock.lock().expect("nobody panics while holding it") = None;
+    }
+
+    async fn write_marker(&self) -> Result<(), StorageError> {
+        let (path, contents) = (self.path.join(marker::FILE), marker::encode(&self.clean()));
+        let write = || self.env.disk().replace(&path, contents.clone());
+        let written = self.flusher.handles().patiently("the marker of a clean stop", write).await;
+        written.map_err(|error| self.fail(&error, "cannot write clean marker"))
     }
 }
 

@@ -19,7 +19,7 @@ use gracchus_env::{BoxFuture, Env, Instant, Op, Open};
 
 use super::{
     super::{
-        handles::patiently,
+        handles::Handles,
         journal::{PartNumber, ReplayedSegment},
     },
     Answer,
@@ -184,9 +184,9 @@ impl Worker {
             return;
         }
         self.background.replayed_under_way = true;
-        let env = self.env.clone();
+        let (env, handles) = (self.env.clone(), self.handles.clone());
         self.start_future(async move {
-            let result = sync_segments(&*env, &segments).await;
+            let result = sync_segments(&*env, &handles, &segments).await;
             (Job::Replayed(segments), result)
         });
     }
@@ -253,10 +253,10 @@ impl Worker {
 
     fn grow(&mut self) {
         let Some(part) = self.journal.grow(|| self.env.random()) else { return };
-        let env = self.env.clone();
+        let (env, handles) = (self.env.clone(), self.handles.clone());
         self.start_future(async move {
             let open = || env.disk().open(&part.path(), Open::OrCreate);
-            let file = match patiently(&*env, "the journal", open).await {
+            let file = match handles.patiently("the journal", open).await {
                 Ok(file) => file,
                 Err(error) => return (Job::Grow { part, file: None }, Err(error)),
             };
@@ -278,8 +278,9 @@ impl Worker {
         }
         background.writing =
             Some((std::mem::take(&mut background.wanted), std::mem::take(&mut background.lowered)));
-        let (env, checkpoints) = (self.env.clone(), self.checkpoints.clone());
-        self.start_future(async move { (Job::Checkpoint, checkpoints.write(&*env).await) });
+        let (env, handles) = (self.env.clone(), self.handles.clone());
+        let checkpoints = self.checkpoints.clone();
+        self.start_future(async move { (Job::Checkpoint, checkpoints.write(&*env, &handles).await) });
     }
 
     pub(super) fn checkpoint_ended(&mut self) {
@@ -291,11 +292,11 @@ impl Worker {
     }
 }
 
-async fn sync_segments(env: &dyn Env, segments: &[ReplayedSegment]) -> io::Result<()> {
+async fn sync_segments(env: &dyn Env, handles: &Handles, segments: &[ReplayedSegment]) -> io::Result<()> {
     let mut ops = Vec::new();
     for segment in segments {
         let open = || env.disk().open(&segment.path, Open::Existing);
-        match patiently(env, "a segment that was written from the journal", open).await {
+        match handles.patiently("a segment that was written from the journal", open).await {
             Ok(file) => ops.push(Op::Sync { file }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -35,6 +35,7 @@ use super::{
     DirectoryOptions, LogId, OpenError, StorageError,
     checkpoint::Checkpoints,
     directory::Health,
+    handles::Handles,
     journal::{Replay, replay},
 };
 use crate::metrics::FlusherMetrics;
@@ -142,6 +143,7 @@ impl Future for Acknowledgement {
 pub struct Flusher {
     commands: mpsc::UnboundedSender<Command>,
     metrics: Arc<FlusherMetrics>,
+    handles: Arc<Handles>,
 }
 
 impl Flusher {
@@ -166,6 +168,12 @@ impl Flusher {
     /// What it has counted.
     pub(crate) fn metrics(&self) -> &FlusherMetrics {
         &self.metrics
+    }
+
+    /// How long it waits for file handles. The logs have a patience of their own, which ends before this one: what they
+    /// let go is for the flusher.
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     /// Brings both checkpoint files up to date now.
@@ -202,7 +210,8 @@ impl Flusher {
         let (commands, receiver) = mpsc::unbounded_channel();
         let metrics = Arc::<FlusherMetrics>::default();
         let worker = Worker::new(env.clone(), options.clone(), health, checkpoints, journal, metrics.clone());
+        let handles = worker.handles.clone();
         drop(env.spawn_boxed("flusher", Box::pin(worker.run(receiver))));
-        Ok((Self { commands, metrics }, replayed))
+        Ok((Self { commands, metrics, handles }, replayed))
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, io, sync::Arc};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use gracchus_core::Offset;
-use gracchus_env::{BoxFuture, Env, File, Instant, Op};
+use gracchus_env::{BoxFuture, Env, File, Instant, Op, is_out_of_handles};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
         DirectoryOptions, StorageError,
         checkpoint::Checkpoints,
         directory::Health,
+        handles::Handles,
         journal::{Journal, NewPart, PartNumber, ReplayedSegment},
     },
     Answer, Command, Forget,
@@ -124,6 +125,7 @@ type GroupState = (u64, Option<(PartNumber, Vec<Member>, Vec<Cut>)>);
 
 pub(super) struct Worker {
     pub(super) env: Arc<dyn Env>,
+    pub(super) handles: Arc<Handles>,
     pub(super) options: DirectoryOptions,
     pub(super) health: Arc<Health>,
     pub(super) checkpoints: Arc<Checkpoints>,
@@ -137,6 +139,8 @@ pub(super) struct Worker {
     groups: VecDeque<GroupState>,
     jobs: FuturesUnordered<BoxFuture<'static, (Job, io::Result<()>)>>,
     offline: bool,
+    /// What had to be given up for want of a file handle, because the broker stops. Nothing is done after that, either.
+    lacking: Option<Arc<str>>,
     closing: Option<Answer>,
 }
 
@@ -152,6 +156,7 @@ impl Worker {
         let now = env.now();
         Self {
             background: Background::new(now + options.checkpoint_interval),
+            handles: Handles::new(env.clone()),
             env,
             options,
             health,
@@ -165,6 +170,7 @@ impl Worker {
             groups: VecDeque::new(),
             jobs: FuturesUnordered::new(),
             offline: false,
+            lacking: None,
             closing: None,
         }
     }
@@ -237,7 +243,7 @@ impl Worker {
 
     /// Answers at once if the directory is offline or closing, else gives the answer back.
     fn refuse(&self, answer: Answer) -> Option<Answer> {
-        let error = match self.health.check() {
+        let error = match self.check() {
             Ok(()) if self.closing.is_none() => return Some(answer),
             Ok(()) => StorageError::Closed,
             Err(offline) => offline,
@@ -286,8 +292,12 @@ impl Worker {
             );
             return;
         }
-        if let Err(error) = &result {
-            self.health.fail(error, job.what());
+        match &result {
+            Err(error) if is_out_of_handles(error) => self.lacking = Some(job.what().into()),
+            Err(error) => {
+                self.health.fail(error, job.what());
+            }
+            Ok(()) => {}
         }
         self.notice_offline();
         if self.offline {
@@ -430,8 +440,14 @@ impl Worker {
         }
     }
 
+    /// Why nothing may be done any more.
+    fn check(&self) -> Result<(), StorageError> {
+        self.health.check()?;
+        self.lacking.clone().map_or(Ok(()), |what| Err(StorageError::Exhausted(what)))
+    }
+
     fn notice_offline(&mut self) {
-        let Err(error) = self.health.check() else { return };
+        let Err(error) = self.check() else { return };
         if std::mem::replace(&mut self.offline, true) {
             return;
         }
@@ -457,7 +473,7 @@ impl Worker {
             _ => Vec::new(),
         };
         for answer in answers {
-            let _ = answer.send(self.health.check());
+            let _ = answer.send(self.check());
         }
     }
 
@@ -483,7 +499,7 @@ impl Worker {
 
     /// The end of a clean stop: everything synced, then the recovery points, then the journal emptied.
     async fn finish(&mut self) -> Result<(), StorageError> {
-        self.health.check()?;
+        self.check()?;
         let mut settled = Vec::new();
         let mut ops = Vec::new();
         for (_, log) in self.logs.iter_mut() {
@@ -493,13 +509,16 @@ impl Worker {
                 settled.push((log.id.tp.clone(), log.written_end));
             }
         }
-        let failed = |error| self.health.fail(&error, "cannot close");
+        let failed = |error| match is_out_of_handles(&error) {
+            true => StorageError::Exhausted("writing checkpoints".into()),
+            false => self.health.fail(&error, "cannot close"),
+        };
         let disk = self.env.disk();
         disk.submit(ops).await.map_err(failed)?;
         for (tp, offset) in settled {
             self.checkpoints.raise_recovery_point(&tp, offset);
         }
-        self.checkpoints.write(&*self.env).await.map_err(failed)?;
+        self.checkpoints.write(&*self.env, &self.handles).await.map_err(failed)?;
         disk.submit(self.journal.empty(|| self.env.random())).await.map_err(failed)?;
         // Somebody else's error, a failed read for example, may have come in meanwhile.
         self.health.check()

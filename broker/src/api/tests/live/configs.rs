@@ -630,7 +630,6 @@ async fn producers_are_forgotten_by_the_time_of_now() {
     let settings = Settings::default().with("producer.id.expiration.check.interval.ms", 50);
     let mut live = Live::start_with("configs-expiry", settings).await;
     let topic = live.create("silent", 1).await;
-    // Silence is measured from the time that the records carry.
     let now = live.env.wall_clock_ms();
     let sequence = |sequence| {
         let id = (gracchus_core::ProducerId(9), gracchus_core::ProducerEpoch(0));
