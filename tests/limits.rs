@@ -235,3 +235,46 @@ fn who_sends_slowly_does_not_keep_others_from_sending() {
     // Those who hold memory that the rest of them wait for are cut off, one after the other.
     assert!(dribble.join().expect("runs") < 16, "nobody dribbles for ever");
 }
+
+#[test]
+fn who_trickles_does_not_keep_others_from_sending() {
+    let defaults = Options::default();
+    // Room for two such peers beside the reserves: the third draws on one.
+    let narrow =
+        Options::default().set("socket.request.max.bytes", 8 << 20).set("queued.max.request.bytes", 20 << 20);
+    let cases = [(defaults, 100 << 20, 900_000, false), (narrow, 8 << 20, 1_900_000, true)];
+    for (options, announced, sent, are_cut) in cases {
+        let patience = Duration::from_secs(if are_cut { 10 } else { 3 });
+        let scratch = Scratch::new("tricklers");
+        let broker = Broker::start(scratch.path(), options);
+        let mut client = broker.connect();
+        client.create_topic("t", 1, &[]).expect("a topic");
+        let mut slow: Vec<TcpStream> = (0..3)
+            .map(|_| {
+                let mut stream = connect_from([127, 0, 0, 9], broker.address());
+                stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a TCP socket");
+                stream.write_all(&i32::to_be_bytes(announced)).expect("writes");
+                let _ = stream.write_all(&vec![0; sent]);
+                stream
+            })
+            .collect();
+        let trickle = thread::spawn(move || {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(12) && !slow.is_empty() {
+                slow.retain_mut(|stream| stream.write_all(&[0]).is_ok());
+                thread::sleep(Duration::from_millis(500));
+            }
+            slow.len()
+        });
+        thread::sleep(Duration::from_millis(500));
+        let batch = client::batch(&[vec![7u8; 100_000]]);
+        for _ in 0..3 {
+            let begun = Instant::now();
+            client.produce("t", 0, batch.clone()).expect("an acknowledgement");
+            assert!(begun.elapsed() < patience, "{announced}: it took {:?}", begun.elapsed());
+        }
+        let left = trickle.join().expect("runs");
+        let told = broker.log().contains("while others wait for the memory that it holds");
+        assert_eq!((left, told), if are_cut { (0, true) } else { (3, false) }, "{announced}");
+    }
+}

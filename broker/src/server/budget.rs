@@ -1,7 +1,7 @@
 //! The memory that requests may hold (`queued.max.request.bytes`), shared by all connections of a server.
 //!
 //! What a connection is charged for grows with the bytes that it sends: a first step, then always as much again as has
-//! arrived. Who announces a large request and sends nothing holds next to nothing. The charge travels with the request,
+//! arrived, up to a few MiB. Who announces a large request and sends nothing holds next to nothing. The charge travels with the request,
 //! and is given back when the payload is no longer needed. Small requests have a quarter to themselves, so that no number
 //! of large ones, however slowly they are sent, keeps the others out. Of either part no connection has more than a
 //! quarter under way, and no address holds more than half while memory is short (see [`super::lane`]): neither who
@@ -19,6 +19,7 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use gracchus_core::frame;
 use tokio::sync::Semaphore;
 
 use super::lane::{Account, Lane, Loan, Stage};
@@ -30,6 +31,9 @@ const SMALL: usize = 64 << 10;
 /// What a large request is charged for at first, and at most this part of all.
 const FIRST_STEP: usize = 128 << 10;
 const STEPS: usize = 32;
+
+/// A large request is charged for at most this much ahead of what has arrived.
+const LARGEST_STEP: usize = 4 << 20;
 
 /// What requests take besides their frames may be this much in any case.
 const BESIDES_LEAST: usize = 1 << 20;
@@ -189,9 +193,10 @@ impl Receiving {
         self.held.loan.bytes
     }
 
-    /// As much again, waiting as long as others hold too much.
+    /// As much again, up to the largest step, waiting as long as others hold too much.
     pub(super) async fn grow(&mut self) {
-        let more = self.held.loan.bytes.min(self.held.loan.total - self.held.loan.bytes);
+        let left = self.held.loan.total - self.held.loan.bytes;
+        let more = self.held.loan.bytes.min(LARGEST_STEP).min(left);
         self.held.take(more, Stage::Grows).await;
     }
 
@@ -275,8 +280,14 @@ impl Purse {
 }
 
 impl Budget {
-    /// A budget of `bytes`, at most 4 GiB − 1, for requests of up to `largest` bytes.
-    pub(super) fn new(bytes: u64, largest: usize) -> Arc<Self> {
+    /// A budget of `bytes` for requests of up to `longest` bytes, as `socket.request.max.bytes` counts them: without the
+    /// prefix.
+    pub(super) fn for_requests(bytes: u64, longest: i32) -> Arc<Self> {
+        Self::new(bytes, usize::try_from(longest).unwrap_or(0) + frame::SIZE_LENGTH)
+    }
+
+    /// A budget of `bytes`, at most 4 GiB − 1, for frames of up to `largest` bytes with their prefix.
+    fn new(bytes: u64, largest: usize) -> Arc<Self> {
         let total = u32::try_from(bytes).unwrap_or(u32::MAX) as usize;
         let small = total / 4;
         let large = total - small;
@@ -300,6 +311,15 @@ impl Budget {
     /// Whether somebody waits for what others hold.
     pub(super) fn is_short(&self) -> bool {
         [&self.small, &self.large, &self.besides].iter().any(|lane| lane.waiting() > 0)
+    }
+
+    /// Whether others wait for what a frame of such a length holds that comes from the address with that share.
+    pub(super) fn is_wanted(&self, frame: usize, address: &Share) -> bool {
+        match Kind::of_frame(frame) {
+            Kind::Small => self.small.is_wanted(&address.small),
+            Kind::Large => self.large.is_wanted(&address.large),
+            Kind::Besides => self.besides.is_wanted(&address.besides),
+        }
     }
 
     /// How many wait for memory, be it that their own connection has its part.
@@ -392,6 +412,28 @@ mod tests {
         let first = stalled.first_mut().expect("many");
         first.grow().await;
         assert_eq!((first.bytes(), first.covered(100 << 20)), (2 * FIRST_STEP, 2 * FIRST_STEP));
+    }
+
+    #[tokio::test]
+    async fn the_longest_request_is_charged_for_as_it_arrives() {
+        const LONGEST: usize = 100 << 20;
+        let budget = Budget::for_requests(256 << 20, LONGEST as i32);
+        let mut slow = Vec::new();
+        for _ in 0..3 {
+            let purse = stranger(&budget);
+            let receiving = purse.begin(frame::SIZE_LENGTH + LONGEST).now_or_never();
+            let mut receiving = receiving.expect("next to nothing is taken");
+            while receiving.covered(LONGEST) < 900_000 {
+                receiving.grow().now_or_never().expect("memory is free");
+            }
+            slow.push(receiving);
+        }
+        assert_eq!(budget.usage().0 - budget.available(), 3 << 20);
+        assert!(stranger(&budget).try_frame(100_000).is_some(), "nobody else waits");
+        while slow[0].bytes() < 33 << 20 {
+            slow[0].grow().now_or_never().expect("memory is free");
+        }
+        assert_eq!(slow[0].bytes(), 36 << 20, "a step ahead of what has arrived, not as much again");
     }
 
     #[tokio::test]

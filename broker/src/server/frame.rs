@@ -148,6 +148,7 @@ impl FrameReader {
     async fn large(&mut self, total: usize) -> Result<Frame, FrameError> {
         self.fill_to(HEAD).await?;
         let mut memory = self.begin(total).await;
+        self.watch.frame_is_charged();
         // Room to read a little beyond the frame: the head of the next one saves a call of its own.
         let room = total + HEAD;
         let (mut buffer, ahead) = self.pool.take(room, memory.is_covered());
@@ -164,10 +165,11 @@ impl FrameReader {
                 drop(waiting);
             }
             let limit = (memory.covered(room) - buffer.len()).min(buffer.capacity() - buffer.len());
-            if self.half.read(&mut buffer, limit).await.map_err(FrameError::Io)? == 0 {
+            let read = self.half.read(&mut buffer, limit).await.map_err(FrameError::Io)?;
+            if read == 0 {
                 return Err(FrameError::Truncated);
             }
-            self.watch.progress();
+            self.watch.received(read);
         }
         self.chunk.extend_from_slice(&buffer[total..]);
         buffer.truncate(total);
@@ -206,7 +208,7 @@ impl FrameReader {
         if read == limit && !self.bulk {
             self.chunk_size = (self.chunk_size * 2).min(CHUNK);
         }
-        self.watch.progress();
+        self.watch.received(read);
         Ok(read)
     }
 }

@@ -9,13 +9,15 @@
 //! is whole. Whole requests end by themselves. The large reserve is for whoever needs it, and holds the largest request; the
 //! small one is for requests that fit into it, of addresses that hold no more than half, so that those do not wait for what
 //! an address beyond its half does not send.
+//! A favourite that dawdles would keep everybody waiting; it is cut off by [`super::watch`], which is told here whether
+//! others wait for what a connection holds.
 //! Never: more lent than there is; a favourite that has to wait for somebody who waits.
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -27,7 +29,11 @@ const CONTENDED: usize = 4;
 
 /// What those of one address hold together.
 #[derive(Debug, Default)]
-pub(super) struct Account(AtomicUsize);
+pub(super) struct Account {
+    held: AtomicUsize,
+    /// How many of them wait.
+    waiting: AtomicUsize,
+}
 
 /// What memory is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +64,8 @@ pub(super) struct Lane {
     pub(super) large_reserve: usize,
     /// How many wait: to look without the lock.
     waiting: AtomicUsize,
+    /// Somebody waits whom memory of any address would help.
+    lacking: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -97,7 +105,8 @@ impl Lane {
     pub(super) fn new(total: usize, small_reserve: usize, large_reserve: usize) -> Self {
         let total = total.max(1);
         let state = State { free: total, line: VecDeque::new(), last_id: 0, modest: None, other: None };
-        Self { total, small_reserve, large_reserve, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+        let (waiting, lacking) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { total, small_reserve, large_reserve, waiting, lacking, state: Mutex::new(state) }
     }
 
     /// Bytes that nobody holds.
@@ -108,6 +117,11 @@ impl Lane {
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Relaxed)
+    }
+
+    /// Whether others wait for what those of this address hold.
+    pub(super) fn is_wanted(&self, account: &Account) -> bool {
+        self.waiting() > 0 && (self.lacking.load(Relaxed) || account.waiting.load(Relaxed) > 0)
     }
 
     /// Lends `bytes` more if they are there now and nobody has to go first.
@@ -130,7 +144,7 @@ impl Lane {
             return false;
         }
         state.free -= bytes;
-        account.0.fetch_add(bytes, Relaxed);
+        account.held.fetch_add(bytes, Relaxed);
         loan.bytes += bytes;
         true
     }
@@ -150,6 +164,7 @@ impl Lane {
                 Stage::Grows => state.line.iter().take_while(|other| other.stage == Stage::Grows).count(),
                 _ => state.line.len(),
             };
+            account.waiting.fetch_add(1, Relaxed);
             state.line.insert(behind, waiter);
             self.serve(&mut state);
             Place { lane: self, account, id: loan.id, bytes, taken: false }
@@ -183,7 +198,7 @@ impl Lane {
     pub(super) fn give_back(&self, account: &Account, loan: &Loan) {
         let mut state = self.locked();
         state.free += loan.bytes;
-        account.0.fetch_sub(loan.bytes, Relaxed);
+        account.held.fetch_sub(loan.bytes, Relaxed);
         state.forget(loan.id);
         self.serve(&mut state);
     }
@@ -201,7 +216,7 @@ impl Lane {
         let ordinary = self.ordinary();
         let kept = if stage == Stage::Whole && bytes > ordinary { 0 } else { self.total - ordinary };
         let Some(left) = state.free.checked_sub(bytes + kept) else { return Verdict::Full };
-        let held = account.0.load(Relaxed);
+        let held = account.held.load(Relaxed);
         if held > 0 && held + bytes > ordinary / FULL && left < ordinary / CONTENDED {
             return Verdict::AddressFull;
         }
@@ -212,6 +227,7 @@ impl Lane {
     fn serve(&self, state: &mut State) {
         if state.line.is_empty() {
             self.waiting.store(0, Relaxed);
+            self.lacking.store(false, Relaxed);
             return;
         }
         let mut passed: Vec<Arc<Account>> = Vec::new();
@@ -229,13 +245,13 @@ impl Lane {
         }
         let half = self.ordinary() / FULL;
         let is_modest =
-            |waiter: &Waiter| waiter.total <= self.small_reserve && waiter.account.0.load(Relaxed) <= half;
+            |waiter: &Waiter| waiter.total <= self.small_reserve && waiter.account.held.load(Relaxed) <= half;
         let growing = state.line.iter().take_while(|waiter| waiter.stage == Stage::Grows);
         let (modest, other) = (state.modest, state.other);
         let others = |waiter: &&Waiter| Some(waiter.id) != modest && Some(waiter.id) != other;
         let waiting = || growing.clone().filter(others);
         let next_modest = waiting().find(|waiter| is_modest(waiter)).map(|waiter| waiter.id);
-        let within_half = |waiter: &&Waiter| waiter.account.0.load(Relaxed) <= half;
+        let within_half = |waiter: &&Waiter| waiter.account.held.load(Relaxed) <= half;
         let mut large = waiting().filter(|waiter| !is_modest(waiter));
         let next_other = large.clone().find(within_half).or_else(|| large.next()).map(|waiter| waiter.id);
         state.modest = modest.or(next_modest);
@@ -248,6 +264,8 @@ impl Lane {
             }
         }
         self.waiting.store(state.line.len(), Relaxed);
+        let lacking = state.line.iter().any(|waiter| self.judge(state, waiter) == Verdict::Full);
+        self.lacking.store(lacking, Relaxed);
     }
 
     /// What is there for who is no favourite.
@@ -264,7 +282,8 @@ impl State {
     fn grant(&mut self, index: usize) {
         let waiter = self.line.remove(index).expect("it is in the line");
         self.free -= waiter.bytes;
-        waiter.account.0.fetch_add(waiter.bytes, Relaxed);
+        waiter.account.waiting.fetch_sub(1, Relaxed);
+        waiter.account.held.fetch_add(waiter.bytes, Relaxed);
         // Who has left meanwhile gives it back, see `Place`.
         let _ = waiter.wake.send(());
     }
@@ -298,10 +317,13 @@ impl Drop for Place<'_> {
         }
         let mut state = self.lane.locked();
         match state.line.iter().position(|waiter| waiter.id == self.id) {
-            Some(index) => _ = state.line.remove(index),
+            Some(index) => {
+                _ = state.line.remove(index);
+                self.account.waiting.fetch_sub(1, Relaxed);
+            }
             None => {
                 state.free += self.bytes;
-                self.account.0.fetch_sub(self.bytes, Relaxed);
+                self.account.held.fetch_sub(self.bytes, Relaxed);
             }
         }
         state.forget(self.id);

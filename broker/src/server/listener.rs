@@ -10,9 +10,10 @@ use gracchus_env::{Connection, Instant, Listener, Task};
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    budget::Share,
     connection::{self, Shared},
     slots::{Slots, TooMany},
-    watch::{Patience, Seen, Watch},
+    watch::{Fault, Patience, Seen, Shortage, Watch},
 };
 use crate::{
     api::{ConnectionContext, Principal},
@@ -27,6 +28,8 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub(super) struct Registered {
     pub(super) context: Arc<ConnectionContext>,
     pub(super) watch: Arc<Watch>,
+    /// What its address holds.
+    pub(super) share: Arc<Share>,
     pub(super) task: Task,
     pub(super) listener: Arc<ListenerMetrics>,
 }
@@ -85,6 +88,7 @@ impl Acceptor {
             self.metrics.accepted.add(1);
             tracing::debug!("{context}: accepted");
             let watch = Arc::new(Watch::default());
+            let share = slot.share.clone();
             let stopping = self.stopping.clone();
             let task = connection::start(
                 self.shared.clone(),
@@ -95,7 +99,8 @@ impl Acceptor {
                 slot,
                 self.metrics.clone(),
             );
-            let _ = self.registry.send(Registered { context, watch, task, listener: self.metrics.clone() });
+            let listener = self.metrics.clone();
+            let _ = self.registry.send(Registered { context, watch, share, task, listener });
         }
     }
 
@@ -122,35 +127,49 @@ pub(super) async fn sweep(
             tokio::select! {
                 biased;
                 Some(new) = registry.recv() => {
-                    connections.0.insert(new.context.id, (new, Seen::new(shared.env.now())));
+                    connections.add(new, shared.env.now());
                 }
                 () = &mut wake => break,
             }
         }
-        connections.look(shared.env.now(), &patience, shared.budget.is_short());
+        connections.look(&shared, shared.env.now(), &patience);
     }
 }
 
 /// The live connections, by id.
 #[derive(Default)]
-struct Sweeping(BTreeMap<u64, (Registered, Seen)>);
+pub(super) struct Sweeping(BTreeMap<u64, (Registered, Seen)>);
 
 impl Sweeping {
-    fn look(&mut self, now: Instant, patience: &Patience, memory_is_short: bool) {
-        self.0.retain(|_, (connection, seen)| {
+    pub(super) fn add(&mut self, new: Registered, now: Instant) {
+        self.0.insert(new.context.id, (new, Seen::new(now)));
+    }
+
+    /// Judges all of them before it ends any, so that none is spared because another has just made room.
+    pub(super) fn look(&mut self, shared: &Shared, now: Instant, patience: &Patience) {
+        let any = shared.budget.is_short();
+        let mut faults: Vec<(u64, Fault)> = Vec::new();
+        self.0.retain(|id, (connection, seen)| {
             if connection.watch.has_ended() {
                 return false;
             }
-            match seen.look(&connection.watch, now, patience, memory_is_short) {
-                Some(reason) => {
-                    connection.listener.expired.add(1);
-                    tracing::info!("closing {}: {reason}", connection.context);
-                    connection.task.abort();
-                    false
-                }
-                None => true,
-            }
+            let wanted = |frame| shared.budget.is_wanted(frame, &connection.share);
+            let of_this = any && connection.watch.charged_frame().is_some_and(wanted);
+            let fault = seen.look(&connection.watch, now, patience, Shortage { any, of_this });
+            faults.extend(fault.map(|fault| (*id, fault)));
+            true
         });
+        for (id, fault) in faults {
+            let Some((connection, _)) = self.0.remove(&id) else { continue };
+            match fault {
+                Fault::Quiet(reason) => tracing::info!("closing {}: {reason}", connection.context),
+                Fault::Obstructs(reason) => {
+                    shared.complaints.say(format_args!("closing {}: {reason}", connection.context));
+                }
+            }
+            connection.listener.expired.add(1);
+            connection.task.abort();
+        }
     }
 }
 

@@ -134,10 +134,7 @@ impl Bound {
         let shared = Arc::new(Shared {
             env: env.clone(),
             service,
-            budget: Budget::new(
-                options.queued_max_request_bytes,
-                usize::try_from(options.request_max_bytes).unwrap_or(0),
-            ),
+            budget: Budget::for_requests(options.queued_max_request_bytes, options.request_max_bytes),
             pool: BufferPool::new(options.pooled_bytes),
             complaints: Complaints::new(env.clone()),
             metrics: metrics.clone(),
@@ -147,6 +144,7 @@ impl Bound {
             idle: options.max_idle,
             stalled: options.stall_timeout,
             slow: options.stall_timeout / 2,
+            pace: options.stall_timeout * 3 / 10,
         };
         let slots = Slots::new(options.connections);
         let (stop, stopping) = state::channel(false);

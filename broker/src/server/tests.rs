@@ -21,7 +21,11 @@ use crate::{
         Answer, BadRequest, ConnectionContext, Envelope, Principal, Reply, Request, Route,
         shape::{Field, Kind, Message, Structure},
     },
-    server::watch::Watch,
+    server::{
+        budget::Share,
+        listener::{Registered, Sweeping},
+        watch::Watch,
+    },
 };
 
 /// An API whose requests overlap.
@@ -209,6 +213,7 @@ struct Peer {
     send: Option<tokio::sync::mpsc::UnboundedSender<Bytes>>,
     received: Received,
     watch: Arc<Watch>,
+    share: Arc<Share>,
     task: Task,
 }
 
@@ -219,7 +224,7 @@ impl World {
         let shared = Arc::new(Shared {
             env: env.clone(),
             service: script.clone(),
-            budget: Budget::new(budget, 1 << 20),
+            budget: Budget::for_requests(budget, 1 << 20),
             pool: BufferPool::new(1 << 20),
             complaints: Complaints::new(env.clone()),
             metrics: ServerMetrics::new(HIGHEST, []),
@@ -250,11 +255,11 @@ impl World {
         let context = Arc::new(ConnectionContext::new(1, peer, "TEST".into(), Principal::anonymous()));
         let watch = Arc::new(Watch::default());
         let slot = address.take(peer.ip()).now_or_never().expect("there is room").unwrap();
-        let counted = Arc::default();
+        let (counted, share) = (Arc::default(), slot.share.clone());
         let stopping = self.stop.subscribe();
         let shared = self.shared.clone();
         let task = connection::start(shared, context, connection, watch.clone(), stopping, slot, counted);
-        Peer { send: Some(send), received, watch, task }
+        Peer { send: Some(send), received, watch, share, task }
     }
 
     /// Waits until `what` holds.
@@ -628,6 +633,55 @@ async fn who_is_in_the_middle_of_a_request_gets_through_when_memory_is_short() {
         world.until(|| peer.received.ids() == [id]).await;
     }
     world.until(|| world.shared.budget.available() == 4 << 20).await;
+}
+
+#[tokio::test]
+async fn all_who_hold_memory_and_dawdle_are_cut_off_together_when_others_wait() {
+    // In a look a second later than the one before.
+    const PATIENCE: Patience = Patience {
+        idle: Duration::from_secs(600),
+        stalled: Duration::from_secs(10),
+        slow: Duration::from_secs(60),
+        pace: Duration::from_secs(3),
+    };
+    for (trickle, cut_at) in [(true, 4), (false, 3)] {
+        let world = World::new(4 << 20);
+        let (mut sweeping, begun) = (Sweeping::default(), world.env.now());
+        let mut slow = Vec::new();
+        // Four take what there is beside the reserves, the fifth draws on the large one.
+        for id in 0..5 {
+            let Peer { send, watch, share, task, .. } = world.connect();
+            let send = send.expect("it sends");
+            send.send(frame(ECHO, 1, &body(900_000)).slice(..300_000)).unwrap();
+            let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
+            let context = Arc::new(ConnectionContext::new(id, peer, "TEST".into(), Principal::anonymous()));
+            let of = Registered { context, watch: watch.clone(), share, task, listener: Arc::default() };
+            sweeping.add(of, begun);
+            slow.push((send, watch));
+            world.settle().await;
+        }
+        assert_eq!(world.shared.budget.waiting(), 0);
+        let honest = world.connect();
+        let mut ended = Vec::new();
+        for second in 1..=cut_at {
+            if trickle {
+                slow.iter().for_each(|(send, _)| send.send(Bytes::from_static(&[0])).unwrap());
+            }
+            world.settle().await;
+            sweeping.look(&world.shared, begun + Duration::from_secs(second), &PATIENCE);
+            world.settle().await;
+            if second == 1 {
+                honest.send(frame(ECHO, 7, &body(100_000)));
+                world.settle().await;
+                assert!(world.shared.budget.is_short());
+                assert!(honest.received.ids().is_empty(), "it waits for the others");
+            }
+            ended.push(slow.iter().filter(|(_, watch)| watch.has_ended()).count());
+        }
+        assert_eq!(ended.pop(), Some(5), "trickle: {trickle}");
+        assert!(ended.iter().all(|count| *count == 0), "trickle: {trickle}, {ended:?}");
+        world.until(|| honest.received.ids() == [7]).await;
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,17 @@
 //! What the server's sweeper sees of a connection: a few counters instead of timers per request.
 //!
 //! Reader and writer count their progress; once in a while the sweeper looks whether anything moved. No clock is read
-//! on the way of a request. Nothing here decides anything about a request: it is bookkeeping, read loosely.
+//! on the way of a request.
+//!
+//! Who holds memory that others wait for has to use it: a request under way that holds some must arrive at a least pace,
+//! judged over a few seconds in which others waited all the time and it did not. What counts are bytes: who sends one now
+//! and then does not stall, and would hold a reserve as long as it likes. All who dawdle are judged in the same look.
+//! Nobody is closed for a slow line as long as nobody waits for its memory.
+//!
+//! Nothing here decides anything about a request: it is bookkeeping, read loosely.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -16,12 +24,16 @@ use gracchus_env::Instant;
 /// Counters of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// Grows with every read and write that moved bytes.
+    /// Grows with every write that moved bytes.
     progress: AtomicU64,
+    /// Bytes received.
+    received: AtomicU64,
     /// Grows with every frame that was received whole.
     frames: AtomicU64,
     /// Bytes of the frame under way, 0 between frames.
     receiving: AtomicUsize,
+    /// The frame under way holds memory.
+    charged: AtomicBool,
     waits_for_memory: AtomicBool,
     answer_waits: AtomicBool,
     writing: AtomicBool,
@@ -36,9 +48,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Bytes moved.
-    pub(super) fn progress(&self) {
+    /// Bytes were sent.
+    fn progress(&self) {
         self.progress.fetch_add(1, Relaxed);
+    }
+
+    /// So many bytes came.
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Relaxed);
     }
 
     /// The prefix of a frame of `total` bytes was read.
@@ -46,9 +63,21 @@ impl Watch {
         self.receiving.store(total, Relaxed);
     }
 
+    /// The frame under way holds memory from now on.
+    pub(super) fn frame_is_charged(&self) {
+        self.charged.store(true, Relaxed);
+    }
+
+    /// Bytes of the frame under way if it holds memory.
+    pub(super) fn charged_frame(&self) -> Option<usize> {
+        let receiving = self.receiving.load(Relaxed);
+        (receiving > 0 && self.charged.load(Relaxed)).then_some(receiving)
+    }
+
     /// The frame is whole.
     pub(super) fn frame_ends(&self) {
         self.receiving.store(0, Relaxed);
+        self.charged.store(false, Relaxed);
         self.frames.fetch_add(1, Relaxed);
     }
 
@@ -82,7 +111,7 @@ impl Watch {
     /// What has moved so far, either way.
     fn moved(&self) -> u64 {
         let sent = self.sent.get().map_or(0, |sent| sent.load(Relaxed));
-        self.progress.load(Relaxed).wrapping_add(sent)
+        self.progress.load(Relaxed).wrapping_add(self.received.load(Relaxed)).wrapping_add(sent)
     }
 
     /// A request was started.
@@ -144,6 +173,29 @@ pub(super) struct Patience {
     /// In the middle of a request, or of answers that are held in memory, when others wait for memory: this long in all,
     /// and a second more per MiB.
     pub(super) slow: Duration,
+    /// In the middle of a request that holds memory for which others wait: [`LEAST`] bytes in each such time.
+    pub(super) pace: Duration,
+}
+
+/// See [`Patience::pace`]: about 20 KB/s.
+pub(super) const LEAST: u64 = 64 << 10;
+
+/// Who waits for memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shortage {
+    /// Anybody, for whatever memory.
+    pub(super) any: bool,
+    /// Others, for what this connection's request holds.
+    pub(super) of_this: bool,
+}
+
+/// Why a connection is to be closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It does nothing, whoever else is there.
+    Quiet(&'static str),
+    /// It keeps others waiting.
+    Obstructs(Cow<'static, str>),
 }
 
 /// What the sweeper remembers of a connection from one look to the next.
@@ -155,12 +207,24 @@ pub(super) struct Seen {
     frames_at: Instant,
     held: u64,
     held_at: Instant,
+    /// What had been received when the time began in which its pace is judged.
+    received: u64,
+    received_at: Instant,
 }
 
 impl Seen {
     /// The connection is new.
     pub(super) fn new(now: Instant) -> Self {
-        Self { progress: 0, progress_at: now, frames: 0, frames_at: now, held: 0, held_at: now }
+        Self {
+            progress: 0,
+            progress_at: now,
+            frames: 0,
+            frames_at: now,
+            held: 0,
+            held_at: now,
+            received: 0,
+            received_at: now,
+        }
     }
 
     /// Looks at the connection: a reason to close it, if there is one.
@@ -169,11 +233,14 @@ impl Seen {
         watch: &Watch,
         now: Instant,
         patience: &Patience,
-        memory_is_short: bool,
-    ) -> Option<&'static str> {
+        shortage: Shortage,
+    ) -> Option<Fault> {
+        let memory_is_short = shortage.any;
         let receiving = watch.receiving.load(Relaxed);
         let blameless = watch.waits_for_memory.load(Relaxed) || watch.answer_waits.load(Relaxed);
         let frames = watch.frames.load(Relaxed);
+        let judged = shortage.of_this && !blameless && frames == self.frames && receiving > 0;
+        let dawdles = self.dawdles(watch, now, patience, judged);
         if frames != self.frames || receiving == 0 || blameless {
             (self.frames, self.frames_at) = (frames, now);
         }
@@ -190,25 +257,56 @@ impl Seen {
         let slow = |bytes: usize| patience.slow + Duration::from_secs((bytes >> 20) as u64);
         let stalled = if memory_is_short { patience.stalled / 5 } else { patience.stalled };
         if receiving > 0 && quiet >= stalled {
-            return Some("it stalled in the middle of a request");
+            return Some(if memory_is_short {
+                Fault::Obstructs("it stalled in the middle of a request while others wait for memory".into())
+            } else {
+                Fault::Quiet("it stalled in the middle of a request")
+            });
+        }
+        if let Some((came, time)) = dawdles {
+            let (time, pace) = (time.as_secs_f64(), patience.pace.as_secs_f64());
+            let reason = format!(
+                "of its request of {receiving} bytes {came} came in {time:.1} s while others wait for the memory that \
+                 it holds; then {LEAST} in {pace:.1} s are the least"
+            );
+            return Some(Fault::Obstructs(reason.into()));
         }
         if receiving > 0 && memory_is_short && now.since(self.frames_at) >= slow(receiving) {
-            return Some("it sends a request too slowly while others wait for memory");
+            let reason = "it sends a request too slowly while others wait for memory";
+            return Some(Fault::Obstructs(reason.into()));
         }
         if holding > 0 && memory_is_short && now.since(self.held_at) >= slow(holding) {
-            return Some("it reads its responses too slowly while others wait for memory");
+            let reason = "it reads its responses too slowly while others wait for memory";
+            return Some(Fault::Obstructs(reason.into()));
         }
         if quiet < patience.idle {
             return None;
         }
         if watch.writing.load(Relaxed) {
-            return Some("it does not read its responses");
+            return Some(Fault::Quiet("it does not read its responses"));
         }
         if watch.in_flight.load(Relaxed) == 0 {
-            Some("it was idle for connections.max.idle.ms")
+            Some(Fault::Quiet("it was idle for connections.max.idle.ms"))
         } else {
             None
         }
+    }
+
+    /// The bytes that came and in which time, if a request that is to be `judged` is too slow.
+    fn dawdles(
+        &mut self,
+        watch: &Watch,
+        now: Instant,
+        patience: &Patience,
+        judged: bool,
+    ) -> Option<(u64, Duration)> {
+        let received = watch.received.load(Relaxed);
+        let (came, time) = (received.wrapping_sub(self.received), now.since(self.received_at));
+        if judged && time < patience.pace {
+            return None;
+        }
+        (self.received, self.received_at) = (received, now);
+        (judged && came < LEAST).then_some((came, time))
     }
 }
 
@@ -220,19 +318,70 @@ mod tests {
         idle: Duration::from_secs(600),
         stalled: Duration::from_secs(10),
         slow: Duration::from_secs(30),
+        pace: Duration::from_secs(3),
     };
 
     fn at(second: u64) -> Instant {
         Instant::from_nanos(second * 1_000_000_000)
     }
 
-    /// Looks once a second from 1 on while `step` does something; the first second with a reason to close.
+    /// Looks once a second from 1 on while `step` does something; the first second with a reason to close. What is short
+    /// is not what a request holds.
     fn closed_at(watch: &Watch, until: u64, short: bool, step: impl Fn(u64)) -> Option<u64> {
+        let shortage = |_| Shortage { any: short, of_this: false };
+        fault(watch, until, shortage, step).map(|(second, _)| second)
+    }
+
+    /// The same with what is short in each second, and the reason.
+    fn fault(
+        watch: &Watch,
+        until: u64,
+        shortage: impl Fn(u64) -> Shortage,
+        step: impl Fn(u64),
+    ) -> Option<(u64, Fault)> {
         let mut seen = Seen::new(at(0));
-        (1..=until).find(|second| {
-            step(*second);
-            seen.look(watch, at(*second), &PATIENCE, short).is_some()
+        (1..=until).find_map(|second| {
+            step(second);
+            seen.look(watch, at(second), &PATIENCE, shortage(second)).map(|fault| (second, fault))
         })
+    }
+
+    const WANTED: Shortage = Shortage { any: true, of_this: true };
+
+    #[test]
+    fn who_holds_memory_that_others_wait_for_sends_at_a_least_pace() {
+        let watch = Watch::default();
+        watch.frame_begins(100 << 20);
+        watch.frame_is_charged();
+        let (second, fault_of) = fault(&watch, 100, |_| WANTED, |_| watch.received(2)).expect("a trickle");
+        assert_eq!(second, 3);
+        let Fault::Obstructs(reason) = fault_of else { panic!("{fault_of:?}") };
+        assert_eq!(
+            reason,
+            "of its request of 104857600 bytes 6 came in 3.0 s while others wait for the memory that it holds; then \
+             65536 in 3.0 s are the least"
+        );
+        let thin = |second: u64| {
+            if second.is_multiple_of(2) {
+                watch.received(64 << 10)
+            }
+        };
+        let slow = fault(&watch, 500, |_| WANTED, thin).expect("it takes too long in all");
+        assert_eq!(slow.0, 130, "by the rule for whole requests");
+        let elsewhere = |_| Shortage { any: false, of_this: false };
+        assert_eq!(fault(&watch, 500, elsewhere, |_| watch.received(2)), None, "nobody waits");
+        let now_and_then = |second: u64| Shortage { any: false, of_this: second % 4 > 1 };
+        assert_eq!(fault(&watch, 500, now_and_then, |_| watch.received(2)), None, "nobody waits for long");
+        let waiting = watch.waits_for_memory();
+        assert_eq!(fault(&watch, 500, |_| WANTED, |_| watch.received(2)), None, "it waits itself");
+        drop(waiting);
+        let many = |_| {
+            watch.received(100);
+            watch.frame_ends();
+            watch.frame_begins(70_000);
+            watch.frame_is_charged();
+        };
+        assert_eq!(fault(&watch, 500, |_| WANTED, many), None, "each request has its time");
     }
 
     #[test]
@@ -247,7 +396,7 @@ mod tests {
     fn a_trickle_is_cut_off_only_when_memory_is_short() {
         let watch = Watch::default();
         watch.frame_begins(20 << 20);
-        let trickle = |_| watch.progress();
+        let trickle = |_| watch.received(1);
         assert_eq!(closed_at(&watch, 1000, false, trickle), None);
         assert_eq!(closed_at(&watch, 1000, true, trickle), Some(50));
     }
