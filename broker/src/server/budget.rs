@@ -287,7 +287,7 @@ impl Budget {
     }
 
     /// A budget of `bytes`, at most 4 GiB − 1, for frames of up to `largest` bytes with their prefix.
-    fn new(bytes: u64, largest: usize) -> Arc<Self> {
+    pub(super) fn new(bytes: u64, largest: usize) -> Arc<Self> {
         let total = u32::try_from(bytes).unwrap_or(u32::MAX) as usize;
         let small = total / 4;
         let large = total - small;

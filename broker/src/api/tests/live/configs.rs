@@ -286,7 +286,7 @@ async fn the_broker_changes_what_it_can_and_says_what_it_cannot() {
     let mut live = Live::start("configs-broker").await;
     let config = ResponseError::InvalidConfig.code();
     let request = ResponseError::InvalidRequest.code();
-    let wrong: [(&'static str, Step, i16, &str); 19] = [
+    let wrong: [(&'static str, Step, i16, &str); 20] = [
         (
             "1",
             set("num.partitions", "3"),
