@@ -798,8 +798,10 @@ async fn a_peer_that_reads_nothing_is_closed() {
 async fn a_peer_that_reads_one_answer_slowly_gets_all_of_it() {
     const LENGTH: usize = 16 << 20;
     let (env, _script, _server, address) = impatient().await;
+    // Made before there is a connection that is idle meanwhile.
+    let request = frame(ECHO, 1, &body(LENGTH));
     let mut peer = env.connect(&address, env.now() + Duration::from_secs(5)).await.unwrap();
-    peer.writer.write(vec![Piece::Bytes(frame(ECHO, 1, &body(LENGTH)))]).await.unwrap();
+    peer.writer.write(vec![Piece::Bytes(request)]).await.unwrap();
     let (began, mut received) = (env.now(), 0);
     let mut buffer = BytesMut::with_capacity(1 << 20);
     while received < LENGTH + 8 {
