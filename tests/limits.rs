@@ -275,6 +275,8 @@ fn who_trickles_does_not_keep_others_from_sending() {
         }
         let left = trickle.join().expect("runs");
         let told = broker.log().contains("while others wait for the memory that it holds");
-        assert_eq!((left, told), if are_cut { (0, true) } else { (3, false) }, "{announced}");
+        // Who is left is one for whose memory nobody waits any more.
+        let as_expected = if are_cut { left < 3 && told } else { left == 3 && !told };
+        assert!(as_expected, "{announced}: {left} are left, and that was told: {told}");
     }
 }

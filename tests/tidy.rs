@@ -48,6 +48,7 @@ const LOCKS: &[(&str, &str)] = &[
         "the summary of the last clean stop and what the replay wrote, taken entry by entry; the lock file",
     ),
     ("broker/src/log/files.rs", "the bounded cache of open handles"),
+    ("broker/src/log/handles.rs", "until when anybody waits for file handles: set once, by a stop"),
     ("broker/src/log/segment.rs", "whether an index was found bad, which any reader may find"),
     ("broker/src/logging.rs", "which loggers were set, for who asks"),
     ("broker/src/metrics/broker.rs", "counters by API, made when it is first asked for"),

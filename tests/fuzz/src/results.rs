@@ -9,7 +9,6 @@ use std::{
 };
 
 use gracchus_fuzz::{TARGETS, Target};
-use gracchus_page as page;
 
 use crate::Outcome;
 
@@ -27,7 +26,7 @@ Edges are libFuzzer's count in the whole program.
 pub(crate) fn write(root: &Path, minutes: f64, outcomes: &[(&Target, Outcome)]) -> anyhow::Result<()> {
     let path = place(root);
     let before = fs::read_to_string(&path).unwrap_or_default();
-    let commit = page::commit(root);
+    let commit = gracchus_page::commit(root);
     let rows: Vec<(&str, String)> = outcomes
         .iter()
         .map(|(target, outcome)| (target.name, format!("{minutes} | {} | {commit}", outcome.cells())))
@@ -41,7 +40,7 @@ fn place(root: &Path) -> PathBuf {
 }
 
 fn whole(before: &str, measured: &[(&str, String)]) -> String {
-    let old = page::rows(before);
+    let old = gracchus_page::rows(before);
     let mut whole = HEAD.to_owned();
     for Target { name, about, .. } in TARGETS {
         let new = measured.iter().find(|(measured, _)| measured == name).map(|(_, cells)| cells.as_str());
@@ -51,7 +50,7 @@ fn whole(before: &str, measured: &[(&str, String)]) -> String {
             (None, Some(old)) => old.iter().skip(1).copied().collect(),
             (None, None) => vec!["not run yet", "", "", "", "", "", "", ""],
         };
-        let _ = writeln!(whole, "{}", page::row([*name, *about].into_iter().chain(cells)));
+        let _ = writeln!(whole, "{}", gracchus_page::row([*name, *about].into_iter().chain(cells)));
     }
     whole
 }
