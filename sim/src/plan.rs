@@ -131,7 +131,10 @@ impl Plan {
         let machines = brokers.chain(clients).map(|name| draw_machine(random, name)).collect();
         Plan {
             seed,
-            ending: *pick(random, &[Ending::Restart, Ending::Kill, Ending::PowerLoss, Ending::PowerLoss]),
+            ending: *pick(
+                random,
+                &[Ending::Restart, Ending::Kill, Ending::PowerLoss, Ending::PowerLoss, Ending::None],
+            ),
             knobs: Knobs::draw(random),
             world: WorldPlan { machines, network: draw_network(random) },
             scenario,

@@ -70,9 +70,7 @@ impl Current {
     fn warn<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
         for name in names.filter(|name| super::has_no_effect(name)) {
             if self.warned.len() < MOST_WARNED && self.warned.insert(name.to_owned()) {
-                tracing::warn!(
-                    "{name} is kept and shown, but has no effect: Gracchus does not have this Kafka setting yet"
-                );
+                tracing::warn!("{}; it is kept and shown", super::without_effect::reason(name));
             }
         }
     }

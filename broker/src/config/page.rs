@@ -54,7 +54,7 @@ column says, or is refused.
             key.name,
             kind(&key.kind),
             cell(&key.doc),
-            idle(has_no_effect(key.name))
+            idle(key.name)
         );
     }
     page.push_str(
@@ -77,14 +77,14 @@ holds.
             page,
             "| `{name}` | {kind} | {default} | {empty} | {of_broker} | {}{} |",
             cell(key.doc),
-            idle(has_no_effect(name))
+            idle(name)
         );
     }
     page
 }
 
-fn idle(has_no_effect: bool) -> &'static str {
-    if has_no_effect { " Kept and shown; nothing acts on it yet." } else { "" }
+fn idle(name: &str) -> &'static str {
+    if has_no_effect(name) { " Kept and shown; nothing acts on it yet." } else { "" }
 }
 
 /// A type with the values that are legal.

@@ -33,6 +33,7 @@ use super::{
     recovery::{self, Recovered},
     segment::{Life, Persisted, Segment},
     segment_view::SegmentView,
+    trim::untold_ms,
     view::LogView,
 };
 
@@ -155,6 +156,8 @@ impl Log {
             epochs: epochs.clone(),
             sealed: sealed.clone(),
             active: parts.active.view(),
+            // See `keep_found_ages`.
+            untold_ms: None,
         };
         Self {
             id,
@@ -526,6 +529,7 @@ impl Log {
         // Also where flushing is left to the operating system: no flush is promised there that could come later.
         let log_end = active.next_offset;
         self.view = Arc::new(LogView {
+            untold_ms: untold_ms(&active, &self.ages),
             log_start,
             log_end,
             flushed_end: log_end,

@@ -11,6 +11,7 @@ use gracchus_core::Offset;
 use gracchus_env::Op;
 
 use super::{
+    ages::Ages,
     error::StorageError,
     log::{Log, seals_durably},
     names,
@@ -18,6 +19,9 @@ use super::{
     segment_view::SegmentView,
     view::LogView,
 };
+
+/// An active segment that nobody has written to for so long rests: its age is worth a file. Retention looks far less often.
+const RESTS_MS: i64 = 1_000;
 
 /// Segments that have left the log. Their files are where they were until [`Log::bury`].
 #[derive(Debug)]
@@ -71,7 +75,18 @@ impl SegmentView {
     }
 }
 
+/// See [`LogView::untold_ms`].
+pub(crate) fn untold_ms(active: &SegmentView, ages: &Ages) -> Option<i64> {
+    let untold = active.is_known_untimed() && ages.written_ms(active.base(), active.size).is_none();
+    untold.then_some(active.written_ms)
+}
+
 impl LogView {
+    /// Whether the active segment rests, and the next process must be told how old it is.
+    fn has_untold_age(&self, now_ms: i64) -> bool {
+        self.untold_ms.is_some_and(|written_ms| now_ms.saturating_sub(written_ms) >= RESTS_MS)
+    }
+
     /// Whether retention may have something to do, by what is known without a look at the disk. Cheap.
     pub fn may_trim(
         &self,
@@ -84,6 +99,9 @@ impl LogView {
             Some(first) => (first, false),
             None => (&self.active, true),
         };
+        if self.has_untold_age(now_ms) {
+            return true;
+        }
         match retention.judge(&first.facts(last)) {
             Verdict::Goes(_) => true,
             Verdict::Stays => false,
@@ -119,6 +137,7 @@ impl Log {
     /// Takes the segments out of the log that retention lets go.
     pub async fn trim(&mut self, high_watermark: Offset) -> Result<Trimmed, StorageError> {
         let now_ms = self.directory.env().wall_clock_ms();
+        self.keep_resting_age(now_ms).await?;
         let view = self.view();
         let mut retention = Retention::new(&self.config, high_watermark, view.log_start, view.size(), now_ms);
         let mut below = None;
@@ -193,6 +212,18 @@ impl Log {
         self.write_ages().await
     }
 
+    /// The same of the active segment, once nobody has written to it for a while: a crash must not make it young again.
+    async fn keep_resting_age(&mut self, now_ms: i64) -> Result<(), StorageError> {
+        let view = self.view();
+        if !view.has_untold_age(now_ms) {
+            return Ok(());
+        }
+        self.tell_age(&view, &view.active);
+        self.write_ages().await?;
+        self.publish();
+        Ok(())
+    }
+
     /// The same when the log is opened, for the segments of which recovery has seen that they have none: nothing else may
     /// look at them before the process ends.
     pub(crate) async fn keep_found_ages(&mut self) -> Result<(), StorageError> {
@@ -211,9 +242,12 @@ impl Log {
     }
 
     fn keep_age(&mut self, view: &LogView, segment: &SegmentView) {
-        if !self.wants_age(view, segment) {
-            return;
+        if self.wants_age(view, segment) {
+            self.tell_age(view, segment);
         }
+    }
+
+    fn tell_age(&mut self, view: &LogView, segment: &SegmentView) {
         if segment.base() == view.active.base() && !self.ages.knows(segment.base()) {
             self.ages.begin(segment.base(), self.plan.opened_ms);
         }

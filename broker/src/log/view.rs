@@ -28,6 +28,8 @@ pub struct LogView {
     pub epochs: Arc<EpochCache>,
     pub(crate) sealed: Arc<Vec<SegmentView>>,
     pub(crate) active: SegmentView,
+    /// When the active segment was last written, if it has batches without timestamps and the next process would not know.
+    pub(crate) untold_ms: Option<i64>,
 }
 
 /// Whole batches, in order.

@@ -75,6 +75,27 @@ async fn records_grow_old_however_often_the_process_starts() {
 }
 
 #[tokio::test]
+async fn what_nobody_writes_to_any_more_has_told_its_age_before_a_crash() {
+    for how in [End::Stop, End::Kill, End::PowerLoss] {
+        let machine = Machine::new(8);
+        machine.set_clock(BEGIN);
+        let mut broker = Broker::start(&machine, &ten_seconds()).await;
+        broker.append(untimed()).await.unwrap();
+        machine.set_clock(BEGIN + 2 * SECOND);
+        assert!(left(&mut broker).await > 0);
+        let view = broker.view();
+        assert!(!view.may_trim(&broker.log.config, view.log_end, BEGIN + 9 * SECOND), "once is enough");
+        end(&machine, broker, how).await;
+        for (second, gone) in [(9, false), (11, true)] {
+            machine.set_clock(BEGIN + second * SECOND);
+            broker = Broker::start(&machine, &ten_seconds()).await;
+            assert_eq!(left(&mut broker).await == 0, gone, "{how:?}: after {second} s");
+            end(&machine, broker, how).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_written_is_young_again() {
     for how in [End::Stop, End::Kill] {
         let machine = Machine::new(4);

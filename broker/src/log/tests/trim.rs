@@ -261,8 +261,8 @@ async fn a_batch_whose_largest_timestamp_is_unknown_is_as_young_as_its_segment()
     }
     for now in [NOW, NOW + 1000] {
         machine.set_clock(now);
+        assert!(broker.log.trim(Offset(8)).await.unwrap().is_empty(), "it was written a second ago");
         let view = broker.view();
-        assert!(broker.log.trim(view.log_end).await.unwrap().is_empty(), "it was written a second ago");
         assert!(!view.may_trim(&config, view.log_end, now), "which is known without a look at the disk");
     }
     broker.stop().await;
