@@ -25,7 +25,7 @@ use crate::{
     damage::{self, Answer, Inflicted},
     files_check,
     judge::Judge,
-    world::{NodeId, World, lock},
+    world::{NodeId, Phase, World, lock},
 };
 
 /// How long a start may take, and a clean stop, while nothing else is wrong.
@@ -375,6 +375,7 @@ impl Operator {
     ) -> Duration {
         let name = self.world.name(self.node).to_owned();
         if let Some(stop) = running.stop.take() {
+            self.world.set_phase(self.node, Phase::Stopping);
             let _ = stop.send(());
         }
         let bound = self.world.pass(PATIENCE);
@@ -443,6 +444,7 @@ impl Main {
                 (slot.broker, slot.replicas) = (Some(broker), Some(replicas));
                 drop(slot);
                 self.world.tell(format!("{name} serves"));
+                self.world.set_phase(self.node, Phase::Serving);
                 self.status.send_replace(Status::Serving);
             }
             Err(error) => {

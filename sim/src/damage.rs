@@ -12,6 +12,7 @@ use gracchus_workload::scenario::Damaged;
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
 use crate::{
+    journal_format::{self, Group},
     plan::data_directory,
     world::{NodeId, Snapshot, World},
 };
@@ -110,20 +111,9 @@ fn flip(random: &mut SmallRng, bytes: &[u8], (from, to): (usize, usize)) -> (Vec
     (after, format!("a bit of byte {at}"))
 }
 
-/// A sound group of a journal's part.
-#[derive(Debug, Clone, Copy)]
-struct Group {
-    offset: usize,
-    length: usize,
-    sequence: u64,
-    synced: u64,
-    /// Where the next one goes.
-    behind: usize,
-}
-
 fn journal_change(random: &mut SmallRng, files: &Snapshot) -> Option<Change> {
     let parts: BTreeMap<&String, Vec<Group>> =
-        files.iter().filter_map(|(path, bytes)| Some((path, groups(bytes)?))).collect();
+        files.iter().filter_map(|(path, bytes)| Some((path, journal_format::part(bytes)?.groups))).collect();
     let all: Vec<(&String, Group)> =
         parts.iter().flat_map(|(path, groups)| groups.iter().map(|group| (*path, *group))).collect();
     if random.random_bool(0.1) {
@@ -176,39 +166,6 @@ fn journal_change(random: &mut SmallRng, files: &Snapshot) -> Option<Change> {
     };
     let what = format!("{how}, in group {}", group.sequence);
     Some(Change { path: path.clone(), after: Some(after), what, answer: Answer::Refusal })
-}
-
-/// The sound groups of a part's lap; `None` if it is no part.
-fn groups(bytes: &[u8]) -> Option<Vec<Group>> {
-    let number = |at: usize, size: usize| {
-        let field = bytes.get(at..at + size)?;
-        Some(field.iter().rev().fold(0u64, |all, byte| all << 8 | u64::from(*byte)))
-    };
-    if bytes.get(..4)? != b"GJP1" || number(4, 4)? != u64::from(crc32c::crc32c(bytes.get(8..24)?)) {
-        return None;
-    }
-    let (lap, alignment) = (number(8, 8)?, number(16, 8)? as usize);
-    let group = |offset: usize| {
-        let length = number(offset + 32, 4)? as usize;
-        let whole = bytes.get(offset..offset + length).filter(|whole| whole.len() >= 44)?;
-        let sound =
-            &whole[..4] == b"GJG2" && number(offset + 4, 4)? == u64::from(crc32c::crc32c(&whole[8..]));
-        let (sequence, synced) = (number(offset + 16, 8)?, number(offset + 24, 8)?);
-        let behind = offset + length.next_multiple_of(alignment);
-        let ours = sound && number(offset + 8, 8)? == lap;
-        ours.then_some(Group { offset, length, sequence, synced, behind })
-    };
-    let (mut groups, mut offset) = (Vec::new(), alignment);
-    while offset < bytes.len() {
-        match group(offset) {
-            Some(next) => {
-                offset = next.behind;
-                groups.push(next);
-            }
-            None => offset += alignment,
-        }
-    }
-    Some(groups)
 }
 
 fn metadata_change(random: &mut SmallRng, directory: &str, files: &Snapshot) -> Option<Change> {

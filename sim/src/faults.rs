@@ -7,8 +7,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use gracchus_workload::scenario::{Damaged, Direction, Fault, TimedFault};
+use gracchus_workload::scenario::{Damaged, Direction, Fault, TimedFault, Trigger};
 use rand::{Rng, rngs::SmallRng};
+use tokio::sync::mpsc;
 
 use crate::{
     cluster::{Cluster, Order},
@@ -26,7 +27,8 @@ pub const PRODUCERS: &str = ".snapshot";
 pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
     const NODE: u32 = 1;
     let mut faults = Vec::new();
-    let mut add = |at_ms: u64, for_ms: u64, fault: Fault| faults.push(TimedFault { at_ms, for_ms, fault });
+    let mut add =
+        |at_ms: u64, for_ms: u64, fault: Fault| faults.push(TimedFault { at_ms, for_ms, fault, when: None });
     let from = 1_500;
     let until = duration_ms - 2_000;
     for _ in 0..random.random_range(4..=7) {
@@ -113,19 +115,26 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         // A process ends with syncs on their way; the next one finds in the page cache what no disk has, and the power fails.
         let at = random.random_range(from..until);
         let (extra_ms, lasts) = (random.random_range(50..=300), random.random_range(300..=1_500));
-        add(at, lasts, Fault::SlowSync { node, extra_ms, segments: false });
-        let mut killed = at + random.random_range(50..=lasts);
+        let mut power = at + random.random_range(50..=lasts);
+        let mut kills = Vec::new();
         for _ in 0..random.random_range(1..=2) {
             let down = random.random_range(1..=100);
-            add(killed, down, Fault::Kill { node });
-            killed += down + random.random_range(5..=600);
+            kills.push((power, down));
+            power += down + random.random_range(5..=600);
+        }
+        // Near the end all of it comes earlier: the power fails behind the kills.
+        let early = power.saturating_sub(until);
+        let (at, power) = (at.saturating_sub(early), power - early);
+        add(at, lasts, Fault::SlowSync { node, extra_ms, segments: false });
+        for (killed, down) in kills {
+            add(killed.saturating_sub(early), down, Fault::Kill { node });
         }
         // Until the background has synced them, the segments hold what was replayed in the page cache alone.
         if random.random_bool(0.7) {
             let (extra_ms, segments) = (random.random_range(100..=1_000), true);
             add(at, lasts + 2_000, Fault::SlowSync { node, extra_ms, segments });
         }
-        add(killed.min(until), random.random_range(20..=300), Fault::PowerLoss { node });
+        add(power, random.random_range(20..=300), Fault::PowerLoss { node });
     }
     if random.random_bool(0.25) {
         // The run ends with it.
@@ -136,7 +145,7 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         let at_ms = random.random_range(from..until);
         let fault =
             pick(random, &[Fault::Kill { node }, Fault::Reset { node }, Fault::Hold { node }]).clone();
-        faults.push(TimedFault { at_ms, for_ms: random.random_range(20..=1_000), fault });
+        faults.push(TimedFault { at_ms, for_ms: random.random_range(20..=1_000), fault, when: None });
     }
     faults.sort_by_key(|fault| fault.at_ms);
     faults
@@ -176,6 +185,9 @@ pub(crate) struct Injector {
     /// What is still to be undone, by time.
     undo: BTreeMap<(Nanos, u64), Undo>,
     next: u64,
+    /// Wait for their moments, by the number under which they are armed.
+    aimed: BTreeMap<u64, TimedFault>,
+    struck: mpsc::UnboundedReceiver<u64>,
     /// How many faults of each kind were done.
     pub(crate) done: BTreeMap<String, u64>,
 }
@@ -202,7 +214,9 @@ impl Injector {
         judge: Arc<Judge>,
         clients: Vec<NodeId>,
     ) -> Self {
-        Self { world, cluster, judge, clients, undo: BTreeMap::new(), next: 0, done: BTreeMap::new() }
+        let struck = world.struck();
+        let (undo, aimed, done) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { world, cluster, judge, clients, undo, next: 0, aimed, struck, done }
     }
 
     /// Lets `faults` happen at their times, counted from now, until `duration` has passed.
@@ -219,14 +233,40 @@ impl Injector {
             if next >= end {
                 break;
             }
-            self.world.pass_until(next).await;
+            if self.is_struck_before(next).await {
+                // It may have an end of its own.
+                continue;
+            }
             if undo == Some(next) {
                 self.undo_first();
             } else if let Some(fault) = faults.next() {
-                self.inflict(fault);
+                match fault.when {
+                    Some(trigger) => self.aim(fault, trigger),
+                    None => self.inflict(fault),
+                }
             }
         }
-        self.world.pass_until(end).await;
+        while self.is_struck_before(end).await {}
+    }
+
+    /// Waits, but only until the moment of an aimed fault comes, which then strikes.
+    async fn is_struck_before(&mut self, at: Nanos) -> bool {
+        tokio::select! {
+            biased;
+            Some(number) = self.struck.recv() => {
+                if let Some(fault) = self.aimed.remove(&number) {
+                    self.inflict(&fault);
+                }
+                true
+            }
+            () = self.world.pass_until(at) => false,
+        }
+    }
+
+    fn aim(&mut self, fault: &TimedFault, trigger: Trigger) {
+        self.next += 1;
+        self.aimed.insert(self.next, fault.clone());
+        self.world.arm(broker(fault.fault.node()), self.next, trigger);
     }
 
     /// Ends every fault that lasts: from now on nothing is wrong with any machine, disk or link.
@@ -234,7 +274,9 @@ impl Injector {
         while !self.undo.is_empty() {
             self.undo_first();
         }
+        self.aimed.clear();
         for node in self.cluster.nodes() {
+            self.world.disarm(node);
             self.world.disk_faults(node, |faults| *faults = Default::default());
             for client in self.clients.clone() {
                 for (from, to) in [(node, client), (client, node)] {
@@ -245,7 +287,11 @@ impl Injector {
     }
 
     fn inflict(&mut self, timed: &TimedFault) {
-        *self.done.entry(kind(&timed.fault).to_owned()).or_default() += 1;
+        let mut counted = kind(&timed.fault).to_owned();
+        if let Some(Trigger { moment, .. }) = timed.when {
+            counted = format!("{counted}_at_{}", moment.name());
+        }
+        *self.done.entry(counted).or_default() += 1;
         let lasts = Duration::from_millis(timed.for_ms);
         let end = self.world.now() + milliseconds(timed.for_ms);
         self.world.tell(format!("fault: {}", describe(timed)));
@@ -385,7 +431,8 @@ fn milliseconds(count: u64) -> Nanos {
 
 fn describe(timed: &TimedFault) -> String {
     let lasting = if timed.for_ms > 0 { format!(" for {} ms", timed.for_ms) } else { String::new() };
-    format!("{:?}{lasting}", timed.fault)
+    let aimed = timed.when.map_or(String::new(), |when| format!(", aimed: {when:?}"));
+    format!("{:?}{lasting}{aimed}", timed.fault)
 }
 
 #[cfg(test)]

@@ -76,11 +76,11 @@ type Checked<T> = Result<T, String>;
 
 /// One batch as its header describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Batch {
+pub(crate) struct Batch {
     position: usize,
-    length: usize,
-    base_offset: i64,
-    last_offset: i64,
+    pub(crate) length: usize,
+    pub(crate) base_offset: i64,
+    pub(crate) last_offset: i64,
     leader_epoch: i32,
     max_timestamp: i64,
 }
@@ -366,7 +366,8 @@ fn walk(name: &str, bytes: &[u8], base: i64, end: Option<i64>) -> Checked<Vec<Ba
     Ok(batches)
 }
 
-fn header(bytes: &[u8]) -> Checked<Batch> {
+/// The batch that `bytes` begin with.
+pub(crate) fn header(bytes: &[u8]) -> Checked<Batch> {
     if bytes.len() < BATCH_HEADER {
         return Err(format!("{} bytes are no batch", bytes.len()));
     }
@@ -514,7 +515,7 @@ fn check_metadata(files: &Snapshot) -> Checked<()> {
 }
 
 /// The offset that a file is named by.
-fn offset_in_name(path: &str, suffix: &str) -> Option<i64> {
+pub(crate) fn offset_in_name(path: &str, suffix: &str) -> Option<i64> {
     let stem = path.rsplit('/').next()?.strip_suffix(suffix)?;
     if stem.len() == 20 { stem.parse().ok() } else { None }
 }

@@ -18,15 +18,17 @@ use std::{
 
 use gracchus::replica::PartitionProbe;
 use gracchus_checker::{
-    Checker, CheckerConfig, Event, EventKind, NodeView, Partition, PartitionView, Summary, Violation,
+    Checker, CheckerConfig, Event, EventKind, NodeView, Outcome, Partition, PartitionView, Summary, Violation,
 };
-use gracchus_workload::{History, WorkloadPlan};
+use gracchus_workload::History;
 
 use crate::{
+    ack_judge::{self, AckJudge},
     cluster::{self, Slot},
     damage,
     faults::{INDEXES, PRODUCERS},
     files_check,
+    plan::Plan,
     world::{NodeId, Process, World, lock},
 };
 
@@ -58,6 +60,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     files_check::ONE_PLACE,
     files_check::SPACE,
     files_check::RETENTION,
+    ack_judge::LAW,
     crate::run::HEALTHY,
     damage::SAID,
     damage::REAL,
@@ -75,6 +78,7 @@ pub(crate) struct Judge {
     whole: Vec<Arc<str>>,
     seen: Mutex<BTreeMap<NodeId, Seen>>,
     known: Mutex<files_check::Known>,
+    acknowledgements: Mutex<AckJudge>,
     /// An operator has chosen to lose records.
     pardoned: AtomicBool,
 }
@@ -90,7 +94,9 @@ struct Seen {
 }
 
 impl Judge {
-    pub(crate) fn new(world: &Arc<World>, config: CheckerConfig, plan: &WorkloadPlan) -> Arc<Self> {
+    pub(crate) fn new(world: &Arc<World>, config: CheckerConfig, run: &Plan) -> Arc<Self> {
+        let plan = run.workload();
+        let span = run.scenario.duration_ms * 1_000_000;
         let unsynced = plan.topics.iter().filter(|topic| {
             let set = topic.configs.get("flush.messages").is_some_and(|messages| messages != "1");
             set || topic.changes.iter().any(|key| key == "flush.messages")
@@ -103,6 +109,7 @@ impl Judge {
             unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
             seen: Mutex::default(),
             known: Mutex::default(),
+            acknowledgements: Mutex::new(AckJudge::new(run.acknowledgements, span)),
             pardoned: AtomicBool::new(false),
         })
     }
@@ -118,6 +125,37 @@ impl Judge {
                 judge.look(&lock(slot));
             }
         });
+    }
+
+    /// Listens to what the first `brokers` machines answer.
+    pub(crate) fn listen(self: &Arc<Self>, brokers: usize) {
+        let judge = self.clone();
+        self.world.watch_wires(brokers, move |node, connection, passed| {
+            let verdict = lock(&judge.acknowledgements).passes(&judge.world, node, connection, passed);
+            if let Err(lost) = verdict
+                && !judge.is_pardoned()
+            {
+                judge.world.violate(ack_judge::LAW, lost);
+            }
+        });
+    }
+
+    /// How many acknowledgements were looked at when they were given.
+    pub(crate) fn looked(&self) -> u64 {
+        lock(&self.acknowledgements).looked().into()
+    }
+
+    /// Tells the judge of acknowledgements what clients know.
+    fn tell_of_acknowledgements(&self, event: &EventKind) {
+        let mut acknowledgements = lock(&self.acknowledgements);
+        acknowledgements.learn(event);
+        if let EventKind::ProduceReturned { op, outcome: Outcome::Acked { base_offset, .. }, .. } = event
+            && acknowledgements.waits()
+            && let Some((at, written)) = lock(&self.checker).as_ref().and_then(|checker| checker.written(*op))
+            && let Err(other) = acknowledgements.confirm(&at.topic, at.partition, *base_offset, written)
+        {
+            self.world.violate(ack_judge::LAW, other);
+        }
     }
 
     /// Whether a broker can make do without the file at `path`.
@@ -312,6 +350,7 @@ impl History for Judge {
     fn observe(&self, event: Event) {
         tracing::trace!(target: "history", "{:?}", event.kind);
         if !self.is_pardoned() {
+            self.tell_of_acknowledgements(&event.kind);
             self.check(|checker| checker.observe(&event));
         }
     }

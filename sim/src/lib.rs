@@ -10,14 +10,18 @@ compile_error!(
      or .cargo/config.toml is not in effect"
 );
 
+pub mod ack_judge;
+mod aim;
 mod cluster;
 pub mod damage;
 pub mod faults;
 pub mod files_check;
+mod journal_format;
 mod judge;
 pub mod meta;
 pub mod mutants;
 pub mod plan;
+mod remains;
 pub mod report;
 pub mod run;
 pub mod swarm;

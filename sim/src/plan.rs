@@ -16,7 +16,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    faults,
+    ack_judge::Looks,
+    aim, faults,
     world::{DiskProfile, Machine, NetworkProfile, WorldPlan},
 };
 
@@ -39,6 +40,9 @@ pub struct Plan {
     pub ending: Ending,
     /// Knobs of log directories and metadata that no configuration file has.
     pub knobs: Knobs,
+    /// How many acknowledgements are judged by what is on disk when they are given.
+    #[serde(default)]
+    pub acknowledgements: Looks,
     /// The story: broker properties, faults with their times, clients.
     pub scenario: Scenario,
     /// The machines, brokers first, and the network.
@@ -105,7 +109,9 @@ impl Plan {
             faults: faults::draw(random, 60_000),
             workload: Some(draw_workload(random)),
         };
-        Self::around(seed, scenario, random)
+        let mut plan = Self::around(seed, scenario, random);
+        aim::draw(&mut stream_of(seed, "aims"), &mut plan.scenario.faults);
+        plan
     }
 
     /// Draws what `scenario` leaves open.
@@ -117,8 +123,10 @@ impl Plan {
         Self::around(seed, scenario, random)
     }
 
-    /// The same plan without faults, and short: what a planted bug must survive unseen.
+    /// The same plan without faults, and short: what a planted bug must survive unseen. To ask what a power loss would leave
+    /// is a fault, too.
     pub fn without_faults(mut self, duration_ms: u64) -> Plan {
+        self.acknowledgements.most = 0;
         self.scenario.faults.clear();
         self.scenario.duration_ms = duration_ms;
         self.ending = Ending::None;
@@ -136,6 +144,7 @@ impl Plan {
                 &[Ending::Restart, Ending::Kill, Ending::PowerLoss, Ending::PowerLoss, Ending::None],
             ),
             knobs: Knobs::draw(random),
+            acknowledgements: draw_looks(&mut stream_of(seed, "looks")),
             world: WorldPlan { machines, network: draw_network(random) },
             scenario,
         }
@@ -227,6 +236,15 @@ impl Plan {
 /// The plan's random stream, apart from the world's.
 fn stream(seed: u64) -> SmallRng {
     SmallRng::seed_from_u64(seed ^ 0x706c_616e_0000_0000)
+}
+
+/// A stream that other draws do not move.
+fn stream_of(seed: u64, what: &str) -> SmallRng {
+    SmallRng::seed_from_u64(seed ^ u64::from(crc32c::crc32c(what.as_bytes())) << 32)
+}
+
+fn draw_looks(random: &mut SmallRng) -> Looks {
+    Looks { most: random.random_range(20..=40), seed: u64::from(random.random::<u32>()) }
 }
 
 pub(crate) fn pick<'a, T>(random: &mut SmallRng, from: &'a [T]) -> &'a T {

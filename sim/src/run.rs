@@ -85,9 +85,10 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
     };
     let mut checking = CheckerConfig { progress_within_ns: PROGRESS.as_nanos() as u64, ..Default::default() };
     checking.topic_defaults.extend(plan.topic_defaults());
-    let judge = Judge::new(&world, checking, plan.workload());
+    let judge = Judge::new(&world, checking, plan);
     let cluster = Cluster::start(&world, configs, &judge);
     judge.watch(cluster.slots());
+    judge.listen(plan.brokers());
     let clients: Vec<NodeId> = (plan.brokers()..plan.world.machines.len()).map(NodeId).collect();
     let envs = start_machines(&world, &clients);
     let bootstrap =
@@ -105,6 +106,7 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
     report.acknowledged = workload.acknowledged();
     report.actions = workload.actions().into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
     report.actions.insert("log_starts_moved".to_owned(), judge.log_starts_moved());
+    report.actions.insert("acknowledgements_judged".to_owned(), judge.looked());
     workload.abort();
     report.faults = std::mem::take(&mut injector.done);
     fill(&mut report, &world, &cluster, &summary, judge.is_pardoned());

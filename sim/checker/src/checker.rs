@@ -95,6 +95,12 @@ impl Checker {
         partition.map_or(0, |partition| partition.acked_ns)
     }
 
+    /// Where an operation writes, and what.
+    pub fn written(&self, op: u64) -> Option<(&Partition, &[Written])> {
+        let op = &self.history.ops[self.history.op(op)?];
+        Some((&self.history.partitions[op.partition].name, &op.records))
+    }
+
     /// Whether some consumer has not got on since the heal in a partition that it follows.
     pub fn is_behind(&self) -> bool {
         let since = self.healed_ns.unwrap_or(0);

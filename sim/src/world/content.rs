@@ -7,7 +7,7 @@
 //!
 //! Never: a sync that makes more durable than it promises, or a crash that takes what a sync has promised.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use rand::{Rng, rngs::SmallRng};
 
@@ -25,6 +25,19 @@ pub(crate) enum Survival {
     Prefix,
     /// Each had with this probability.
     Each(f64),
+}
+
+/// A power loss at its harshest, in one of the ways in which it can be: what is kept of what is not durable is what
+/// does harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Harshest {
+    /// Nothing is kept.
+    Dropped,
+    /// What takes something away: removals, renames, cuts, and the first sector of each file, where a header voids the rest.
+    Taken,
+    /// What has been written over the old contents, but not the first sector of each file, whose old header then stands
+    /// before them.
+    Overwritten,
 }
 
 /// What a power loss did to one file.
@@ -160,6 +173,35 @@ impl Content {
         self.dirty.is_empty() && self.durable_length == self.length()
     }
 
+    /// Changes whenever the contents do.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The contents that a power loss like `harshest` would leave.
+    pub(crate) fn remains(&self, harshest: Harshest) -> Cow<'_, [u8]> {
+        if self.is_clean() {
+            return Cow::Borrowed(&self.bytes);
+        }
+        let length = match harshest {
+            Harshest::Dropped | Harshest::Overwritten => self.durable_length,
+            Harshest::Taken => self.shortest.min(self.durable_length),
+        };
+        let mut bytes = self.bytes[..length.min(self.length()) as usize].to_vec();
+        bytes.resize(length as usize, 0);
+        for (sector, dirty) in &self.dirty {
+            let kept = match harshest {
+                Harshest::Dropped => false,
+                Harshest::Taken => *sector == 0,
+                Harshest::Overwritten => *sector > 0,
+            };
+            if !kept || dirty.abandoned {
+                put_version(&mut bytes, *sector, &dirty.platter);
+            }
+        }
+        Cow::Owned(bytes)
+    }
+
     /// The power fails.
     pub(crate) fn power_loss(&mut self, survival: Survival, random: &mut SmallRng) -> Loss {
         if self.is_clean() {
@@ -176,11 +218,7 @@ impl Content {
             }
             let overtaken = !dirty.between.is_empty() && random.random_bool(0.3);
             let version = if overtaken { &dirty.between[dirty.between.len() - 1].1 } else { &dirty.platter };
-            let start = (sector * SECTOR).min(length) as usize;
-            let end = ((sector + 1) * SECTOR).min(length) as usize;
-            let known = version.len().min(end - start);
-            self.bytes[start..start + known].copy_from_slice(&version[..known]);
-            self.bytes[start + known..end].fill(0);
+            put_version(&mut self.bytes, sector, version);
         }
         self.settle();
         loss
@@ -194,6 +232,7 @@ impl Content {
 
     /// Flips a bit on the platter and in the page cache.
     pub(crate) fn flip(&mut self, position: u64, bit: u32) {
+        self.generation += 1;
         self.bytes[position as usize] ^= 1 << (bit % 8);
     }
 
@@ -283,6 +322,7 @@ impl Content {
 
     /// The platter and the page cache agree.
     fn settle(&mut self) {
+        self.generation += 1;
         self.durable_length = self.length();
         self.shortest = self.length();
         self.dirty.clear();
@@ -290,6 +330,16 @@ impl Content {
         self.syncs.clear();
         self.writes.clear();
     }
+}
+
+/// Gives a sector one of its versions, as far as the file reaches.
+fn put_version(bytes: &mut [u8], sector: u64, version: &[u8]) {
+    let length = bytes.len() as u64;
+    let start = (sector * SECTOR).min(length) as usize;
+    let end = ((sector + 1) * SECTOR).min(length) as usize;
+    let known = version.len().min(end - start);
+    bytes[start..start + known].copy_from_slice(&version[..known]);
+    bytes[start + known..end].fill(0);
 }
 
 impl Dirty {
@@ -398,6 +448,25 @@ mod tests {
             lost += usize::from(file.bytes() != [1; 512]);
         }
         assert!((20..80).contains(&lost), "{lost} of 100");
+    }
+
+    #[test]
+    fn what_a_power_loss_would_leave_is_told_without_one() {
+        let mut file = Content::default();
+        file.write(0, &[1; 1024]);
+        let sync = file.sync_begin();
+        file.sync_end(sync);
+        assert!(matches!(file.remains(Harshest::Dropped), Cow::Borrowed(_)));
+        file.write(0, &[2; 1024]);
+        file.set_length(600);
+        file.write(600, &[3; 1400]);
+        let platter = [1; 1024];
+        assert_eq!(&*file.remains(Harshest::Dropped), &platter);
+        assert_eq!(&*file.remains(Harshest::Taken), [&[2; 512][..], &[1; 88]].concat());
+        assert_eq!(&*file.remains(Harshest::Overwritten), [&[1; 512][..], &[2; 88], &[3; 424]].concat());
+        assert_eq!((file.length(), file.bytes()[1999]), (2000, 3), "nothing has happened");
+        file.power_loss(Survival::None, &mut SmallRng::seed_from_u64(1));
+        assert_eq!(file.bytes(), &platter);
     }
 
     #[test]

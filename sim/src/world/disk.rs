@@ -17,6 +17,7 @@ use rand::{Rng, rngs::SmallRng, seq::IteratorRandom};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    activity::Activity,
     content::{Content, Loss, SECTOR, Survival},
     lock,
     names::{Entry, Names},
@@ -110,6 +111,7 @@ pub(crate) struct NodeDisk {
     pub(super) locks: BTreeMap<u64, Arc<Process>>,
     /// Files that were damaged and that have not been emptied since.
     pub(crate) rotten: BTreeSet<u64>,
+    pub(super) activity: Activity,
     /// Bytes in files that have a name, as far as writes through here know.
     used: u64,
 }
@@ -123,6 +125,7 @@ impl NodeDisk {
             report: DiskReport::default(),
             locks: BTreeMap::new(),
             rotten: BTreeSet::new(),
+            activity: Activity::default(),
             used: 0,
         }
     }

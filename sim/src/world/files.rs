@@ -12,13 +12,14 @@ use tokio::sync::oneshot;
 
 use super::{
     World,
+    activity::{Activity, Due, Purpose},
     chronicle::Mark,
     disk::NodeDisk,
     lock,
     names::{Entry, Inode},
     process::{Parked, Process},
     submission::{OPEN, READ, Submission},
-    timeline::Event,
+    timeline::{Event, Nanos},
 };
 
 fn dead() -> io::Error {
@@ -39,6 +40,15 @@ impl SimDisk {
 
     pub(super) fn with<T>(&self, action: impl FnOnce(&mut NodeDisk) -> T) -> T {
         action(&mut lock(&self.world.node(self.process.node).disk))
+    }
+
+    /// Shows the disk's watcher what happens, and lets the faults come that were aimed at it.
+    pub(super) fn watch(&self, see: impl FnOnce(&mut Activity, Nanos, u64) -> Due) {
+        let (now, process) = (self.world.now(), self.process.id);
+        let due = self.with(|disk| see(&mut disk.activity, now, process));
+        for (fault, after_us) in due {
+            self.world.strike(fault, after_us);
+        }
     }
 
     /// How long a step takes whose usual bounds are given in microseconds.
@@ -78,16 +88,19 @@ impl SimDisk {
 
     fn open_now(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         self.with(|disk| disk.alive(&path.to_string_lossy()))?;
-        let inode = self.with(|disk| match (disk.names.find(path), how) {
+        let found = self.with(|disk| disk.names.find(path));
+        let created = found.is_none();
+        let inode = match (found, how) {
             (Some(Entry::Directory(_)), _) => Err(io::ErrorKind::IsADirectory.into()),
             (Some(Entry::File(_)), Open::New) => Err(io::ErrorKind::AlreadyExists.into()),
             (Some(Entry::File(inode)), Open::Existing | Open::OrCreate) => Ok(inode),
             (None, Open::Existing) => Err(io::ErrorKind::NotFound.into()),
-            (None, Open::OrCreate | Open::New) => disk.names.create_file(path),
-        })?;
+            (None, Open::OrCreate | Open::New) => self.with(|disk| disk.names.create_file(path)),
+        }?;
         self.world.note(Mark::Disk, OPEN, inode.number);
         let segment = path.extension().is_some_and(|extension| extension == "log");
-        let path = Arc::from(&*path.to_string_lossy());
+        let path: Arc<str> = Arc::from(&*path.to_string_lossy());
+        self.watch(|activity, now, process| activity.opened(now, process, &path, created));
         Ok(Arc::new(SimFile { disk: self.clone(), inode, segment, path }))
     }
 
@@ -122,6 +135,7 @@ impl Disk for SimDisk {
         let submission = Submission {
             disk: self.clone(),
             ops: ops.into_iter(),
+            purpose: Purpose::default(),
             sender,
             random: self.world.random(),
             power_losses: self.with(|disk| disk.report.power_losses),
@@ -218,6 +232,7 @@ impl File for SimFile {
         let (inode, path) = (self.inode.clone(), self.path.clone());
         self.disk.later(delay, move |disk| {
             disk.world.note(Mark::Disk, READ << 56 | inode.number, offset);
+            disk.watch(|activity, now, process| activity.read(now, process, &path));
             disk.with(|disk| {
                 disk.alive(&path)?;
                 disk.fail(|faults| &mut faults.fail_reads)

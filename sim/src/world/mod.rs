@@ -9,6 +9,7 @@
 //!
 //! Never: a thread, a real clock, a real file, or an order that depends on an address or on hashing.
 
+mod activity;
 mod chronicle;
 mod clock;
 mod content;
@@ -24,21 +25,24 @@ mod tcp;
 mod timeline;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use gracchus_env::{Env, Instant, in_scope};
+use gracchus_workload::scenario::Trigger;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
+pub use activity::{Busy, Phase};
 pub use chronicle::Told;
 pub use clock::EPOCH_MS;
 pub use disk::{DiskFaults, DiskProfile, DiskReport, Snapshot};
@@ -46,6 +50,10 @@ pub use env::SimEnv;
 pub use network::{LinkFaults, NetworkProfile};
 pub use process::{Process, last_panic, quiet_panics};
 pub use timeline::Nanos;
+pub(crate) use {
+    content::Harshest,
+    names::{Entry, Inode},
+};
 
 use chronicle::{Chronicle, Mark};
 use clock::Clock;
@@ -100,6 +108,18 @@ pub(crate) struct Node {
 }
 
 type StepHook = Box<dyn FnMut(&Arc<Process>, &'static str) + Send>;
+type WireHook = Box<dyn FnMut(NodeId, u64, Passed<'_>) + Send>;
+
+/// What passes between a process and one of its connections.
+#[derive(Debug, Clone, Copy)]
+pub enum Passed<'a> {
+    /// The process has read these bytes.
+    Read(&'a [u8]),
+    /// The process writes these bytes; they have not left yet.
+    Written(&'a [u8]),
+    /// The process lets go of the connection.
+    Closed,
+}
 
 /// See the module.
 pub struct World {
@@ -112,6 +132,11 @@ pub struct World {
     next_process: AtomicU64,
     spawned: AtomicU64,
     hook: Mutex<Option<StepHook>>,
+    wires: Mutex<Option<WireHook>>,
+    /// Nodes before this one have their connections watched.
+    watched: AtomicUsize,
+    /// Gets the faults whose moment has come.
+    struck: Mutex<Option<mpsc::UnboundedSender<u64>>>,
     violations: Mutex<Vec<Violation>>,
     violated: Notify,
 }
@@ -166,6 +191,9 @@ impl World {
             next_process: AtomicU64::new(1),
             spawned: AtomicU64::new(0),
             hook: Mutex::new(None),
+            wires: Mutex::new(None),
+            watched: AtomicUsize::new(0),
+            struck: Mutex::new(None),
             violations: Mutex::new(Vec::new()),
             violated: Notify::new(),
         })
@@ -237,6 +265,70 @@ impl World {
         *lock(&self.hook) = Some(Box::new(hook));
     }
 
+    /// Calls `hook` with node, connection and bytes for all that passes between the processes of the first `nodes` machines
+    /// and their connections, in the middle of a step.
+    pub fn watch_wires(&self, nodes: usize, hook: impl FnMut(NodeId, u64, Passed<'_>) + Send + 'static) {
+        *lock(&self.wires) = Some(Box::new(hook));
+        self.watched.store(nodes, Ordering::Relaxed);
+    }
+
+    fn passes(&self, node: NodeId, connection: u64, passed: Passed<'_>) {
+        if node.0 < self.watched.load(Ordering::Relaxed)
+            && let Some(hook) = lock(&self.wires).as_mut()
+        {
+            hook(node, connection, passed);
+        }
+    }
+
+    /// Where the numbers of armed faults come out when their moment has come.
+    pub fn struck(&self) -> mpsc::UnboundedReceiver<u64> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *lock(&self.struck) = Some(sender);
+        receiver
+    }
+
+    /// Aims fault `number` at a moment of the disk of `node`.
+    pub fn arm(&self, node: NodeId, number: u64, trigger: Trigger) {
+        lock(&self.node(node).disk).activity.arm(number, trigger);
+    }
+
+    /// Nothing is aimed at the disk of `node` any more.
+    pub fn disarm(&self, node: NodeId) {
+        lock(&self.node(node).disk).activity.disarm();
+    }
+
+    fn strike(&self, number: u64, after_us: u64) {
+        let Some(struck) = lock(&self.struck).clone() else { return };
+        let call = move || _ = struck.send(number);
+        self.timeline.schedule(self.now() + after_us * 1_000, Event::Call(Box::new(call)));
+    }
+
+    /// Who keeps the process of `node` running says what it is about.
+    pub fn set_phase(&self, node: NodeId, phase: Phase) {
+        lock(&self.node(node).disk).activity.set_phase(phase);
+    }
+
+    /// What the disk of `node` is doing.
+    pub fn disk_busy(&self, node: NodeId) -> Busy {
+        lock(&self.node(node).disk).activity.busy()
+    }
+
+    /// The names in `directory` that a power loss like `harshest` would leave right now. Nothing happens to the disk.
+    pub(crate) fn remains(
+        &self,
+        node: NodeId,
+        directory: &str,
+        harshest: Harshest,
+    ) -> Option<BTreeMap<String, Entry>> {
+        lock(&self.node(node).disk).names.remains(Path::new(directory), harshest)
+    }
+
+    /// Whether a bit of one of `files` has flipped.
+    pub(crate) fn any_rotten(&self, node: NodeId, files: impl IntoIterator<Item = u64>) -> bool {
+        let disk = lock(&self.node(node).disk);
+        files.into_iter().any(|number| disk.rotten.contains(&number))
+    }
+
     /// Runs `task` beside the world: part of the runner, on no machine, polled like any other.
     pub fn spawn_runner(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.execute(task);
@@ -288,6 +380,7 @@ impl World {
         let process = Process::new(self.next_process.fetch_add(1, Ordering::Relaxed), node);
         *lock(&self.node(node).process) = Some(process.clone());
         lock(&self.network).power_on(node);
+        lock(&self.node(node).disk).activity.begin(process.id);
         let env: Arc<dyn Env> = SimEnv::new(self.clone(), process.clone());
         let main = main(env.clone());
         let (world, own) = (self.clone(), process.clone());

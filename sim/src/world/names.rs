@@ -14,7 +14,10 @@ use std::{
 
 use rand::{Rng, rngs::SmallRng};
 
-use super::{content::Content, lock};
+use super::{
+    content::{Content, Harshest},
+    lock,
+};
 
 /// A file, whatever its names are.
 #[derive(Debug)]
@@ -184,6 +187,33 @@ impl Names {
         lost
     }
 
+    /// The names in a directory as a power loss like `harshest` would leave them; `None`: not even the directory.
+    pub(crate) fn remains(&self, path: &Path, harshest: Harshest) -> Option<BTreeMap<String, Entry>> {
+        let mut names = self.remaining(ROOT, harshest);
+        for part in parts(path) {
+            let Some(Entry::Directory(number)) = names.get(part) else { return None };
+            names = self.remaining(*number, harshest);
+        }
+        Some(names)
+    }
+
+    fn remaining(&self, directory: u64, harshest: Harshest) -> BTreeMap<String, Entry> {
+        let mut names =
+            self.directories.get(&directory).map(|names| names.durable.clone()).unwrap_or_default();
+        if harshest != Harshest::Taken {
+            return names;
+        }
+        for Change { remove, insert, .. } in self.pending.iter().filter(|change| change.remove.is_some()) {
+            if let Some((_, name)) = remove.as_ref().filter(|(number, _)| *number == directory) {
+                names.remove(name);
+            }
+            if let Some((_, name, entry)) = insert.as_ref().filter(|(number, ..)| *number == directory) {
+                names.insert(name.clone(), entry.clone());
+            }
+        }
+        names
+    }
+
     /// Everything there is with its path, parents before children, sorted.
     pub(crate) fn walk(&self) -> Vec<(String, Entry)> {
         let mut found = Vec::new();
@@ -318,6 +348,27 @@ mod tests {
             seen.insert(names(&tree, "/"));
         }
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [["new"], ["old"]]);
+    }
+
+    #[test]
+    fn what_a_power_loss_would_leave_is_told_without_one() {
+        let mut tree = Names::new();
+        for name in ["/a", "/b", "/new.tmp"] {
+            tree.create_file(Path::new(name)).expect("creates");
+        }
+        let left = |tree: &Names, harshest| {
+            let names = tree.remains(Path::new("/"), harshest).expect("the root is there");
+            names.into_keys().collect::<Vec<_>>()
+        };
+        assert!(left(&tree, Harshest::Dropped).is_empty());
+        sync(&mut tree, "/");
+        tree.remove_file(Path::new("/b")).expect("removes");
+        tree.create_file(Path::new("/c")).expect("creates");
+        tree.rename(Path::new("/new.tmp"), Path::new("/a")).expect("renames");
+        assert_eq!(left(&tree, Harshest::Dropped), ["a", "b", "new.tmp"]);
+        assert_eq!(left(&tree, Harshest::Taken), ["a"]);
+        assert_eq!(names(&tree, "/"), ["a", "c"], "nothing has happened");
+        assert!(tree.remains(Path::new("/nowhere"), Harshest::Dropped).is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use gracchus_env::{BoxFuture, Connection, Listener, Piece, ReadHalf, WriteHalf};
 
 use super::{
-    World, address, files,
+    NodeId, Passed, World, address, files,
     network::{Listening, Segment, SocketId, with},
     process::Process,
     tcp::{Socket, State, gone},
@@ -80,7 +80,7 @@ pub(crate) fn connect(
             let id = network.add(socket);
             network.send(&world, id, Segment::Synchronize { port, from_port: local.port() });
             network.watch_handshake(&world, id);
-            End { world: world.clone(), id, halves: 2 }
+            End { world: world.clone(), node, id, halves: 2 }
         });
         let peer = tokio::select! {
             biased;
@@ -94,6 +94,7 @@ pub(crate) fn connect(
 /// The application's hold on a socket that has not been split yet; closes it when dropped.
 struct End {
     world: Arc<World>,
+    node: NodeId,
     id: SocketId,
     halves: u8,
 }
@@ -101,8 +102,8 @@ struct End {
 impl End {
     fn split(mut self, peer: SocketAddr) -> Connection {
         self.halves = 0;
-        let reader = SimReader { world: self.world.clone(), id: self.id };
-        let writer = SimWriter { world: self.world.clone(), id: self.id };
+        let reader = SimReader { world: self.world.clone(), node: self.node, id: self.id };
+        let writer = SimWriter { world: self.world.clone(), node: self.node, id: self.id };
         Connection { peer, reader: Box::new(reader), writer: Box::new(writer) }
     }
 }
@@ -138,7 +139,8 @@ impl Listener for SimListener {
                 listening.waker = Some(context.waker().clone());
                 Poll::Pending
             });
-            taken.map_ok(|(id, peer)| End { world: self.world.clone(), id, halves: 2 }.split(peer))
+            let node = self.process.node;
+            taken.map_ok(|(id, peer)| End { world: self.world.clone(), node, id, halves: 2 }.split(peer))
         }))
     }
 
@@ -163,13 +165,18 @@ impl Drop for SimListener {
 
 struct SimReader {
     world: Arc<World>,
+    node: NodeId,
     id: SocketId,
 }
 
 impl ReadHalf for SimReader {
     fn read<'a>(&'a mut self, buffer: &'a mut BytesMut, limit: usize) -> BoxFuture<'a, io::Result<usize>> {
         Box::pin(poll_fn(move |context| {
-            with(&self.world, |network| network.poll_read(&self.world, self.id, buffer, limit, context))
+            let before = buffer.len();
+            let read =
+                with(&self.world, |network| network.poll_read(&self.world, self.id, buffer, limit, context));
+            self.world.passes(self.node, self.id, Passed::Read(&buffer[before..]));
+            read
         }))
     }
 }
@@ -182,6 +189,7 @@ impl Drop for SimReader {
 
 struct SimWriter {
     world: Arc<World>,
+    node: NodeId,
     id: SocketId,
 }
 
@@ -190,6 +198,7 @@ impl SimWriter {
     async fn send(&self, bytes: impl FnOnce() -> io::Result<Bytes>) -> io::Result<()> {
         poll_fn(|context| with(&self.world, |network| network.poll_room(self.id, context))).await?;
         let bytes = bytes()?;
+        self.world.passes(self.node, self.id, Passed::Written(&bytes));
         with(&self.world, |network| network.write(&self.world, self.id, bytes));
         Ok(())
     }
@@ -238,6 +247,7 @@ impl WriteHalf for SimWriter {
 
 impl Drop for SimWriter {
     fn drop(&mut self) {
+        self.world.passes(self.node, self.id, Passed::Closed);
         with(&self.world, |network| network.drop_half(&self.world, self.id));
     }
 }

@@ -13,6 +13,7 @@ use rand::{Rng, rngs::SmallRng};
 use tokio::sync::oneshot;
 
 use super::{
+    activity::Purpose,
     chronicle::Mark,
     files::{SimDisk, SimFile, sim},
     lock,
@@ -30,6 +31,7 @@ const NAME: u64 = 5;
 pub(super) struct Submission {
     pub(super) disk: SimDisk,
     pub(super) ops: std::vec::IntoIter<Op>,
+    pub(super) purpose: Purpose,
     pub(super) sender: oneshot::Sender<io::Result<()>>,
     pub(super) random: SmallRng,
     /// How often the power had failed when it was submitted.
@@ -57,6 +59,7 @@ impl Submission {
                 return;
             }
         };
+        self.disk.watch(|activity, _, process| activity.began(process, &op));
         let segment = matches!(&op, Op::Sync { file } if sim(file).is_ok_and(|file| file.segment));
         let (write, (sync_low, sync_high), extra) = self.disk.with(|disk| {
             let faults = &disk.faults;
@@ -79,12 +82,27 @@ impl Submission {
             self.end_of_the_dead(&op);
             return;
         }
+        self.show(&op);
         match self.apply(op, begun) {
             Ok(()) => disk.when_running(move || self.begin()),
             Err(error) => {
                 let _ = self.sender.send(Err(error));
             }
         }
+    }
+
+    /// Shows the disk's watcher the step that ends now.
+    fn show(&mut self, op: &Op) {
+        let shortens = match op {
+            Op::Truncate { file, length } => {
+                sim(file).is_ok_and(|file| file.segment && *length < lock(&file.inode.content).length())
+            }
+            _ => false,
+        };
+        let (last, mut purpose) = (self.ops.len() == 0, self.purpose);
+        self.disk
+            .watch(|activity, now, process| activity.ended(now, process, op, &mut purpose, (last, shortens)));
+        self.purpose = purpose;
     }
 
     fn prepare(&self, op: &Op) -> io::Result<Begun> {

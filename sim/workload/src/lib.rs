@@ -11,6 +11,7 @@ pub mod plan;
 pub mod record;
 mod run;
 pub mod scenario;
+pub mod wire;
 mod workloads;
 
 pub use history::{Beacon, History};

@@ -64,6 +64,84 @@ pub struct TimedFault {
     /// What happens.
     #[serde(flatten)]
     pub fault: Fault,
+    /// Not at that time, but when the disk of the fault's node is next seen doing this. Only the simulator can see that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Trigger>,
+}
+
+/// A moment in the life of a disk at which a fault is aimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trigger {
+    /// What the disk does.
+    pub moment: Moment,
+    /// It does so for the how manieth time, counted from the fault's own time on, from 1.
+    pub nth: u32,
+    /// The fault strikes so many microseconds later.
+    #[serde(default)]
+    pub after_us: u64,
+}
+
+/// What a disk can be seen doing, by the files that are opened, read, written, synced, cut, renamed and removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// A sync begins while another is under way.
+    TwoSyncs,
+    /// A sync begins while two others are under way.
+    ThreeSyncs,
+    /// One step of a submission has ended, and another follows.
+    BetweenSteps,
+    /// A step between the creation of a segment and the sync of its name.
+    Roll,
+    /// A step of what makes a segment shorter or takes one away.
+    Cut,
+    /// A step of a start between its first look into the journal and the end of the journal's replay.
+    Replay,
+    /// A step that makes a snapshot, of producers or of the metadata.
+    Snapshot,
+    /// A step of what makes a part of the journal new or ready for use again.
+    PartReused,
+    /// A step that writes recovery points or log starts.
+    Checkpoint,
+    /// A step of a process that does not serve yet.
+    Start,
+    /// A step of a process that was told to stop.
+    Stop,
+}
+
+impl Moment {
+    /// All of them.
+    pub const ALL: [Moment; 11] = [
+        Moment::TwoSyncs,
+        Moment::ThreeSyncs,
+        Moment::BetweenSteps,
+        Moment::Roll,
+        Moment::Cut,
+        Moment::Replay,
+        Moment::Snapshot,
+        Moment::PartReused,
+        Moment::Checkpoint,
+        Moment::Start,
+        Moment::Stop,
+    ];
+
+    /// As in a scenario.
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::TwoSyncs => "two_syncs",
+            Moment::ThreeSyncs => "three_syncs",
+            Moment::BetweenSteps => "between_steps",
+            Moment::Roll => "roll",
+            Moment::Cut => "cut",
+            Moment::Replay => "replay",
+            Moment::Snapshot => "snapshot",
+            Moment::PartReused => "part_reused",
+            Moment::Checkpoint => "checkpoint",
+            Moment::Start => "start",
+            Moment::Stop => "stop",
+        }
+    }
 }
 
 /// Which way a network fault works.
@@ -163,6 +241,33 @@ pub enum Fault {
     ClockDrift { node: u32, ppm: i64 },
 }
 
+impl Fault {
+    /// The number of the broker that it strikes.
+    pub fn node(&self) -> u32 {
+        match self {
+            Fault::PowerLoss { node }
+            | Fault::Kill { node }
+            | Fault::Restart { node }
+            | Fault::Pause { node }
+            | Fault::Cut { node, .. }
+            | Fault::Delay { node, .. }
+            | Fault::Loss { node, .. }
+            | Fault::Reset { node }
+            | Fault::Hold { node }
+            | Fault::SlowDisk { node, .. }
+            | Fault::SlowSync { node, .. }
+            | Fault::FailSync { node, .. }
+            | Fault::FailWrite { node }
+            | Fault::FailRead { node }
+            | Fault::DiskFull { node }
+            | Fault::BitRot { node }
+            | Fault::Damage { node, .. }
+            | Fault::ClockJump { node, .. }
+            | Fault::ClockDrift { node, .. } => *node,
+        }
+    }
+}
+
 impl Scenario {
     /// Reads a scenario file's text.
     pub fn parse(text: &str) -> Result<Scenario, String> {
@@ -200,11 +305,17 @@ mod tests {
             kind = "cut"
             node = 1
             direction = "from"
+            [[faults]]
+            at_ms = 12000
+            kind = "power_loss"
+            node = 1
+            when = { moment = "roll", nth = 3, after_us = 20 }
         "#;
         let scenario = Scenario::parse(text).unwrap();
         assert_eq!(scenario.expect, Expectation::Holds);
         assert_eq!(scenario.faults[0].fault, Fault::PowerLoss { node: 1 });
         assert_eq!(scenario.faults[1].fault, Fault::Cut { node: 1, direction: Direction::From });
+        assert_eq!(scenario.faults[2].when, Some(Trigger { moment: Moment::Roll, nth: 3, after_us: 20 }));
         assert_eq!(Scenario::parse(&scenario.to_text()).unwrap(), scenario);
     }
 

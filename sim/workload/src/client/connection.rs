@@ -260,7 +260,10 @@ fn encode<R: Request>(request: &R, version: i16, correlation: i32) -> Result<Byt
 }
 
 /// Decodes an answer, header first. An ApiVersions answer may be in version 0 whatever was asked.
-fn decode<T: Decodable + HeaderVersion>(frame: &mut Bytes, version: i16) -> Result<T, ClientError> {
+pub(crate) fn decode<T: Decodable + HeaderVersion>(
+    frame: &mut Bytes,
+    version: i16,
+) -> Result<T, ClientError> {
     let broken = |error| ClientError::Protocol(format!("answer cannot be decoded as v{version}: {error}"));
     ResponseHeader::decode(frame, T::header_version(version)).map_err(broken)?;
     let response = T::decode(frame, version).map_err(broken)?;

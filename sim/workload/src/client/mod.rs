@@ -13,6 +13,7 @@ mod requests;
 pub use admin::{
     alter_config, create_partitions, delete_records, delete_topic, describe_configs, epoch_end, serves,
 };
+pub(crate) use connection::decode;
 pub use connection::{ClientError, Connection, Pending};
 pub use fetch::{FetchLimits, Fetched, FetchedPartition, Fetcher, Position};
 pub use link::{Bootstrap, Link};
