@@ -35,7 +35,8 @@ pub(crate) fn draw(random: &mut SmallRng, faults: &mut Vec<TimedFault>) {
             _ => continue,
         };
         if random.random_bool(chance) {
-            timed.when = Some(trigger(random, moment(random)));
+            let moment = moment(random);
+            timed.when = Some(trigger(random, moment));
         }
     }
     // A stop lasts for some steps only: whoever is to meet one comes with it.

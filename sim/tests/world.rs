@@ -9,7 +9,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use gracchus_env::{Connection, Env, FileRange, Op, Open, Piece, contract};
-use gracchus_sim::world::{self, Machine, NodeId, World, WorldPlan};
+use gracchus_sim::world::{self, Machine, NodeId, Passed, World, WorldPlan};
+use gracchus_workload::scenario::{Moment, Trigger};
 
 const A: NodeId = NodeId(0);
 const B: NodeId = NodeId(1);
@@ -400,4 +401,79 @@ fn a_seed_is_one_history() {
     assert_eq!(hashes, (0..5).map(hash_of).collect::<Vec<_>>());
     let different: std::collections::BTreeSet<_> = hashes.iter().collect();
     assert_eq!(different.len(), 5);
+}
+
+/// A file that a process has written in so many submissions of two writes and two syncs, when the armed fault struck.
+async fn written_until_struck(world: &Arc<World>, trigger: Trigger) -> Option<u64> {
+    let mut struck = world.struck();
+    world.arm(A, 7, trigger);
+    let process = world.start(A, |env| async move {
+        env.disk().submit(vec![Op::CreateDir { path: "/data/t-0".into() }]).await.expect("creates");
+        let file = env.disk().open(Path::new("/data/t-0/x.log"), Open::New).await.expect("opens");
+        for round in 0..10 {
+            let step = |at: u64| {
+                let write =
+                    Op::WriteAt { file: file.clone(), offset: at, buffers: vec![Bytes::from_static(b"x")] };
+                [write, Op::Sync { file: file.clone() }]
+            };
+            let ops = [step(2 * round), step(2 * round + 1)].concat();
+            env.disk().submit(ops).await.expect("writes");
+        }
+        std::future::pending::<()>().await;
+    });
+    let number = tokio::select! {
+        number = struck.recv() => number,
+        () = world.pass(Duration::from_secs(1)) => None,
+    };
+    let written = world.file(A, "/data/t-0/x.log").unwrap_or_default().len() as u64;
+    world.kill(&process);
+    number.map(|number| {
+        assert_eq!(number, 7);
+        written
+    })
+}
+
+#[test]
+fn a_fault_strikes_at_the_moment_it_is_aimed_at() {
+    let written = |moment, nth| {
+        let trigger = Trigger { moment, nth, after_us: 0 };
+        two(3, nothing, async move |world| written_until_struck(&world, trigger).await)
+    };
+    // Three steps of each submission are followed by another: the first write, its sync, the second write.
+    assert_eq!(written(Moment::BetweenSteps, 1), Some(1));
+    assert_eq!(written(Moment::BetweenSteps, 3), Some(2));
+    assert_eq!(written(Moment::BetweenSteps, 4), Some(3));
+    assert_eq!(written(Moment::Roll, 1), Some(0), "when the segment is created");
+    assert_eq!(written(Moment::TwoSyncs, 1), None, "there is one at a time");
+    assert_eq!(written(Moment::Cut, 1), None);
+}
+
+#[test]
+fn what_passes_on_a_watched_machine_is_seen_before_it_leaves() {
+    let (sent, seen) = two(4, nothing, async |world| {
+        let seen = Arc::new(Mutex::new((Vec::new(), Vec::new(), 0)));
+        let kept = seen.clone();
+        world.watch_wires(1, move |node, _, passed| {
+            assert_eq!(node, A);
+            let mut kept = kept.lock().expect("one thread");
+            match passed {
+                Passed::Read(bytes) => kept.0.extend_from_slice(bytes),
+                Passed::Written(bytes) => kept.1.extend_from_slice(bytes),
+                Passed::Closed => kept.2 += 1,
+            }
+        });
+        world.start(A, echo);
+        let sent = on(&world, B, async |env| {
+            let mut connection = connect(&*env, Duration::from_secs(5)).await.expect("connects");
+            let sent = Bytes::from(vec![7; 100_000]);
+            connection.writer.write(vec![Piece::Bytes(sent.clone())]).await.expect("writes");
+            assert_eq!(read_exactly(&mut connection, sent.len()).await.expect("is echoed"), sent);
+            sent
+        })
+        .await;
+        world.pass(Duration::from_secs(1)).await;
+        let seen = seen.lock().expect("one thread").clone();
+        (sent, seen)
+    });
+    assert_eq!((seen.0, seen.1, seen.2), (sent.to_vec(), sent.to_vec(), 1));
 }
