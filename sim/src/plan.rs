@@ -4,6 +4,9 @@
 //! It prints as TOML, can be edited and run again. Never: a decision about a run that is not in its plan or in the
 //! world's stream.
 
+mod knobs;
+mod properties;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use gracchus::config::{BrokerConfig, Settings};
@@ -20,6 +23,8 @@ use crate::{
     aim, faults,
     world::{DiskProfile, Machine, NetworkProfile, WorldPlan},
 };
+
+pub use knobs::Knobs;
 
 /// The port that every broker listens on.
 pub const PORT: u16 = 9092;
@@ -63,37 +68,6 @@ pub enum Ending {
     PowerLoss,
 }
 
-/// See the broker's `DirectoryOptions` and [`BrokerConfig::metadata_snapshot_interval`]; small, so that a minute takes every path.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Knobs {
-    journal_part_bytes: u64,
-    journal_min_parts: usize,
-    journal_max_parts: usize,
-    journal_alignment: u64,
-    in_place_bytes: u64,
-    group_bytes: u64,
-    journal_in_flight: usize,
-    in_place_in_flight: usize,
-    writeback_bytes: u64,
-    dirty_bytes: u64,
-    dirty_age_ms: u64,
-    open_files: usize,
-    metadata_snapshot_interval: u64,
-    /// Bytes of a produced batch that are looked at on the spot.
-    #[serde(default)]
-    looked_at_on_the_spot: usize,
-    /// Log directories.
-    #[serde(default = "one")]
-    directories: u32,
-    /// The number of the one that dies in the end, 0 for none.
-    #[serde(default)]
-    dying_directory: u32,
-}
-
-fn one() -> u32 {
-    1
-}
-
 impl Plan {
     /// Draws the swarm's plan for `seed`.
     pub fn draw(seed: u64) -> Plan {
@@ -105,7 +79,7 @@ impl Plan {
             nodes: 1,
             duration_ms: 60_000,
             expect: Expectation::Holds,
-            broker: draw_properties(random),
+            broker: properties::draw(random),
             faults: faults::draw(random, 60_000),
             workload: Some(draw_workload(random)),
         };
@@ -296,97 +270,6 @@ fn draw_workload(random: &mut SmallRng) -> WorkloadPlan {
         workload.topics[topic].configs.insert("flush.messages".to_owned(), (*messages).to_owned());
     }
     workload
-}
-
-fn draw_properties(random: &mut SmallRng) -> BTreeMap<String, String> {
-    let mut properties = BTreeMap::new();
-    let mut set = |key: &str, value: u64| properties.insert(key.to_owned(), value.to_string());
-    set("log.segment.bytes", scaled(random, 32 << 10, 2 << 20));
-    set("log.index.interval.bytes", random.random_range(0..=8_192));
-    let checkpoints =
-        if random.random_bool(0.2) { scaled(random, 50, 500) } else { scaled(random, 500, 30_000) };
-    set("log.flush.offset.checkpoint.interval.ms", checkpoints);
-    set("log.retention.check.interval.ms", scaled(random, 100, 1_500));
-    set("log.segment.delete.delay.ms", scaled(random, 10, 1_500));
-    set("producer.id.expiration.check.interval.ms", scaled(random, 100, 20_000));
-    if random.random_bool(0.3) {
-        set("max.incremental.fetch.session.cache.slots", random.random_range(0..=4));
-    }
-    if random.random_bool(0.3) {
-        let longest = random.random_range(1 << 20..=4 << 20);
-        set("socket.request.max.bytes", longest);
-        set("queued.max.request.bytes", longest * random.random_range(1..=3));
-    }
-    if random.random_bool(0.3) {
-        set("connections.max.idle.ms", scaled(random, 3_000, 60_000));
-    }
-    if random.random_bool(0.3) {
-        set("fetch.max.bytes", scaled(random, 1_024, 1 << 20));
-    }
-    properties
-}
-
-impl Knobs {
-    fn draw(random: &mut SmallRng) -> Self {
-        let min_parts = random.random_range(2..=4);
-        let knobs = Self {
-            journal_part_bytes: scaled(random, 64 << 10, 2 << 20) / 4_096 * 4_096,
-            journal_min_parts: min_parts,
-            journal_max_parts: min_parts + random.random_range(0..=4),
-            journal_alignment: *pick(random, &[512, 4_096]),
-            in_place_bytes: scaled(random, 1 << 10, 256 << 10),
-            group_bytes: scaled(random, 4 << 10, 1 << 20),
-            journal_in_flight: random.random_range(1..=3),
-            in_place_in_flight: random.random_range(1..=3),
-            writeback_bytes: scaled(random, 4 << 10, 1 << 20),
-            dirty_bytes: scaled(random, 16 << 10, 2 << 20),
-            dirty_age_ms: scaled(random, 50, 5_000),
-            open_files: random.random_range(4..=64),
-            metadata_snapshot_interval: scaled(random, 3, 200),
-            looked_at_on_the_spot: scaled(random, 50, 100_000) as usize,
-            directories: if random.random_bool(0.3) { random.random_range(2..=MOST_DIRECTORIES) } else { 1 },
-            dying_directory: if random.random_bool(0.6) {
-                random.random_range(2..=MOST_DIRECTORIES)
-            } else {
-                0
-            },
-        };
-        if random.random_bool(0.3) { knobs.cramped(random) } else { knobs }
-    }
-
-    /// A journal that is short of parts all the time, while segments stay unsynced for as long as it lets them: whether
-    /// a part may be used again decides what a power loss takes.
-    fn cramped(self, random: &mut SmallRng) -> Self {
-        Self {
-            journal_part_bytes: scaled(random, 32 << 10, 128 << 10) / 4_096 * 4_096,
-            journal_min_parts: 2,
-            journal_max_parts: random.random_range(2..=3),
-            in_place_bytes: 1 << 20,
-            journal_in_flight: 3,
-            writeback_bytes: 4 << 20,
-            dirty_bytes: scaled(random, 64 << 10, 4 << 20),
-            dirty_age_ms: scaled(random, 500, 10_000),
-            ..self
-        }
-    }
-
-    fn apply(&self, config: &mut BrokerConfig) {
-        config.metadata_snapshot_interval = self.metadata_snapshot_interval;
-        config.looked_at_on_the_spot = self.looked_at_on_the_spot;
-        let directory = &mut config.directory;
-        directory.journal.part_bytes = self.journal_part_bytes;
-        directory.journal.min_parts = self.journal_min_parts;
-        directory.journal.max_parts = self.journal_max_parts;
-        directory.journal.alignment = self.journal_alignment;
-        directory.in_place_bytes = self.in_place_bytes;
-        directory.group_bytes = self.group_bytes;
-        directory.journal_in_flight = self.journal_in_flight;
-        directory.in_place_in_flight = self.in_place_in_flight;
-        directory.writeback_bytes = self.writeback_bytes;
-        directory.dirty_bytes = self.dirty_bytes;
-        directory.dirty_age = Duration::from_millis(self.dirty_age_ms);
-        directory.open_files = self.open_files;
-    }
 }
 
 #[cfg(test)]
