@@ -359,6 +359,7 @@ async fn start_controller(env: &Arc<dyn Env>, config: &BrokerConfig) -> Result<A
         node: config.node_id,
         log_dir: config.metadata_log_dir.clone(),
         snapshot_interval: config.metadata_snapshot_interval,
+        producer_ids_per_block: config.producer_ids_per_block,
     };
     let start = Controller::start(env.clone(), options);
     Ok(announced(env, "loading the cluster metadata", start).await?)

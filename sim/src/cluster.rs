@@ -7,6 +7,7 @@
 //! Never: two processes on one machine, a start before the machine has been down for as long as told.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -76,6 +77,14 @@ pub(crate) struct Slot {
     refused: bool,
 }
 
+/// A broker's configuration file.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfigFile {
+    pub(crate) config: BrokerConfig,
+    /// The start from which on it says something else, what, and what that says of topics.
+    pub(crate) later: Option<(u64, BrokerConfig, BTreeMap<String, String>)>,
+}
+
 /// All brokers of a run.
 pub(crate) struct Cluster {
     world: Arc<World>,
@@ -91,7 +100,7 @@ struct Keeper {
 
 impl Cluster {
     /// Starts a broker with each of `configs` on the first machines.
-    pub(crate) fn start(world: &Arc<World>, configs: Vec<BrokerConfig>, judge: &Arc<Judge>) -> Arc<Self> {
+    pub(crate) fn start(world: &Arc<World>, configs: Vec<ConfigFile>, judge: &Arc<Judge>) -> Arc<Self> {
         let start = |(index, config)| {
             let node = NodeId(index);
             let slot = Arc::new(Mutex::new(Slot {
@@ -204,7 +213,7 @@ impl Cluster {
 struct Operator {
     world: Arc<World>,
     node: NodeId,
-    config: BrokerConfig,
+    config: ConfigFile,
     slot: Arc<Mutex<Slot>>,
     status: watch::Sender<Status>,
     judge: Arc<Judge>,
@@ -270,11 +279,21 @@ impl Operator {
         let stopped = Arc::new(Mutex::new(false));
         self.status.send_replace(Status::Starting);
         self.judge.node_started(self.node);
+        let config = match &self.config.later {
+            Some((from_start, later, of_topics)) if incarnation >= *from_start => {
+                if incarnation == *from_start {
+                    self.world.tell("the operator has changed the configuration file");
+                    self.judge.file_changed(of_topics);
+                }
+                later
+            }
+            _ => &self.config.config,
+        };
         self.world.tell(format!("{} starts, incarnation {incarnation}", self.world.name(self.node)));
         let main = Main {
             world: self.world.clone(),
             node: self.node,
-            config: self.config.clone(),
+            config: config.clone(),
             slot: self.slot.clone(),
             status: self.status.clone(),
             stopped: stopped.clone(),
@@ -388,7 +407,7 @@ impl Operator {
                         self.world.tell(format!("{name} stopped cleanly"));
                         if self.world.disk_report(self.node).errors == running.disk_errors {
                             let opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
-                            files_check::after_clean_stop(&self.world, self.node, &opened);
+                            files_check::after_clean_stop(&self.world, self.node, self.judge.plan(), &opened);
                         }
                     }
                     return down;

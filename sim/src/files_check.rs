@@ -19,6 +19,7 @@ use gracchus_workload::{
 
 use crate::{
     plan::Plan,
+    segment_limits::{self, Limits},
     world::{NodeId, Snapshot, World},
 };
 
@@ -72,17 +73,18 @@ pub(crate) fn topic_id(bytes: &[u8]) -> Option<u128> {
     Some(high << 2 | digit(last)? >> 4)
 }
 
-type Checked<T> = Result<T, String>;
+pub(crate) type Checked<T> = Result<T, String>;
 
 /// One batch as its header describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Batch {
-    position: usize,
+    pub(crate) position: usize,
     pub(crate) length: usize,
     pub(crate) base_offset: i64,
     pub(crate) last_offset: i64,
-    leader_epoch: i32,
-    max_timestamp: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) max_timestamp: i64,
+    pub(crate) codec: u8,
 }
 
 /// Segments that were read before, by path: most do not change from one start to the next.
@@ -184,7 +186,7 @@ fn read_segment(
 
 /// Checks the files of the partitions that a process had opened before its clean stop. The others are as the process
 /// before it left them: a log is recovered when it is opened.
-pub(crate) fn after_clean_stop(world: &World, node: NodeId, opened: &[Place]) {
+pub(crate) fn after_clean_stop(world: &World, node: NodeId, plan: &Plan, opened: &[Place]) {
     let rotten = world.rotten(node);
     for place in opened {
         let directory = match place.directory(world, node) {
@@ -201,8 +203,10 @@ pub(crate) fn after_clean_stop(world: &World, node: NodeId, opened: &[Place]) {
             .filter(|(path, _)| !rotten.contains(path))
             .map(|(path, bytes)| (path[directory.len() + 1..].to_owned(), bytes))
             .collect();
-        if let Err(problem) = check_partition(&files) {
-            world.violate(LAW, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
+        let topic = plan.workload().topics.iter().find(|topic| *topic.name == *place.topic);
+        let limits = topic.map(|topic| Limits::of(plan, topic));
+        if let Err((law, problem)) = check_partition(&files, limits.as_ref()) {
+            world.violate(law, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
         }
     }
 }
@@ -307,8 +311,34 @@ fn check_retention(
     Ok(())
 }
 
-/// Checks the files of one partition, by name.
-fn check_partition(files: &Snapshot) -> Checked<()> {
+/// Checks the files of one partition, by name: which law is broken, and how.
+fn check_partition(files: &Snapshot, limits: Option<&Limits>) -> Result<(), (&'static str, String)> {
+    check_format(files).map_err(|problem| (LAW, problem))?;
+    limits
+        .map_or(Ok(()), |limits| check_limits(files, limits))
+        .map_err(|problem| (segment_limits::LAW, problem))
+}
+
+/// Whether segments and indexes are as the topic's settings ask.
+fn check_limits(files: &Snapshot, limits: &Limits) -> Checked<()> {
+    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".log")) {
+        let batches = walk(name, bytes, offset_in_name(name, ".log").unwrap_or(0), None)?;
+        limits.check_segment(name, bytes.len(), &batches)?;
+        let stem = name.trim_end_matches(".log");
+        let (index, time_index) = (format!("{stem}.index"), format!("{stem}.timeindex"));
+        if let Some(bytes) = files.get(&index) {
+            limits.check_index_size(&index, bytes, 8)?;
+            limits.check_interval(&index, bytes, &batches)?;
+        }
+        if let Some(bytes) = files.get(&time_index) {
+            limits.check_index_size(&time_index, bytes, 12)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether all of them parse, and fit together.
+fn check_format(files: &Snapshot) -> Checked<()> {
     let mut next: Option<i64> = None;
     let mut epoch = -1;
     for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".log")) {
@@ -394,6 +424,7 @@ pub(crate) fn header(bytes: &[u8]) -> Checked<Batch> {
         last_offset: base_offset + i64::from(delta),
         leader_epoch: int(bytes, 12),
         max_timestamp: long(bytes, 35),
+        codec: bytes[22] & 7,
     })
 }
 
@@ -437,7 +468,7 @@ fn check_time_index(name: &str, bytes: &[u8], base: i64, batches: &[Batch]) -> C
 }
 
 /// Whole entries; the zeros of space allocated ahead are none.
-fn entries<'a>(name: &str, bytes: &'a [u8], size: usize) -> Checked<Vec<&'a [u8]>> {
+pub(crate) fn entries<'a>(name: &str, bytes: &'a [u8], size: usize) -> Checked<Vec<&'a [u8]>> {
     if !bytes.len().is_multiple_of(size) {
         return Err(format!("{name}: {} bytes are no whole number of entries", bytes.len()));
     }
@@ -564,7 +595,7 @@ mod tests {
 
     #[test]
     fn a_sound_partition_passes() {
-        check_partition(&partition()).expect("is sound");
+        check_format(&partition()).expect("is sound");
     }
 
     #[test]
@@ -624,7 +655,7 @@ mod tests {
         for (change, expected) in damages {
             let mut files = partition();
             change(&mut files);
-            let problem = check_partition(&files).expect_err(expected);
+            let problem = check_format(&files).expect_err(expected);
             assert!(problem.contains(expected), "“{problem}” does not say “{expected}”");
         }
     }

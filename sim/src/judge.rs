@@ -18,7 +18,8 @@ use std::{
 
 use gracchus::replica::PartitionProbe;
 use gracchus_checker::{
-    Checker, CheckerConfig, Event, EventKind, NodeView, Outcome, Partition, PartitionView, Summary, Violation,
+    Checker, CheckerConfig, Event, EventKind, Level, NodeView, Outcome, Partition, PartitionView, Settled,
+    Summary, Violation,
 };
 use gracchus_workload::History;
 
@@ -29,6 +30,7 @@ use crate::{
     faults::{INDEXES, PRODUCERS},
     files_check,
     plan::Plan,
+    segment_limits,
     world::{NodeId, Process, World, lock},
 };
 
@@ -49,6 +51,8 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     "offset_by_timestamp",
     "undecodable_refused",
     "producer_state_kept",
+    "producer_id_unique",
+    "producer_expires",
     "topic_kept",
     "create_topics",
     "delete_topics",
@@ -61,6 +65,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     files_check::SPACE,
     files_check::RETENTION,
     ack_judge::LAW,
+    segment_limits::LAW,
     crate::run::HEALTHY,
     damage::SAID,
     damage::REAL,
@@ -71,6 +76,7 @@ const OWNER: &str = "replica";
 
 pub(crate) struct Judge {
     world: Arc<World>,
+    plan: Plan,
     checker: Mutex<Option<Checker>>,
     /// Topics that leave flushing to the operating system.
     unsynced: Vec<Arc<str>>,
@@ -101,9 +107,11 @@ impl Judge {
             let set = topic.configs.get("flush.messages").is_some_and(|messages| messages != "1");
             set || topic.changes.iter().any(|key| key == "flush.messages")
         });
+        let plan_of_run = run.clone();
         let whole = plan.topics.iter().enumerate().filter(|(index, _)| plan.keeps_all_of(*index));
         Arc::new(Self {
             world: world.clone(),
+            plan: plan_of_run,
             whole: whole.map(|(_, topic)| Arc::from(topic.name.as_str())).collect(),
             checker: Mutex::new(Some(Checker::new(config))),
             unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
@@ -171,6 +179,19 @@ impl Judge {
     /// A process of `node` begins.
     pub(crate) fn node_started(&self, node: NodeId) {
         self.tell(EventKind::NodeStarted { node: number(node) });
+    }
+
+    /// The configuration file says something else of topics from now on; nothing of before is running.
+    pub(crate) fn file_changed(&self, configs: &BTreeMap<String, String>) {
+        let (level, change) = (Level::File, u64::MAX);
+        let configs = configs.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        self.tell(EventKind::DefaultsAsked { level, change, configs });
+        self.tell(EventKind::DefaultsReturned { level, change, outcome: Settled::Done });
+    }
+
+    /// What the run was drawn as.
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// The power of `node` failed.

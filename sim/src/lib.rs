@@ -13,6 +13,8 @@ compile_error!(
 pub mod ack_judge;
 mod aim;
 mod cluster;
+#[cfg(test)]
+mod config_laws;
 pub mod damage;
 pub mod faults;
 pub mod files_check;
@@ -24,5 +26,6 @@ pub mod plan;
 mod remains;
 pub mod report;
 pub mod run;
+mod segment_limits;
 pub mod swarm;
 pub mod world;

@@ -4,6 +4,7 @@
 //! It prints as TOML, can be edited and run again. Never: a decision about a run that is not in its plan or in the
 //! world's stream.
 
+mod extremes;
 mod knobs;
 mod properties;
 
@@ -52,7 +53,33 @@ pub struct Plan {
     pub scenario: Scenario,
     /// The machines, brokers first, and the network.
     pub world: WorldPlan,
+    /// How the configuration file is changed while the run lasts.
+    #[serde(default)]
+    pub later: Later,
 }
+
+/// Broker properties that the operator changes in the file. They hold from a later start on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Later {
+    /// The first start that reads them, counted from 1; 0 for none.
+    pub from_start: u64,
+    /// What they are from then on, beside the others.
+    #[serde(default)]
+    pub broker: BTreeMap<String, String>,
+}
+
+/// Broker properties that say what holds for topics that do not say otherwise, and the topic configurations.
+const TOPIC_DEFAULTS: [(&str, &str); 8] = [
+    ("compression.type", "compression.type"),
+    ("log.cleanup.policy", "cleanup.policy"),
+    ("log.message.timestamp.after.max.ms", "message.timestamp.after.max.ms"),
+    ("log.message.timestamp.before.max.ms", "message.timestamp.before.max.ms"),
+    ("log.message.timestamp.type", "message.timestamp.type"),
+    ("log.retention.bytes", "retention.bytes"),
+    ("log.retention.ms", "retention.ms"),
+    ("message.max.bytes", "max.message.bytes"),
+];
 
 /// What stands between the last produce and the final read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +112,7 @@ impl Plan {
         };
         let mut plan = Self::around(seed, scenario, random);
         aim::draw(&mut stream_of(seed, "aims"), &mut plan.scenario.faults);
+        extremes::draw(&mut plan);
         plan
     }
 
@@ -121,6 +149,7 @@ impl Plan {
             acknowledgements: draw_looks(&mut stream_of(seed, "looks")),
             world: WorldPlan { machines, network: draw_network(random) },
             scenario,
+            later: Later::default(),
         }
     }
 
@@ -136,13 +165,22 @@ impl Plan {
 
     /// What the broker with index `broker` is started with.
     pub fn broker_config(&self, broker: usize) -> Result<BrokerConfig, String> {
+        self.read_file(broker, &BTreeMap::new())
+    }
+
+    /// What it is started with once the file was changed.
+    pub fn later_config(&self, broker: usize) -> Result<BrokerConfig, String> {
+        self.read_file(broker, &self.later.broker)
+    }
+
+    fn read_file(&self, broker: usize, later: &BTreeMap<String, String>) -> Result<BrokerConfig, String> {
         let name = &self.world.machines[broker].name;
         let mut settings = Settings::default()
             .with("node.id", broker + 1)
             .with("listeners", format!("PLAINTEXT://0.0.0.0:{PORT}"))
             .with("advertised.listeners", format!("PLAINTEXT://{name}:{PORT}"))
             .with("log.dirs", self.data_directories_in_use().join(","));
-        for (key, value) in &self.scenario.broker {
+        for (key, value) in self.scenario.broker.iter().chain(later) {
             settings = settings.with(key, value);
         }
         let (mut config, warnings) =
@@ -156,16 +194,20 @@ impl Plan {
 
     /// What the broker's properties say about topics that do not say otherwise, by the names of topic configurations.
     pub fn topic_defaults(&self) -> BTreeMap<String, String> {
-        let names = [
-            ("log.retention.ms", "retention.ms"),
-            ("log.retention.bytes", "retention.bytes"),
-            ("message.max.bytes", "max.message.bytes"),
-            ("log.message.timestamp.type", "message.timestamp.type"),
-        ];
-        let set = |(broker, topic): (&str, &str)| {
-            Some((topic.to_owned(), self.scenario.broker.get(broker)?.clone()))
-        };
-        names.into_iter().filter_map(set).collect()
+        of_topics(&self.scenario.broker)
+    }
+
+    /// The same of what the changed file says.
+    pub fn later_defaults(&self) -> BTreeMap<String, String> {
+        of_topics(&self.later.broker)
+    }
+
+    /// The shortest time after which the broker may forget a producer.
+    pub fn producer_expiration_ms(&self) -> Option<u64> {
+        let in_file = self.scenario.broker.get("producer.id.expiration.ms");
+        let in_file = in_file.and_then(|value| value.parse().ok());
+        let set = self.workload().sleepers.iter().filter(|sleeper| sleeper.sets_it);
+        set.map(|sleeper| sleeper.expiration_ms).chain(in_file).min()
     }
 
     /// The plan as text.
@@ -205,6 +247,12 @@ impl Plan {
     pub fn data_directories() -> Vec<String> {
         (1..=MOST_DIRECTORIES).map(data_directory).collect()
     }
+}
+
+/// The defaults among broker properties, by the names of topic configurations.
+fn of_topics(properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let set = |(broker, topic): (&str, &str)| Some((topic.to_owned(), properties.get(broker)?.clone()));
+    TOPIC_DEFAULTS.into_iter().filter_map(set).collect()
 }
 
 /// The plan's random stream, apart from the world's.
@@ -281,6 +329,7 @@ mod tests {
         for seed in 0..200 {
             let plan = Plan::draw(seed);
             plan.broker_config(0).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+            plan.later_config(0).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
             plan.workload().check().unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
             let text = plan.to_text();
             let read: Plan = toml::from_str(&text).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));

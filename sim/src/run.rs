@@ -14,7 +14,7 @@ use gracchus_env::Env;
 use gracchus_workload::{Beacon, Workload};
 
 use crate::{
-    cluster::{Cluster, Order},
+    cluster::{Cluster, ConfigFile, Order},
     faults::Injector,
     files_check,
     judge::Judge,
@@ -77,14 +77,23 @@ fn processor_seconds() -> Option<f64> {
 /// Everything that happens in the world, in order.
 async fn story(world: Arc<World>, plan: &Plan) -> Report {
     let mut report = Report { seed: plan.seed, ..Report::default() };
-    let configs: Result<Vec<_>, String> =
-        (0..plan.brokers()).map(|broker| plan.broker_config(broker)).collect();
+    let file = |broker| -> Result<ConfigFile, String> {
+        let later = match plan.later.from_start {
+            0 => None,
+            from_start => Some((from_start, plan.later_config(broker)?, plan.later_defaults())),
+        };
+        Ok(ConfigFile { config: plan.broker_config(broker)?, later })
+    };
+    let configs: Result<Vec<_>, String> = (0..plan.brokers()).map(file).collect();
     let configs = match configs {
         Ok(configs) => configs,
         Err(problem) => return Report::failed(plan.seed, "a plan is sound", problem),
     };
     let mut checking = CheckerConfig { progress_within_ns: PROGRESS.as_nanos() as u64, ..Default::default() };
     checking.topic_defaults.extend(plan.topic_defaults());
+    if let Some(expiration_ms) = plan.producer_expiration_ms() {
+        checking.producer_expiration_ms = expiration_ms;
+    }
     let judge = Judge::new(&world, checking, plan);
     let cluster = Cluster::start(&world, configs, &judge);
     judge.watch(cluster.slots());

@@ -13,7 +13,8 @@ use crate::{TopicId, error::ResponseError, topic::validate_name};
 
 /// Partitions that all sessions together may remember: a bound on memory that hostile clients cannot move.
 pub const PARTITIONS_MOST: usize = 250_000;
-/// A session that was not used, or not replaceable by its age, for so long may give way to another.
+/// A session that was not used, or not replaceable by its age, for so long may give way to another, unless another time is
+/// given.
 pub const EVICTION_MS: i64 = 120_000;
 /// `session_epoch` of a full fetch that asks for a session.
 pub const INITIAL_EPOCH: i32 = 0;
@@ -132,6 +133,7 @@ struct Session {
 #[derive(Debug)]
 pub struct FetchSessions {
     slots: usize,
+    eviction_ms: i64,
     sessions: BTreeMap<i32, Session>,
     /// Over all sessions.
     partitions: usize,
@@ -146,7 +148,13 @@ fn next_epoch(epoch: i32) -> i32 {
 impl FetchSessions {
     /// At most `slots` sessions (`max.incremental.fetch.session.cache.slots`).
     pub fn new(slots: usize) -> Self {
-        Self { slots, sessions: BTreeMap::new(), partitions: 0, evicted: 0 }
+        Self { slots, eviction_ms: EVICTION_MS, sessions: BTreeMap::new(), partitions: 0, evicted: 0 }
+    }
+
+    /// The same, where sessions give way after another time than [`EVICTION_MS`].
+    #[must_use]
+    pub fn evicting_after(self, eviction_ms: i64) -> Self {
+        Self { eviction_ms, ..self }
     }
 
     /// How many sessions there are.
@@ -289,10 +297,10 @@ impl FetchSessions {
     /// follower, a consumer's session has had its time at once.
     fn evict_for(&mut self, new: &Session, now_ms: i64) -> bool {
         let idle = self.sessions.iter().min_by_key(|(id, session)| (session.used_ms, **id));
-        let idle = idle.filter(|(_, session)| now_ms - session.used_ms > EVICTION_MS).map(|(id, _)| *id);
+        let idle = idle.filter(|(_, session)| now_ms - session.used_ms > self.eviction_ms).map(|(id, _)| *id);
         let rank = |session: &Session| (session.follower, session.partitions.len());
         let had_its_time = |session: &Session| {
-            now_ms - session.created_ms > EVICTION_MS || (new.follower && !session.follower)
+            now_ms - session.created_ms > self.eviction_ms || (new.follower && !session.follower)
         };
         let least = || {
             let old = self.sessions.iter().filter(|(_, session)| had_its_time(session));

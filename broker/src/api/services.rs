@@ -63,7 +63,9 @@ impl Services {
         log_levels: Arc<LogLevels>,
     ) -> Arc<Self> {
         let config = live.fixed().clone();
-        let sessions = Mutex::new(FetchSessions::new(config.max_incremental_fetch_session_cache_slots));
+        let sessions = FetchSessions::new(config.max_incremental_fetch_session_cache_slots)
+            .evicting_after(config.fetch_session_eviction_ms);
+        let sessions = Mutex::new(sessions);
         let complaints = Complaints::new(env.clone());
         Arc::new(Self { env, config, live, controller, replicas, log_levels, sessions, complaints })
     }

@@ -33,10 +33,15 @@ use std::{
 
 use gracchus_core::{
     BrokerId,
+    session::EVICTION_MS,
     topic::{self, TopicConfig},
 };
 
-use crate::{controller::DEFAULT_SNAPSHOT_INTERVAL, log::DirectoryOptions, replica::LOOKED_AT_ON_THE_SPOT};
+use crate::{
+    controller::{DEFAULT_BLOCK, DEFAULT_SNAPSHOT_INTERVAL},
+    log::DirectoryOptions,
+    replica::LOOKED_AT_ON_THE_SPOT,
+};
 
 pub use listeners::Endpoint;
 pub use live::{LiveConfig, Watch};
@@ -50,7 +55,7 @@ pub(crate) fn is_of_kafka(name: &str) -> bool {
 }
 
 /// Whether `name`, a key of a topic or of a broker, is known and nothing acts on it.
-pub(crate) fn has_no_effect(name: &str) -> bool {
+pub fn has_no_effect(name: &str) -> bool {
     topic_defaults::has_no_effect(name)
         || keys::key(name).is_none() && topic::key(name).is_none() && is_of_kafka(name)
 }
@@ -127,6 +132,10 @@ pub struct BrokerConfig {
     pub looked_at_on_the_spot: usize,
     /// Commands between two snapshots of the cluster metadata; for programs as well.
     pub metadata_snapshot_interval: u64,
+    /// Producer ids that the controller hands out at once; for programs as well.
+    pub producer_ids_per_block: i32,
+    /// Milliseconds after which a fetch session that is not used gives way to another; for programs as well.
+    pub fetch_session_eviction_ms: i64,
     /// `num.io.threads`: threads for calls that may block on a disk.
     pub num_io_threads: usize,
     /// `num.network.threads`: runtime workers; `None`: one per core.
@@ -294,6 +303,8 @@ fn read(reader: &mut Reader<'_>, host_name: &str, topic_defaults: TopicConfig) -
         },
         looked_at_on_the_spot: LOOKED_AT_ON_THE_SPOT,
         metadata_snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
+        producer_ids_per_block: DEFAULT_BLOCK,
+        fetch_session_eviction_ms: EVICTION_MS,
         num_io_threads: reader.number("num.io.threads"),
         num_network_threads: reader.optional_number("num.network.threads"),
         topic_defaults: Arc::new(topic_defaults),

@@ -50,7 +50,7 @@ use self::{
     store::LogStore,
 };
 
-pub use self::peek::cluster_of;
+pub use self::{peek::cluster_of, producer_ids::DEFAULT_BLOCK};
 pub use crate::log::METADATA_DIRECTORY;
 use crate::log::{Handles, STOP_PATIENCE};
 
@@ -66,12 +66,19 @@ pub struct ControllerOptions {
     pub log_dir: PathBuf,
     /// A snapshot is written, and the log before it dropped, each time so many commands were applied.
     pub snapshot_interval: u64,
+    /// Producer ids per block.
+    pub producer_ids_per_block: i32,
 }
 
 impl ControllerOptions {
-    /// Options with the usual snapshot interval.
+    /// Options with the usual snapshot interval and blocks.
     pub fn new(node: BrokerId, log_dir: impl Into<PathBuf>) -> Self {
-        Self { node, log_dir: log_dir.into(), snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL }
+        Self {
+            node,
+            log_dir: log_dir.into(),
+            snapshot_interval: DEFAULT_SNAPSHOT_INTERVAL,
+            producer_ids_per_block: DEFAULT_BLOCK,
+        }
     }
 }
 
@@ -257,7 +264,7 @@ async fn start(env: Arc<dyn Env>, options: ControllerOptions) -> Result<Arc<Cont
     if published.image().cluster_id.is_none() {
         submit(&env, &raft, Command::NameCluster { id: random_id(&*env) }).await?;
     }
-    let producer_ids = ProducerIds::start(&env, options.node, raft.clone());
+    let producer_ids = ProducerIds::start(&env, options.node, options.producer_ids_per_block, raft.clone());
     Ok(Arc::new(Controller { env, node: options.node, raft, published, producer_ids, handles }))
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{ControllerError, raft_types::Raft, submit};
 
 /// Ids per command, as in Kafka.
-const BLOCK: i32 = 1000;
+pub const DEFAULT_BLOCK: i32 = 1000;
 
 type Request = oneshot::Sender<Result<ProducerId, ControllerError>>;
 
@@ -36,9 +36,9 @@ pub(super) struct ProducerIds {
 }
 
 impl ProducerIds {
-    pub(super) fn start(env: &Arc<dyn Env>, node: BrokerId, raft: Raft) -> Self {
+    pub(super) fn start(env: &Arc<dyn Env>, node: BrokerId, per_block: i32, raft: Raft) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
-        let owner = Owner { env: env.clone(), node, raft, block: 0..0 };
+        let owner = Owner { env: env.clone(), node, raft, per_block, block: 0..0 };
         let task = spawn(&**env, "producer-ids", owner.run(receiver)).detach();
         Self { requests, task, stopped: AtomicBool::new(false) }
     }
@@ -62,6 +62,7 @@ struct Owner {
     env: Arc<dyn Env>,
     node: BrokerId,
     raft: Raft,
+    per_block: i32,
     block: Range<i64>,
 }
 
@@ -79,7 +80,7 @@ impl Owner {
             if let Some(id) = self.block.next() {
                 return Ok(ProducerId(id));
             }
-            let command = Command::AllocateProducerIds { broker: self.node, count: BLOCK };
+            let command = Command::AllocateProducerIds { broker: self.node, count: self.per_block };
             match submit(&self.env, &self.raft, command).await? {
                 Response::ProducerIds { first, count } => self.block = first.0..first.0 + i64::from(count),
                 other => unreachable!("AllocateProducerIds answered {other:?}"),

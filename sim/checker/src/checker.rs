@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::configs::Configs;
+use crate::configs::{Configs, Defaults};
+use crate::forgetting::Forgetting;
 use crate::history::{History, Judged, Op, PartitionState, Reading, Slot};
 use crate::laws::deletion_allowed::Circumstances;
 use crate::laws::{
@@ -20,14 +21,13 @@ use crate::{
     Seen, Summary, Violation, Written,
 };
 
-const MESSAGE_TOO_LARGE: i16 = 10;
-
 /// Judges one history.
 #[derive(Debug)]
 pub struct Checker {
     config: CheckerConfig,
     summary: Summary,
     history: History,
+    defaults: Defaults,
     lanes: no_overtaking::Lanes,
     polls: wakes_in_time::Polls,
     nodes: BTreeMap<i32, Node>,
@@ -51,10 +51,12 @@ struct Node {
 impl Checker {
     /// A judge that has seen nothing.
     pub fn new(config: CheckerConfig) -> Self {
+        let history = History::new(Forgetting::new(config.producer_expiration_ms));
         Self {
+            defaults: Defaults::new(config.topic_defaults.clone()),
             config,
             summary: Summary::default(),
-            history: History::default(),
+            history,
             lanes: no_overtaking::Lanes::default(),
             polls: wakes_in_time::Polls::default(),
             nodes: BTreeMap::new(),
@@ -120,6 +122,7 @@ impl Checker {
 
     fn at(&mut self, time_ns: u64, judge: impl FnOnce(&mut Self) -> Verdict) -> Result<(), Violation> {
         self.now_ns = self.now_ns.max(time_ns);
+        self.history.now_ns = self.now_ns;
         judge(self).map_err(|Broken { law, story }| Violation { law: law.to_owned(), story, time_ns })
     }
 
@@ -196,7 +199,20 @@ impl Checker {
             }
             EventKind::ConfigSeen { topic, topic_id, configs, invoked_ns, .. } => {
                 let topic = self.find_topic(topic, *topic_id)?;
-                return config_kept::seen(&self.history.topics[topic], configs, *invoked_ns);
+                let topic = &self.history.topics[topic];
+                let whom = || format!("{} with id {:032x}", topic.name, topic.id);
+                return config_kept::seen(&topic.configs, configs, *invoked_ns, whom);
+            }
+            EventKind::DefaultsAsked { level, change, configs } => {
+                self.defaults.level(*level).ask(*change, configs);
+            }
+            EventKind::DefaultsReturned { level, change, outcome } => {
+                let now = self.now_ns;
+                self.defaults.level(*level).settle(now, *change, *outcome);
+            }
+            EventKind::DefaultsSeen { level, configs, invoked_ns, .. } => {
+                let known = self.defaults.level(*level);
+                return config_kept::seen(known, configs, *invoked_ns, || format!("{level:?}"));
             }
             EventKind::RecordsDeletionAsked { at, before } => {
                 let index = self.find(at)?;
@@ -233,7 +249,10 @@ impl Checker {
                 let now = self.now_ns;
                 self.history.client(*consumer, ClientKind::Consumer, now).follows = follows;
             }
-            EventKind::Clock { wall_ms, .. } => self.wall_ms = self.wall_ms.max(*wall_ms),
+            EventKind::Clock { node, wall_ms } => {
+                self.wall_ms = self.wall_ms.max(*wall_ms);
+                self.history.forgetting.clock(*node, self.now_ns, *wall_ms);
+            }
             EventKind::ClientStarted { client, kind } => {
                 let now = self.now_ns;
                 let client = self.history.client(*client, *kind, now);
@@ -267,6 +286,7 @@ impl Checker {
                     bytes: *bytes,
                     stored_most: *stored_most,
                     by_name: false,
+                    first_sent_ns: 0,
                     sent_ns: 0,
                     identity: (*producer_id >= 0).then_some((*producer_id, *producer_epoch)),
                     sent: 0,
@@ -377,7 +397,7 @@ impl Checker {
 
     fn circumstances(&self) -> Circumstances<'_> {
         Circumstances {
-            defaults: &self.config.topic_defaults,
+            defaults: &self.defaults,
             wall_ms: self.wall_ms,
             lag_ns: self.config.effect_within_ns,
         }
@@ -423,15 +443,10 @@ impl Checker {
             Outcome::Unknown | Outcome::Failed { definite: false, .. } => Ok(()),
             Outcome::Failed { definite: true, code } => {
                 op.refused += 1;
-                if code == MESSAGE_TOO_LARGE {
-                    let op = &self.history.ops[index];
-                    config_in_effect::too_large(
-                        self.history.topic_of(op.partition),
-                        op,
-                        self.circumstances(),
-                    )?;
-                }
                 let op = &self.history.ops[index];
+                let partition = &self.history.partitions[op.partition];
+                let topic = self.history.topic_of(op.partition);
+                config_in_effect::refused(topic, partition, op, code, self.circumstances().at_once())?;
                 match op.places.first() {
                     Some(place) => nothing_unwritten::not_refused(
                         op,
@@ -466,8 +481,9 @@ impl Checker {
             stays_deleted::served(topic, op.sent_ns, || format!("operation {number} was acknowledged"))?;
         }
         if partition.judged == Judged::Fully && !self.is_doubtful(op.partition, op.by_name) {
-            config_in_effect::taken(topic, op, log_append_time, self.circumstances())?;
-            original_offset::repeated(partition, op, base_offset)?;
+            let around = self.circumstances().at_once();
+            config_in_effect::taken(topic, op, log_append_time, around)?;
+            original_offset::repeated(&self.history, op, base_offset)?;
             self.lanes.acknowledged(partition, op, base_offset)?;
             self.place(index, base_offset)?;
             let op = &self.history.ops[index];
@@ -506,8 +522,8 @@ impl Checker {
             return Ok(());
         }
         let partition = &self.history.partitions[op.partition];
-        no_duplicate::new_place(partition, op, base_offset)?;
-        producer_order::in_place(partition, op, base_offset)?;
+        no_duplicate::new_place(&self.history, op, base_offset)?;
+        producer_order::in_place(&self.history, op, base_offset)?;
         one_value_per_offset::free(partition, op, base_offset)?;
         let stored =
             config_in_effect::stored_at_most(self.history.topic_of(op.partition), op, self.circumstances());
@@ -519,7 +535,7 @@ impl Checker {
             partition.set(offset, Slot { value, hash, time, bytes, acked: false, read: false });
         }
         if let Some(identity) = op.identity {
-            partition.orders.entry(identity).or_default().insert(op.number, base_offset);
+            partition.orders.entry(identity).or_default().entry(op.number).or_insert(base_offset);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a topic's configuration may be at a time, as far as its clients know.
+//! What a topic's configuration may be at a time, as far as its clients know, and what holds where it says nothing.
 //!
 //! The model: a register per key. A value may stand from the moment it is asked for until a later one is acknowledged; a
 //! change without an answer may come into effect at any time, or never. Never: a judgement, or a guess which of several
@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::Settled;
+use crate::{Level, Settled};
 
 /// A value that a key may have: `None` is "not set for this topic".
 #[derive(Debug, Clone)]
@@ -88,12 +88,61 @@ impl Configs {
     }
 }
 
+/// What holds for topics that set nothing themselves: by level, and below all of them what the broker began with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Defaults {
+    levels: BTreeMap<Level, Configs>,
+    base: BTreeMap<String, String>,
+}
+
+impl Defaults {
+    /// Over what the broker began with.
+    pub(crate) fn new(base: BTreeMap<String, String>) -> Self {
+        Self { levels: BTreeMap::new(), base }
+    }
+
+    /// The register of a level.
+    pub(crate) fn level(&mut self, level: Level) -> &mut Configs {
+        self.levels.entry(level).or_default()
+    }
+
+    /// The values that `key` may have had from `from_ns` on, see [`Configs::possible`].
+    pub(crate) fn possible(&self, key: &str, from_ns: u64, lag_ns: u64) -> Vec<&str> {
+        let mut possible = Vec::new();
+        for configs in self.levels.values() {
+            let of_level = configs.possible(key, from_ns, lag_ns);
+            possible.extend(of_level.iter().flatten());
+            if of_level.iter().all(Option::is_some) {
+                return possible;
+            }
+        }
+        possible.extend(self.base.get(key).map(String::as_str));
+        possible
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn set(value: &str) -> Vec<(String, Option<String>)> {
         vec![("k".to_owned(), Some(value.to_owned()))]
+    }
+
+    #[test]
+    fn a_stronger_level_hides_a_weaker_one_once_it_is_surely_set() {
+        let base = [("k".to_owned(), "base".to_owned())];
+        let mut defaults = Defaults::new(base.into_iter().collect());
+        assert_eq!(defaults.possible("k", 0, 0), ["base"]);
+        defaults.level(Level::EveryBroker).ask(1, &set("every"));
+        assert_eq!(defaults.possible("k", 0, 0), ["every", "base"]);
+        defaults.level(Level::EveryBroker).settle(10, 1, Settled::Done);
+        assert_eq!(defaults.possible("k", 11, 0), ["every"]);
+        defaults.level(Level::ThisBroker).ask(2, &set("this"));
+        assert_eq!(defaults.possible("k", 11, 0), ["this", "every"]);
+        defaults.level(Level::EveryBroker).ask(3, &[("k".to_owned(), None)]);
+        defaults.level(Level::EveryBroker).settle(20, 3, Settled::Done);
+        assert_eq!(defaults.possible("k", 21, 0), ["this", "base"]);
     }
 
     #[test]

@@ -108,6 +108,17 @@ pub enum Settled {
     Unknown,
 }
 
+/// Where a setting stands that is not a topic's own. What comes first is the strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Level {
+    /// Dynamic, of the one broker.
+    ThisBroker,
+    /// Dynamic, of every broker.
+    EveryBroker,
+    /// The configuration file.
+    File,
+}
+
 /// What happened. Clients are numbered over the whole history, producers and consumers alike; `op` numbers are
 /// unique over the whole history and grow in send order within a producer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -149,6 +160,13 @@ pub enum EventKind {
         configs: BTreeMap<String, String>,
         invoked_ns: u64,
     },
+    /// A change of what holds for topics that set nothing themselves begins, by the names of topic configurations where a
+    /// topic has one. Numbers of changes are unique over the history; no two clients change one key.
+    DefaultsAsked { level: Level, change: u64, configs: Vec<(String, Option<String>)> },
+    /// How the change ended.
+    DefaultsReturned { level: Level, change: u64, outcome: Settled },
+    /// All that is set at that level, as DescribeConfigs tells it.
+    DefaultsSeen { client: u32, level: Level, configs: BTreeMap<String, String>, invoked_ns: u64 },
     /// The deletion of all records below `before` is asked for; `before` −1: below the high watermark.
     RecordsDeletionAsked { at: Partition, before: i64 },
     /// A deletion of records was acknowledged.
@@ -285,8 +303,11 @@ pub struct CheckerConfig {
     pub progress_within_ns: u64,
     /// After it, what a waiting fetch waits for must wake it within this time.
     pub wake_within_ns: u64,
-    /// A changed setting is in effect so long after its acknowledgement.
+    /// Retention goes by a changed setting so long after its acknowledgement: a look may be under way. Requests are judged by
+    /// what was acknowledged before they were sent.
     pub effect_within_ns: u64,
+    /// The shortest `producer.id.expiration.ms` that can be in force.
+    pub producer_expiration_ms: u64,
     /// What the broker sets for topics that do not say otherwise, by the names of topic configurations.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -298,11 +319,17 @@ impl Default for CheckerConfig {
             ("retention.bytes", "-1"),
             ("max.message.bytes", "1048588"),
             ("message.timestamp.type", "CreateTime"),
+            ("message.timestamp.before.max.ms", "9223372036854775807"),
+            ("message.timestamp.after.max.ms", "3600000"),
+            ("min.insync.replicas", "1"),
+            ("cleanup.policy", "delete"),
+            ("compression.type", "producer"),
         ];
         Self {
             progress_within_ns: 30_000_000_000,
             wake_within_ns: 1_500_000_000,
             effect_within_ns: 5_000_000_000,
+            producer_expiration_ms: 86_400_000,
             topic_defaults: defaults
                 .iter()
                 .map(|(key, value)| (key.to_string(), value.to_string()))

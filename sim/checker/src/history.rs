@@ -9,6 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::configs::Configs;
+use crate::forgetting::Forgetting;
 use crate::{ClientKind, Partition, Written};
 
 /// An offset further than this beyond the ledger's end is not a record's place but nonsense.
@@ -185,19 +186,25 @@ pub(crate) struct Op {
     pub(crate) identity: Option<(i64, i16)>,
     /// An attempt named the topic: a namesake may have got it.
     pub(crate) by_name: bool,
-    /// When the last attempt was sent.
+    /// When the first attempt was sent, and the last.
+    pub(crate) first_sent_ns: u64,
     pub(crate) sent_ns: u64,
     pub(crate) sent: u32,
     /// Attempts that ended with an error which says that they wrote nothing.
     pub(crate) refused: u32,
     pub(crate) acked: bool,
-    /// Where the first record stands: at most one place for an idempotent producer.
+    /// Where the first record stands: at most one place for an idempotent producer that was not forgotten.
     pub(crate) places: Vec<i64>,
     /// Connection and position in its sending order, of the first attempt.
     pub(crate) first_send: (u64, u64),
 }
 
 impl Op {
+    /// The timestamps of its records, where they have some.
+    pub(crate) fn times(&self) -> impl Iterator<Item = i64> {
+        self.records.iter().map(|record| record.time).filter(|time| *time >= 0)
+    }
+
     /// Whether it is certain that no attempt wrote anything.
     pub(crate) fn wrote_nothing(&self) -> bool {
         self.sent == self.refused
@@ -274,9 +281,16 @@ pub(crate) struct History {
     pub(crate) clients: BTreeMap<u32, Client>,
     /// Batches handed to each connection so far.
     sends: NumberMap<u64>,
+    pub(crate) forgetting: Forgetting,
+    pub(crate) now_ns: u64,
 }
 
 impl History {
+    /// Nothing has happened.
+    pub(crate) fn new(forgetting: Forgetting) -> Self {
+        Self { forgetting, ..Self::default() }
+    }
+
     /// A topic begins, or is told of once more: its index.
     pub(crate) fn create(&mut self, name: &Arc<str>, id: u128, now_ns: u64, configs: Configs) -> usize {
         let known = self.names.entry(name.clone()).or_default();
@@ -357,6 +371,16 @@ impl History {
         self.values.get(&value).copied()
     }
 
+    /// Whether the producer of `op` may have been forgotten before what stands at `offset` was appended, after its batches
+    /// that stand before it. `op` itself stands before it if `is_before`.
+    pub(crate) fn may_be_forgotten(&self, partition: usize, op: &Op, is_before: bool, offset: i64) -> bool {
+        let order = op.identity.and_then(|identity| self.partitions[partition].orders.get(&identity));
+        let before = order.into_iter().flatten().filter(|(_, place)| **place < offset);
+        let sent = before.filter_map(|(number, _)| Some(self.ops[self.op(*number)?].first_sent_ns));
+        let own = if is_before { op.first_sent_ns } else { 0 };
+        self.forgetting.is_possible(sent.max().unwrap_or(0).max(own), self.now_ns)
+    }
+
     /// Notes an attempt on a connection.
     pub(crate) fn send(&mut self, op: usize, connection: u64, by_name: bool, now_ns: u64) {
         let position = self.sends.entry(connection).or_default();
@@ -364,6 +388,7 @@ impl History {
         let op = &mut self.ops[op];
         if op.sent == 0 {
             op.first_send = (connection, *position);
+            op.first_sent_ns = now_ns;
         }
         op.sent += 1;
         op.by_name |= by_name;

@@ -7,6 +7,7 @@
 mod checker;
 mod configs;
 mod event;
+mod forgetting;
 mod history;
 pub mod laws;
 #[cfg(test)]
@@ -16,6 +17,6 @@ mod tests;
 
 pub use checker::Checker;
 pub use event::{
-    CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Partition, PartitionView,
-    Seen, Settled, Summary, Violation, Written,
+    CheckerConfig, ClientKind, Event, EventKind, Level, NodeView, OffsetSpec, Outcome, Partition,
+    PartitionView, Seen, Settled, Summary, Violation, Written,
 };

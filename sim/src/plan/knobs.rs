@@ -24,6 +24,12 @@ pub struct Knobs {
     pub(super) dirty_age_ms: u64,
     pub(super) open_files: usize,
     pub(super) metadata_snapshot_interval: u64,
+    /// Producer ids that the controller hands out at once.
+    #[serde(default = "thousand")]
+    pub(super) producer_ids_per_block: i32,
+    /// When a fetch session that is not used gives way.
+    #[serde(default = "two_minutes")]
+    pub(super) fetch_session_eviction_ms: i64,
     /// Bytes of a produced batch that are looked at on the spot.
     #[serde(default)]
     pub(super) looked_at_on_the_spot: usize,
@@ -37,6 +43,14 @@ pub struct Knobs {
 
 fn one() -> u32 {
     1
+}
+
+fn thousand() -> i32 {
+    1_000
+}
+
+fn two_minutes() -> i64 {
+    120_000
 }
 
 impl Knobs {
@@ -56,6 +70,8 @@ impl Knobs {
             dirty_age_ms: scaled(random, 50, 5_000),
             open_files: random.random_range(4..=64),
             metadata_snapshot_interval: scaled(random, 3, 200),
+            producer_ids_per_block: thousand(),
+            fetch_session_eviction_ms: two_minutes(),
             looked_at_on_the_spot: scaled(random, 50, 100_000) as usize,
             directories: if random.random_bool(0.3) { random.random_range(2..=MOST_DIRECTORIES) } else { 1 },
             dying_directory: if random.random_bool(0.6) {
@@ -85,6 +101,8 @@ impl Knobs {
 
     pub(super) fn apply(&self, config: &mut BrokerConfig) {
         config.metadata_snapshot_interval = self.metadata_snapshot_interval;
+        config.producer_ids_per_block = self.producer_ids_per_block;
+        config.fetch_session_eviction_ms = self.fetch_session_eviction_ms;
         config.looked_at_on_the_spot = self.looked_at_on_the_spot;
         let directory = &mut config.directory;
         directory.journal.part_bytes = self.journal_part_bytes;

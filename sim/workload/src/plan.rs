@@ -58,6 +58,12 @@ pub struct WorkloadPlan {
     /// Long polls and what wakes them.
     #[serde(default)]
     pub bells: Vec<BellPlan>,
+    /// Producers that are silent for a while.
+    #[serde(default)]
+    pub sleepers: Vec<SleeperPlan>,
+    /// Changes what holds for a topic, for all of them, for the broker, and looks at once whether it does.
+    #[serde(default)]
+    pub auditor: Option<AuditorPlan>,
 }
 
 /// A topic to create.
@@ -197,6 +203,14 @@ pub struct ProducerPlan {
     /// What the header of its batches says of the largest timestamp.
     #[serde(default)]
     pub newest: Newest,
+    /// The sequence that a new producer id of an idempotent producer begins with: whatever comes first is right. One near
+    /// 2³¹−1 soon wraps to 0.
+    #[serde(default)]
+    pub first_sequence: i32,
+    /// `producer.id.expiration.ms` is so short that the broker may forget it between two batches: whether it did too early is
+    /// judged by the checker alone.
+    #[serde(default)]
+    pub may_be_forgotten: bool,
 }
 
 /// What a header says of the largest timestamp. The broker is to derive it.
@@ -261,6 +275,9 @@ pub struct ReplayerPlan {
     pub rate: u32,
     /// Filler of its records.
     pub filler: Span,
+    /// The sequence that its producer ids begin with.
+    #[serde(default)]
+    pub first_sequence: i32,
     /// Request versions.
     #[serde(default)]
     pub versions: Versions,
@@ -420,6 +437,41 @@ pub struct BellPlan {
     pub max_wait_ms: u64,
     /// Keeps a fetch session.
     pub session: bool,
+    /// Request versions.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
+/// An idempotent producer that is silent for a while, and then looks whether it is still known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SleeperPlan {
+    /// `producer.id.expiration.ms` while it sleeps.
+    pub expiration_ms: u64,
+    /// `producer.id.expiration.check.interval.ms`.
+    pub check_ms: u64,
+    /// It sets the first of them itself, for all brokers, instead of finding it in the file.
+    #[serde(default)]
+    pub sets_it: bool,
+    /// How long it is silent, milliseconds.
+    pub silence_ms: Span,
+    /// Request versions.
+    #[serde(default)]
+    pub versions: Versions,
+}
+
+/// An administrator with a topic of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditorPlan {
+    /// Pause between two changes, milliseconds.
+    pub every_ms: u64,
+    /// Of a hundred changes, how many concern all topics.
+    #[serde(default)]
+    pub of_all_per_cent: u32,
+    /// `num.partitions`, if its topics are to be made without a number; 0 if not.
+    #[serde(default)]
+    pub num_partitions: i32,
     /// Request versions.
     #[serde(default)]
     pub versions: Versions,

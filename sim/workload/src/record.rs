@@ -250,6 +250,11 @@ fn value_length(topic: &str, filler: u32) -> usize {
     2 + 8 + 4 + 1 + topic.len() + filler as usize
 }
 
+/// Whether the record of this value has a key.
+pub(crate) fn has_key(id: ValueId) -> bool {
+    key_of(id).is_some()
+}
+
 /// Two records in three have a key.
 fn key_of(id: ValueId) -> Option<[u8; 8]> {
     let drawn = mix(id.0);

@@ -126,6 +126,12 @@ impl Workload {
         if let Some(churn) = &plan.churn {
             clients.push((context("topic churn", churn.versions), Role::Churn(churn.clone())));
         }
+        for sleeper in &plan.sleepers {
+            clients.push((context("sleeper", sleeper.versions), Role::Sleeper(sleeper.clone())));
+        }
+        if let Some(auditor) = &plan.auditor {
+            clients.push((context("auditor", auditor.versions), Role::Auditor(auditor.clone())));
+        }
         let beacons = clients.iter().map(|(context, _)| context.recorder.beacon()).collect();
         let env = Arc::clone(&envs[0]);
         let (ready_sender, ready) = watch::channel(false);
@@ -204,6 +210,8 @@ enum Role {
     Configure(crate::plan::ConfigurePlan, Vec<TopicPlan>),
     Bell(crate::plan::BellPlan),
     Forger(crate::plan::ForgerPlan),
+    Sleeper(crate::plan::SleeperPlan),
+    Auditor(crate::plan::AuditorPlan),
 }
 
 async fn conduct(
@@ -253,6 +261,12 @@ async fn conduct(
             Role::Bell(plan) => spawn(&*env, "bell", until_stopped(phase, workloads::bell(context, plan))),
             Role::Forger(plan) => {
                 spawn(&*env, "forger", until_stopped(phase, workloads::forge(context, plan)))
+            }
+            Role::Sleeper(plan) => {
+                spawn(&*env, "sleeper", until_stopped(phase, workloads::sleep(context, plan)))
+            }
+            Role::Auditor(plan) => {
+                spawn(&*env, "auditor", until_stopped(phase, workloads::audit(context, plan)))
             }
         });
     }

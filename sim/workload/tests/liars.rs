@@ -344,6 +344,8 @@ fn plan() -> WorkloadPlan {
         recovery: Default::default(),
         delivery_timeout_ms: 0,
         newest: Default::default(),
+        first_sequence: 0,
+        may_be_forgotten: false,
     };
     let consumer = |reading| ConsumerPlan {
         reading,
@@ -363,7 +365,13 @@ fn plan() -> WorkloadPlan {
         topics: vec![TopicPlan { replication_factor: 1, ..TopicPlan::plain("t".into(), 2) }],
         timing: Default::default(),
         producers: vec![producer(Delivery::Idempotent, 5), producer(Delivery::Once, 3)],
-        replayers: vec![ReplayerPlan { topic: 0, rate: 50, filler: Span(0, 50), versions: Versions::Newest }],
+        replayers: vec![ReplayerPlan {
+            topic: 0,
+            rate: 50,
+            filler: Span(0, 50),
+            first_sequence: 0,
+            versions: Versions::Newest,
+        }],
         forgers: Vec::new(),
         consumers: vec![consumer(Reading::Tail), consumer(Reading::Reread)],
         offset_pollers: vec![OffsetPollerPlan { topics: vec![0], rate: 60, versions: Versions::Newest }],
@@ -373,6 +381,8 @@ fn plan() -> WorkloadPlan {
         delete_records: None,
         configure: None,
         bells: Vec::new(),
+        sleepers: Vec::new(),
+        auditor: None,
     }
 }
 

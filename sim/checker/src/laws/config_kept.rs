@@ -1,26 +1,28 @@
 //! Law: what a topic has set for itself is what was asked for last: an acknowledged change stays, also across power
-//! losses, and a topic never shows settings of a namesake.
+//! losses, and a topic never shows settings of a namesake. So is what one broker or every broker has set.
 //!
 //! Source: KIP-339; semantics §16. A change without an answer may have happened or may happen yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Verdict, demand};
-use crate::history::TopicState;
+use crate::configs::Configs;
 
 pub(crate) const LAW: &str = "config_kept";
 
-/// All that DescribeConfigs, asked at `invoked_ns`, told of the topic's own settings.
-pub(crate) fn seen(topic: &TopicState, configs: &BTreeMap<String, String>, invoked_ns: u64) -> Verdict {
-    let keys: BTreeSet<&String> = topic.configs.keys().chain(configs.keys()).collect();
+/// All that DescribeConfigs, asked at `invoked_ns`, told of the settings of `whom` itself.
+pub(crate) fn seen(
+    known: &Configs,
+    configs: &BTreeMap<String, String>,
+    invoked_ns: u64,
+    whom: impl Fn() -> String,
+) -> Verdict {
+    let keys: BTreeSet<&String> = known.keys().chain(configs.keys()).collect();
     for key in keys {
-        let possible = topic.configs.possible(key, invoked_ns, 0);
+        let possible = known.possible(key, invoked_ns, 0);
         let shown = configs.get(key).map(String::as_str);
         demand(possible.contains(&shown), LAW, || {
-            format!(
-                "{} with id {:032x} has {key} set to {shown:?}; it was set to {possible:?} (None: not at all)",
-                topic.name, topic.id
-            )
+            format!("{} has {key} set to {shown:?}; it was set to {possible:?} (None: not at all)", whom())
         })?;
     }
     Ok(())

@@ -5,9 +5,8 @@
 //! Source: semantics §15; KIP-107. A setting counts for as long as it may be in effect; of the clock, the latest time that
 //! the broker can have read.
 
-use std::collections::BTreeMap;
-
 use super::{Verdict, demand};
+use crate::configs::Defaults;
 use crate::history::{PartitionState, TopicState};
 
 pub(crate) const LAW: &str = "deletion_allowed";
@@ -15,7 +14,7 @@ pub(crate) const LAW: &str = "deletion_allowed";
 /// What a judgement depends on besides the partition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Circumstances<'a> {
-    pub(crate) defaults: &'a BTreeMap<String, String>,
+    pub(crate) defaults: &'a Defaults,
     /// The latest wall-clock time that a broker can have read.
     pub(crate) wall_ms: i64,
     /// How long a change of settings may take to come into effect.
@@ -30,13 +29,17 @@ impl<'a> Circumstances<'a> {
 
     /// The texts that `key` may be set to from `from_ns` on.
     pub(crate) fn texts(self, topic: &'a TopicState, key: &str, from_ns: u64) -> Vec<&'a str> {
-        let default = self.defaults.get(key).map(String::as_str);
-        topic
-            .configs
-            .possible(key, from_ns, self.lag_ns)
-            .into_iter()
-            .filter_map(|value| value.or(default))
-            .collect()
+        let own = topic.configs.possible(key, from_ns, self.lag_ns);
+        let mut texts: Vec<&str> = own.iter().copied().flatten().collect();
+        if own.contains(&None) {
+            texts.extend(self.defaults.possible(key, from_ns, self.lag_ns));
+        }
+        texts
+    }
+
+    /// As requests see it: what was acknowledged before they were sent is in force.
+    pub(crate) fn at_once(self) -> Self {
+        Self { lag_ns: 0, ..self }
     }
 }
 
@@ -51,10 +54,9 @@ pub(crate) fn up_to(
     if start <= deletions.judged.max(deletions.asked) || deletions.everything_asked {
         return Ok(());
     }
-    // An empty policy deletes nothing; none at all is that of the broker, else the default.
-    let default = around.defaults.get("cleanup.policy").map_or("delete", String::as_str);
-    let policies = topic.configs.possible("cleanup.policy", deletions.seen_ns, around.lag_ns);
-    let retained = policies.iter().any(|policy| policy.unwrap_or(default).contains("delete"));
+    // An empty policy deletes nothing.
+    let policies = around.texts(topic, "cleanup.policy", deletions.seen_ns);
+    let retained = policies.iter().any(|policy| policy.contains("delete"));
     let least = |key| {
         around
             .numbers(topic, key, deletions.seen_ns)

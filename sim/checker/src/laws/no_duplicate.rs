@@ -1,17 +1,22 @@
-//! Law: what an idempotent producer sends stands in the log once, however often it was sent; what a plain producer
-//! sends, at most once per attempt.
+//! Law: what an idempotent producer sends stands in the log once, however often it was sent, unless it was silent for
+//! `producer.id.expiration.ms`; what a plain producer sends, at most once per attempt.
 //!
 //! Source: KIP-98; oracle O2, bugs B18, B20.
 
 use super::{Verdict, demand};
-use crate::history::{Op, PartitionState};
+use crate::history::{History, Op};
 
 pub(crate) const LAW: &str = "no_duplicate";
 
 /// `op` is found at `base_offset`, where it was not known to stand.
-pub(crate) fn new_place(partition: &PartitionState, op: &Op, base_offset: i64) -> Verdict {
+pub(crate) fn new_place(history: &History, op: &Op, base_offset: i64) -> Verdict {
     let most = if op.identity.is_some() { 1 } else { op.sent as usize };
-    demand(op.places.len() < most, LAW, || {
+    let partition = &history.partitions[op.partition];
+    let is_allowed = || {
+        let later = op.places.iter().copied().fold(base_offset, i64::max);
+        op.identity.is_some() && history.may_be_forgotten(op.partition, op, true, later)
+    };
+    demand(op.places.len() < most || is_allowed(), LAW, || {
         let kind = if op.identity.is_some() { "an idempotent producer" } else { "a plain producer" };
         format!(
             "operation {} of producer {} ({kind}, {} attempts) stands at {} {:?} and at {base_offset}",
@@ -28,6 +33,22 @@ mod tests {
     fn a_retry_that_became_a_second_write_is_found() {
         let story = Story::new().topic("t").idempotent(1, 1, "t", 0, &[1]).acked(1, 0, 0).again(1, 1, 5);
         story.fetched(9, "t", 0, &[(0, 1), (1, 1)], 2).broken("no_duplicate");
+    }
+
+    #[test]
+    fn who_was_silent_for_a_day_may_have_been_forgotten() {
+        let day = 86_400;
+        let again = |seconds| {
+            let story = Story::new().topic("t").idempotent(1, 1, "t", 0, &[1]).acked(1, 0, 0);
+            let story = story.fetched(9, "t", 0, &[(0, 1)], 1).after_s(seconds).again(1, 1, 5);
+            story.fetched(9, "t", 1, &[(1, 1)], 2)
+        };
+        again(day).holds();
+        again(day - day / 10).broken("no_duplicate");
+        let heard =
+            Story::new().topic("t").idempotent(1, 1, "t", 0, &[1]).acked(1, 0, 0).after_s(day - day / 10);
+        let heard = heard.idempotent(1, 2, "t", 0, &[2]).acked(2, 0, 1).after_s(day / 2).again(1, 1, 5);
+        heard.fetched(9, "t", 0, &[(0, 1), (1, 2), (2, 1)], 3).broken("no_duplicate");
     }
 
     #[test]

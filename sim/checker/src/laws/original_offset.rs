@@ -1,16 +1,22 @@
-//! Law: a batch that is sent again is answered with the offset at which it was written first.
+//! Law: a batch that is sent again is answered with the offset at which it was written first, unless its producer was
+//! silent for `producer.id.expiration.ms`.
 //!
 //! Source: semantics §5; KIP-98; bug B19. Holds as well when the first answer was lost and only readers know the place.
 
 use super::{Verdict, demand};
-use crate::history::{Op, PartitionState};
+use crate::history::{History, Op};
 
 pub(crate) const LAW: &str = "original_offset";
 
 /// An idempotent operation is acknowledged at `base_offset`.
-pub(crate) fn repeated(partition: &PartitionState, op: &Op, base_offset: i64) -> Verdict {
+pub(crate) fn repeated(history: &History, op: &Op, base_offset: i64) -> Verdict {
+    let partition = &history.partitions[op.partition];
     let known = op.places.first().filter(|_| op.identity.is_some());
-    demand(known.is_none_or(|known| *known == base_offset), LAW, || {
+    let is_allowed = || {
+        let later = op.places.iter().copied().fold(base_offset, i64::max);
+        history.may_be_forgotten(op.partition, op, true, later)
+    };
+    demand(known.is_none_or(|known| *known == base_offset) || is_allowed(), LAW, || {
         let how = if op.acked { "acknowledged" } else { "read" };
         format!(
             "operation {} of producer {} was {how} at {}@{}, and its repetition is acknowledged at {base_offset}",

@@ -1,15 +1,17 @@
-//! Law: the batches of an idempotent producer stand in each partition in the order in which it made them.
+//! Law: the batches of an idempotent producer stand in each partition in the order in which it made them, unless it was
+//! silent for `producer.id.expiration.ms`.
 //!
 //! Source: KIP-98; oracle O3. Within one producer id and epoch; a plain producer with several requests in flight has no
 //! such promise across connections (within one: `no_overtaking`).
 
 use super::{Verdict, demand};
-use crate::history::{Op, PartitionState};
+use crate::history::{History, Op};
 
 pub(crate) const LAW: &str = "producer_order";
 
 /// `op` stands at `base_offset`: its neighbours in order stand on the right sides.
-pub(crate) fn in_place(partition: &PartitionState, op: &Op, base_offset: i64) -> Verdict {
+pub(crate) fn in_place(history: &History, op: &Op, base_offset: i64) -> Verdict {
+    let partition = &history.partitions[op.partition];
     let Some(order) = op.identity.and_then(|identity| partition.orders.get(&identity)) else { return Ok(()) };
     let tell = |first: u64, first_at: i64, second: u64, second_at: i64| {
         format!(
@@ -18,10 +20,12 @@ pub(crate) fn in_place(partition: &PartitionState, op: &Op, base_offset: i64) ->
         )
     };
     if let Some((number, place)) = order.range(..op.number).next_back() {
-        demand(*place < base_offset, LAW, || tell(*number, *place, op.number, base_offset))?;
+        let is_allowed = || history.may_be_forgotten(op.partition, op, true, *place);
+        demand(*place < base_offset || is_allowed(), LAW, || tell(*number, *place, op.number, base_offset))?;
     }
     if let Some((number, place)) = order.range(op.number + 1..).next() {
-        demand(base_offset < *place, LAW, || tell(op.number, base_offset, *number, *place))?;
+        let is_allowed = || history.may_be_forgotten(op.partition, op, false, base_offset);
+        demand(base_offset < *place || is_allowed(), LAW, || tell(op.number, base_offset, *number, *place))?;
     }
     Ok(())
 }

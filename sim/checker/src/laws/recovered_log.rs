@@ -47,14 +47,19 @@ pub(crate) fn whole(
         }
         if op.identity.is_some() {
             let first = op.places.first().or_else(|| places.get(&index)).copied();
-            demand(first.is_none_or(|first| first == base), super::no_duplicate::LAW, || {
-                let first = first.unwrap_or(-1);
-                let number = op.number;
-                format!(
-                    "{}: after a restart the idempotent operation {number} stands at {first} and {base}",
-                    state.name
-                )
-            })?;
+            let is_allowed = |first: i64| history.may_be_forgotten(partition, op, true, first.max(base));
+            demand(
+                first.is_none_or(|first| first == base || is_allowed(first)),
+                super::no_duplicate::LAW,
+                || {
+                    let first = first.unwrap_or(-1);
+                    let number = op.number;
+                    format!(
+                        "{}: after a restart the idempotent operation {number} stands at {first} and {base}",
+                        state.name
+                    )
+                },
+            )?;
             places.insert(index, base);
         }
     }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::{
     messages::{
-        CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-        IncrementalAlterConfigsRequest, OffsetForLeaderEpochRequest,
+        AlterConfigsRequest, CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+        DescribeConfigsRequest, IncrementalAlterConfigsRequest, OffsetForLeaderEpochRequest,
+        alter_configs_request,
         create_partitions_request::CreatePartitionsTopic,
         delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic},
         delete_topics_request::DeleteTopicState,
@@ -20,9 +21,9 @@ use kafka_protocol::{
 
 use super::{ClientError, Link, Topic};
 
-/// The resource type of topics, and the source of settings that a topic has for itself.
+/// The resource types of topics and of brokers.
 const TOPIC: i8 = 2;
-const OF_THE_TOPIC: i8 = 1;
+const BROKER: i8 = 4;
 
 /// `Some(code)` is the broker's refusal.
 type Answered = Result<Option<i16>, ClientError>;
@@ -105,36 +106,121 @@ pub async fn delete_records(
     }
 }
 
-/// Sets one key of a topic's configuration, or takes the setting away.
-pub async fn alter_config(link: &mut Link, topic: &Topic, key: &str, value: Option<&str>) -> Answered {
-    const SET: i8 = 0;
-    const DELETE: i8 = 1;
+/// Whose configuration is meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Resource<'a> {
+    /// A topic's own.
+    Topic(&'a Topic),
+    /// What one broker has for itself.
+    Broker(i32),
+    /// What every broker has.
+    EveryBroker,
+}
+
+impl Resource<'_> {
+    fn wire(self) -> (i8, StrBytes) {
+        match self {
+            Resource::Topic(topic) => (TOPIC, topic.wire_name().0),
+            Resource::Broker(id) => (BROKER, StrBytes::from_string(id.to_string())),
+            Resource::EveryBroker => (BROKER, StrBytes::from_static_str("")),
+        }
+    }
+
+    /// The source, as DescribeConfigs names it, of what the resource has set for itself.
+    fn source(self) -> i8 {
+        match self {
+            Resource::Topic(_) => 1,
+            Resource::Broker(_) => 2,
+            Resource::EveryBroker => 3,
+        }
+    }
+}
+
+/// What is done to one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alteration {
+    /// It is this from now on.
+    Set(String),
+    /// What holds without a setting holds again.
+    Delete,
+    /// Words are added to a list.
+    Append(String),
+    /// Words are taken from a list.
+    Subtract(String),
+}
+
+impl Alteration {
+    fn wire(&self) -> (i8, Option<StrBytes>) {
+        let text = |text: &String| Some(StrBytes::from_string(text.clone()));
+        match self {
+            Alteration::Set(value) => (0, text(value)),
+            Alteration::Delete => (1, None),
+            Alteration::Append(words) => (2, text(words)),
+            Alteration::Subtract(words) => (3, text(words)),
+        }
+    }
+}
+
+/// Changes keys of a configuration, all or none; the others stay as they are.
+pub async fn alter_configs(link: &mut Link, of: Resource<'_>, changes: &[(String, Alteration)]) -> Answered {
     let connection = link.connection().await;
-    let config = AlterableConfig::default()
-        .with_name(StrBytes::from_string(key.to_owned()))
-        .with_config_operation(if value.is_some() { SET } else { DELETE })
-        .with_value(value.map(|value| StrBytes::from_string(value.to_owned())));
+    let (kind, name) = of.wire();
+    let config = |(key, change): &(String, Alteration)| {
+        let (operation, value) = change.wire();
+        AlterableConfig::default()
+            .with_name(StrBytes::from_string(key.clone()))
+            .with_config_operation(operation)
+            .with_value(value)
+    };
     let resource = AlterConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(topic.wire_name().0)
-        .with_configs(vec![config]);
+        .with_resource_type(kind)
+        .with_resource_name(name.clone())
+        .with_configs(changes.iter().map(config).collect());
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
     let response = connection.call(&request, link.request_timeout()).await?;
     match response.responses.as_slice() {
-        [result] if result.resource_name == topic.wire_name().0 => Ok(code(result.error_code)),
+        [result] if result.resource_name == name => Ok(code(result.error_code)),
         _ => Err(foreign("IncrementalAlterConfigs")),
     }
 }
 
-/// What a topic has set for itself.
+/// Replaces a whole configuration: keys that are not named lose their settings.
+pub async fn replace_configs(link: &mut Link, of: Resource<'_>, configs: &[(String, String)]) -> Answered {
+    let connection = link.connection().await;
+    let (kind, name) = of.wire();
+    let config = |(key, value): &(String, String)| {
+        alter_configs_request::AlterableConfig::default()
+            .with_name(StrBytes::from_string(key.clone()))
+            .with_value(Some(StrBytes::from_string(value.clone())))
+    };
+    let resource = alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(kind)
+        .with_resource_name(name.clone())
+        .with_configs(configs.iter().map(config).collect());
+    let request = AlterConfigsRequest::default().with_resources(vec![resource]);
+    let response = connection.call(&request, link.request_timeout()).await?;
+    match response.responses.as_slice() {
+        [result] if result.resource_name == name => Ok(code(result.error_code)),
+        _ => Err(foreign("AlterConfigs")),
+    }
+}
+
+/// Sets one key of a topic's configuration, or takes the setting away.
+pub async fn alter_config(link: &mut Link, topic: &Topic, key: &str, value: Option<&str>) -> Answered {
+    let change = value.map_or(Alteration::Delete, |value| Alteration::Set(value.to_owned()));
+    alter_configs(link, Resource::Topic(topic), &[(key.to_owned(), change)]).await
+}
+
+/// What a resource has set for itself.
 pub async fn describe_configs(
     link: &mut Link,
-    topic: &Topic,
+    of: Resource<'_>,
 ) -> Result<Result<BTreeMap<String, String>, i16>, ClientError> {
     let connection = link.connection().await;
+    let (kind, name) = of.wire();
     let resource = DescribeConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(topic.wire_name().0)
+        .with_resource_type(kind)
+        .with_resource_name(name)
         .with_configuration_keys(None);
     let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
     let response = connection.call(&request, link.request_timeout()).await?;
@@ -142,7 +228,7 @@ pub async fn describe_configs(
     if result.error_code != 0 {
         return Ok(Err(result.error_code));
     }
-    let own = result.configs.iter().filter(|config| config.config_source == OF_THE_TOPIC);
+    let own = result.configs.iter().filter(|config| config.config_source == of.source());
     let text = |text: &StrBytes| text.as_str().to_owned();
     Ok(Ok(own
         .map(|config| (text(&config.name), config.value.as_ref().map(text).unwrap_or_default()))

@@ -349,6 +349,7 @@ pub(super) fn known_versions() -> BTreeMap<i16, (i16, i16)> {
         DeleteRecords,
         DescribeConfigs,
         IncrementalAlterConfigs,
+        AlterConfigs,
         OffsetForLeaderEpoch,
     ];
     known

@@ -11,7 +11,8 @@ mod link;
 mod requests;
 
 pub use admin::{
-    alter_config, create_partitions, delete_records, delete_topic, describe_configs, epoch_end, serves,
+    Alteration, Resource, alter_config, alter_configs, create_partitions, delete_records, delete_topic,
+    describe_configs, epoch_end, replace_configs, serves,
 };
 pub(crate) use connection::decode;
 pub use connection::{ClientError, Connection, Pending};

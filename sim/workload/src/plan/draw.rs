@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 
 use super::{
-    BellPlan, ChurnPlan, ClientTiming, Codec, ConfigurePlan, ConsumerPlan, DeleteRecordsPlan, Delivery,
-    EpochRecovery, ForgerPlan, GrowPlan, Newest, OffsetPollerPlan, ProducerPlan, Reading, RecreatePlan,
-    ReplayerPlan, Span, TopicPlan, Versions, WorkloadPlan, large_span, plain_codec,
+    AuditorPlan, BellPlan, ChurnPlan, ClientTiming, Codec, ConfigurePlan, ConsumerPlan, DeleteRecordsPlan,
+    Delivery, EpochRecovery, ForgerPlan, GrowPlan, Newest, OffsetPollerPlan, ProducerPlan, Reading,
+    RecreatePlan, ReplayerPlan, Span, TopicPlan, Versions, WorkloadPlan, large_span, plain_codec,
 };
+use crate::record::mix;
 
 /// Limits of a draw, so that a scenario or a short test can ask for less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,8 @@ impl WorkloadPlan {
                 versions: draw_versions(random),
             }),
             bells: draw_bells(random),
+            sleepers: Vec::new(),
+            auditor: draw_auditor(&mut own_stream(seed, "auditor")),
             seed,
             timing: draw_timing(random),
             producers: draw_producers(random, limits, &all),
@@ -63,6 +66,7 @@ impl WorkloadPlan {
                     topic: *all.choose(random).expect("a plan has topics"),
                     rate: random.random_range(4..=10),
                     filler: Span(0, 200),
+                    first_sequence: 0,
                     versions: draw_versions(random),
                 })
                 .collect(),
@@ -91,6 +95,20 @@ impl WorkloadPlan {
             topics,
         }
     }
+}
+
+/// A stream for draws that came later, so that they leave the older ones as they are.
+fn own_stream(seed: u64, name: &str) -> SmallRng {
+    SmallRng::seed_from_u64(name.bytes().fold(seed, |all, byte| mix(all ^ u64::from(byte))))
+}
+
+fn draw_auditor(random: &mut SmallRng) -> Option<AuditorPlan> {
+    random.random_bool(0.7).then(|| AuditorPlan {
+        every_ms: random.random_range(400..=2_000),
+        of_all_per_cent: *[0, 20, 50].choose(random).expect("not empty"),
+        num_partitions: 0,
+        versions: draw_versions(random),
+    })
 }
 
 fn draw_versions(random: &mut SmallRng) -> Versions {
@@ -277,6 +295,8 @@ fn draw_producers(random: &mut SmallRng, limits: DrawLimits, all: &[usize]) -> V
                 3..=4 => Newest::Exaggerated,
                 _ => Newest::Right,
             },
+            first_sequence: 0,
+            may_be_forgotten: false,
         })
         .collect()
 }

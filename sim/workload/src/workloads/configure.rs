@@ -11,7 +11,7 @@ use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
 use super::{Actions, Context, until_drain};
 use crate::{
-    client::{Topic, alter_config, describe_configs, is_retriable, serves},
+    client::{Resource, Topic, alter_config, describe_configs, is_retriable, serves},
     plan::{ConfigurePlan, TopicPlan},
 };
 
@@ -124,7 +124,7 @@ pub(super) async fn see_configs(context: &mut Context, topic: &Arc<Topic>) {
         return;
     }
     let invoked_ns = context.recorder.now_ns();
-    match describe_configs(&mut context.link, topic).await {
+    match describe_configs(&mut context.link, Resource::Topic(topic)).await {
         Ok(Ok(configs)) => {
             context.recorder.progress();
             context.recorder.tell(EventKind::ConfigSeen {

@@ -4,6 +4,7 @@
 //! [`Shared`] holds, which judges answers and never steers anyone.
 
 mod actions;
+mod auditor;
 mod bell;
 mod churn;
 mod configure;
@@ -16,9 +17,10 @@ mod offsets;
 mod producer;
 mod recreate;
 mod replayer;
+mod sleeper;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -30,7 +32,7 @@ use rand::{Rng, rngs::SmallRng};
 use tokio::sync::watch;
 
 use crate::{
-    client::{Link, Topic},
+    client::{Link, Topic, init_producer_id},
     history::{Recorder, written},
     plan::{Codec, TopicPlan},
     record::{NewRecord, Sequenced, ValueId, encode_batch, stored_at_most},
@@ -38,6 +40,7 @@ use crate::{
 };
 
 pub(crate) use actions::Actions;
+pub(crate) use auditor::audit;
 pub(crate) use bell::bell;
 pub(crate) use churn::churn;
 pub(crate) use configure::configure;
@@ -51,6 +54,7 @@ pub(crate) use offsets::poll_offsets;
 pub(crate) use producer::produce;
 pub(crate) use recreate::{Generations, Part, recreate};
 pub(crate) use replayer::replay;
+pub(crate) use sleeper::sleep;
 
 /// Does `what` until the drain begins.
 pub(crate) async fn until_drain(mut phase: watch::Receiver<Phase>, what: impl Future<Output = ()>) {
@@ -91,6 +95,23 @@ pub(crate) struct Batch {
 impl Context {
     pub(crate) fn draining(&self) -> bool {
         *self.phase.borrow() >= Phase::Drain
+    }
+
+    /// A producer id that nobody has had before, with its epoch; asks until there is one.
+    pub(crate) async fn producer_id(&mut self) -> (i64, i16) {
+        loop {
+            match init_producer_id(&mut self.link, None).await {
+                Ok(Ok((id, epoch))) => {
+                    if !lock(&self.shared.producer_ids).insert(id) {
+                        let story = format!("producer id {id} was handed out twice");
+                        self.recorder.complain("producer_id_unique", story);
+                    }
+                    return (id, epoch);
+                }
+                Ok(Err(_)) => self.link.back_off().await,
+                Err(error) => self.link.failed(&error).await,
+            }
+        }
     }
 
     /// Records with fresh values, stamped with this client's wall clock.
@@ -216,9 +237,10 @@ pub(crate) struct Shared {
     pub(crate) growth: AtomicU64,
     counts: Mutex<BTreeMap<Arc<str>, i32>>,
     epochs: Mutex<Epochs>,
-    gone: Mutex<std::collections::BTreeSet<u128>>,
+    gone: Mutex<BTreeSet<u128>>,
     acked_times: Mutex<Times>,
     topics: Mutex<Vec<(Arc<Topic>, TopicPlan)>>,
+    producer_ids: Mutex<BTreeSet<i64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -292,7 +314,7 @@ impl Shared {
     }
 
     /// The ids of all topics that were deleted.
-    pub(crate) fn gone(&self) -> std::collections::BTreeSet<u128> {
+    pub(crate) fn gone(&self) -> BTreeSet<u128> {
         lock(&self.gone).clone()
     }
 

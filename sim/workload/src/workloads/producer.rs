@@ -23,7 +23,7 @@ use super::{
     OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
-    client::{ClientError, Pending, Topic, init_producer_id, is_retriable, produce_request},
+    client::{ClientError, Pending, Topic, is_retriable, produce_request},
     plan::{Codec, Delivery, EpochRecovery, Newest, ProducerPlan},
     record::{Sequenced, sequence_after, with_max_timestamp},
 };
@@ -72,9 +72,9 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(topic: &Arc<Topic>, partition: i32, now: Instant) -> Self {
+    fn new(topic: &Arc<Topic>, partition: i32, next_sequence: i32, now: Instant) -> Self {
         let topic = Arc::clone(topic);
-        Self { topic, partition, next_sequence: 0, retries: VecDeque::new(), in_flight: 0, not_before: now }
+        Self { topic, partition, next_sequence, retries: VecDeque::new(), in_flight: 0, not_before: now }
     }
 }
 
@@ -97,7 +97,7 @@ impl Producer {
             .iter()
             .flat_map(|topic| {
                 let topic = &context.topics[*topic];
-                (0..topic.partitions).map(|partition| Lane::new(topic, partition, now))
+                (0..topic.partitions).map(|partition| Lane::new(topic, partition, plan.first_sequence, now))
             })
             .collect();
         Self {
@@ -121,12 +121,16 @@ impl Producer {
         }
         self.growth = growth;
         let now = self.context.link.env.now();
+        let first = match self.identity {
+            Some((_, epoch)) if epoch > 0 => 0,
+            _ => self.plan.first_sequence,
+        };
         for topic in &self.plan.topics {
             let topic = &self.context.topics[*topic];
             for partition in topic.partitions..shared.partitions(topic) {
                 let known = |lane: &Lane| lane.partition == partition && lane.topic.name == topic.name;
                 if !self.lanes.iter().any(known) {
-                    self.lanes.push(Lane::new(topic, partition, now));
+                    self.lanes.push(Lane::new(topic, partition, first, now));
                 }
             }
         }
@@ -202,19 +206,13 @@ impl Producer {
     async fn connect(&mut self) -> bool {
         let mut phase = self.context.phase.clone();
         let wants_identity = self.plan.delivery == Delivery::Idempotent && self.identity.is_none();
-        let link = &mut self.context.link;
+        let context = &mut self.context;
         let connected = async {
             if !wants_identity {
-                link.connection().await;
+                context.link.connection().await;
                 return None;
             }
-            loop {
-                match init_producer_id(link, None).await {
-                    Ok(Ok(identity)) => return Some(identity),
-                    Ok(Err(_)) => link.back_off().await,
-                    Err(error) => link.failed(&error).await,
-                }
-            }
+            Some(context.producer_id().await)
         };
         tokio::select! {
             biased;
@@ -441,7 +439,7 @@ impl Producer {
             return self.try_again(lane, unfinished);
         }
         let batch = &unfinished.batch;
-        if batch.topic.synced && !self.broken {
+        if batch.topic.synced && !self.broken && !self.plan.may_be_forgotten {
             self.context.recorder.complain(
                 "producer_state_kept",
                 format!(
@@ -477,16 +475,18 @@ impl Producer {
     /// Everything unfinished is given up, its fate open; sequences begin anew.
     fn start_over(&mut self) {
         self.broken = false;
-        for lane in &mut self.lanes {
-            lane.retries.clear();
-            lane.next_sequence = 0;
-        }
         self.identity = match (self.identity, self.plan.recovery) {
             (Some((producer_id, epoch)), EpochRecovery::BumpEpoch) if epoch < i16::MAX - 1 => {
                 Some((producer_id, epoch + 1))
             }
             _ => None,
         };
+        // A new epoch begins with 0, a new producer id where it likes.
+        let first = if self.identity.is_some() { 0 } else { self.plan.first_sequence };
+        for lane in &mut self.lanes {
+            lane.retries.clear();
+            lane.next_sequence = first;
+        }
     }
 }
 

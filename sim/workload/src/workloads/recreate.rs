@@ -23,7 +23,7 @@ use super::{
 use crate::{
     client::{
         FetchLimits, Fetcher, Position, Topic, create_topic, delete_topic, find_named, find_topic,
-        init_producer_id, is_retriable, produce_request, serves,
+        is_retriable, produce_request, serves,
     },
     plan::{Codec, RecreatePlan, TopicPlan},
     record::{Sequenced, sequence_after},
@@ -304,11 +304,7 @@ async fn write(context: &mut Context, plan: &RecreatePlan, generations: &Generat
 
 async fn take_identity(context: &mut Context, identity: &mut Option<(i64, i16)>) -> Option<(i64, i16)> {
     if identity.is_none() {
-        match init_producer_id(&mut context.link, None).await {
-            Ok(Ok(taken)) => *identity = Some(taken),
-            Ok(Err(_)) => context.link.back_off().await,
-            Err(error) => context.link.failed(&error).await,
-        }
+        *identity = Some(context.producer_id().await);
     }
     *identity
 }

@@ -18,7 +18,7 @@ use super::{
     OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
-    client::{Link, Pending, Topic, init_producer_id, is_retriable, produce_request},
+    client::{Link, Pending, Topic, is_retriable, produce_request},
     plan::{Codec, ReplayerPlan},
     record::{Sequenced, sequence_after},
     workloads::producer::outcome_of,
@@ -38,7 +38,8 @@ pub(crate) async fn replay(mut context: Context, plan: ReplayerPlan) {
         () = async {
             let other = context.link.sibling();
             let topic = Arc::clone(&context.topics[plan.topic]);
-            let lanes = (0..topic.partitions).map(Lane::new).collect();
+            let first = plan.first_sequence;
+            let lanes = (0..topic.partitions).map(|partition| Lane::new(partition, first)).collect();
             let mut replayer = Replayer { context: &mut context, plan: &plan, other, topic, identity: None, lanes };
             replayer.run().await;
         } => {}
@@ -64,8 +65,8 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(partition: i32) -> Self {
-        Self { partition, next_sequence: 0, done: VecDeque::new() }
+    fn new(partition: i32, next_sequence: i32) -> Self {
+        Self { partition, next_sequence, done: VecDeque::new() }
     }
 }
 
@@ -99,19 +100,15 @@ impl Replayer<'_> {
     }
 
     async fn take_identity(&mut self) {
-        while self.identity.is_none() {
-            match init_producer_id(&mut self.context.link, None).await {
-                Ok(Ok(identity)) => self.identity = Some(identity),
-                Ok(Err(_)) => self.context.link.back_off().await,
-                Err(error) => self.context.link.failed(&error).await,
-            }
+        if self.identity.is_none() {
+            self.identity = Some(self.context.producer_id().await);
         }
     }
 
     fn start_over(&mut self) {
         self.identity = None;
         for lane in &mut self.lanes {
-            *lane = Lane::new(lane.partition);
+            *lane = Lane::new(lane.partition, self.plan.first_sequence);
         }
     }
 
@@ -320,7 +317,7 @@ impl Replayer<'_> {
         }
         self.identity = Some((producer_id, epoch + 1));
         for lane in &mut self.lanes {
-            *lane = Lane::new(lane.partition);
+            *lane = Lane::new(lane.partition, 0);
         }
         if !self.burst(lane).await {
             return self.start_over();
