@@ -10,6 +10,7 @@ use std::{
 };
 
 use gracchus_tests::places::{rust_files, workspace};
+use regex_lite::Regex;
 
 /// The shipped code.
 const SHIPPED: [&str; 3] = ["broker/core/src", "broker/env/src", "broker/src"];
@@ -352,6 +353,98 @@ fn locks_are_on_the_list() {
     report(gone, "these files hold no lock any more:");
 }
 
+/// One line of the list of named moments: the file that tells it, and what it may be told of.
+struct Named {
+    file: String,
+    places: BTreeSet<String>,
+}
+
+/// The list in `broker/env/src/moments.rs`.
+fn named_moments() -> BTreeMap<String, Named> {
+    let text = fs::read_to_string(workspace().join("broker/env/src/moments.rs")).expect("the list");
+    let entry = regex(r#"(?m)^    ([A-Z_]+) in "([^"]+)"(?: \[([^\]]*)\])?;"#);
+    let quoted = regex(r#""([^"]+)""#);
+    let named = entry.captures_iter(&text).map(|entry| {
+        let places = entry.get(3).map_or("", |places| places.as_str());
+        let places = quoted.captures_iter(places).map(|place| place[1].to_owned()).collect();
+        (entry[1].to_owned(), Named { file: entry[2].to_owned(), places })
+    });
+    named.collect()
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a pattern")
+}
+
+/// A moment that nobody tells would look like one that is never reached.
+#[test]
+fn named_moments_are_told_where_the_list_says() {
+    let named = named_moments();
+    assert!(named.len() > 100, "the list is read");
+    let call = regex(r"moment!\(\s*([A-Z_]+)");
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, path) in shipped() {
+        for (_, line) in shipped_lines(&path) {
+            let calls = call.captures_iter(&line).map(|call| call[1].to_owned());
+            calls.for_each(|moment| told.entry(moment).or_default().push(name.clone()));
+        }
+    }
+    let mut broken = Vec::new();
+    for (moment, Named { file, places }) in &named {
+        let files = told.get(moment).map_or(&[][..], Vec::as_slice);
+        let elsewhere = files.iter().any(|name| !name.ends_with(&format!("/{file}")));
+        if files.is_empty() || elsewhere || (files.len() > 1 && places.is_empty()) {
+            broken.push(format!("{moment} is for {file}, and is told in {files:?}"));
+        }
+    }
+    report(broken, "broker/env/src/moments.rs says where each moment is told, once:");
+}
+
+/// Each way in which the disk fails, or file handles lack, is a moment of its own.
+#[test]
+fn errors_of_the_disk_are_named_moments() {
+    let named = named_moments();
+    let mut sources = String::new();
+    for (_, path) in shipped().into_iter().filter(|(name, _)| name.starts_with("broker/")) {
+        shipped_lines(&path).into_iter().for_each(|(_, line)| sources += &(line + "\n"));
+    }
+    let said = |patterns: &[&str]| -> BTreeSet<String> {
+        let found = patterns.iter().flat_map(|pattern| {
+            let pattern = regex(pattern);
+            let words: Vec<String> =
+                pattern.captures_iter(&sources).map(|found| found[1].to_owned()).collect();
+            words
+        });
+        found.collect()
+    };
+    let flusher = said(&[
+        r#"Job::\w+(?:\(_\)| \{ \.\. \})? => "(cannot [^"]+)""#,
+        r#"health\.fail\(&error, "([^"]+)""#,
+    ]);
+    let mut disk = said(&[
+        r#"\bfail(?:_of)?\(\s*(?:&?error,\s*)?"([^"]+)""#,
+        r#"self\s*\.submit\((?:[^;"]*),\s*"([^"]+)"\)"#,
+    ]);
+    disk.retain(|place| !flusher.contains(place));
+    let handles = said(&[r#"(?:patiently|persistently)\(\s*"([^"]+)""#]);
+    for (moment, said) in
+        [("DISK_FAILED", disk), ("DISK_FAILED_IN_FLUSHER", flusher), ("HANDLES_AWAITED", handles)]
+    {
+        assert_eq!(
+            named[moment].places, said,
+            "the places of {moment} in broker/env/src/moments.rs, and in the sources"
+        );
+    }
+    for (some, of) in [
+        ("OUT_OF_HANDLES", "DISK_FAILED"),
+        ("OUT_OF_HANDLES_IN_FLUSHER", "DISK_FAILED_IN_FLUSHER"),
+        ("HANDLES_GIVEN_UP", "HANDLES_AWAITED"),
+    ] {
+        let others: Vec<_> = named[some].places.difference(&named[of].places).collect();
+        assert!(others.is_empty(), "{some} has places that {of} does not have: {others:?}");
+    }
+}
+
 #[test]
 fn nothing_goes_round_the_seam() {
     let may = |name: &str| MAY_GO_ROUND.iter().any(|(place, _)| name.starts_with(place));
@@ -439,6 +532,7 @@ fn pages_name_only_what_exists() {
         "broker/OPERATING.md",
         "tests/DASHBOARDS.md",
         "sim/README.md",
+        "sim/COVERAGE.md",
         "sim/mutants/RESULTS.md",
         "tests/COMPATIBILITY.md",
         "tests/bench/README.md",

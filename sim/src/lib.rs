@@ -21,6 +21,7 @@ pub mod files_check;
 mod journal_format;
 mod judge;
 pub mod meta;
+pub mod moments;
 pub mod mutants;
 pub mod plan;
 mod remains;

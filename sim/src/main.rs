@@ -6,14 +6,18 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use gracchus_env::moments::TARGET;
 use gracchus_sim::{
-    meta, mutants,
+    meta,
+    moments::{self, Counter, page},
+    mutants,
     plan::Plan,
     report::Report,
     run,
     swarm::{self, Child},
 };
 use gracchus_workload::scenario::{Expectation, Scenario};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -89,6 +93,21 @@ enum Verb {
         #[arg(long)]
         fresh: bool,
     },
+    /// Counts the broker's named moments, and with `--source` its lines, and writes `sim/COVERAGE.md`.
+    Coverage {
+        /// How many seeds.
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// How many processes at a time.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Which lines run, too: needs LLVM's tools.
+        #[arg(long)]
+        source: bool,
+    },
     /// One seed for a parent process: answers with one line of JSON.
     #[command(hide = true)]
     One {
@@ -98,6 +117,9 @@ enum Verb {
         calm_ms: Option<u64>,
         #[arg(long)]
         log: Option<String>,
+        /// Does not count moments.
+        #[arg(long)]
+        uncounted: bool,
     },
 }
 
@@ -113,19 +135,22 @@ fn main() -> Result<ExitCode> {
         Verb::Mutants { only, seeds, from, jobs, fresh } => {
             mutants::mutants(&mutants::Options { only, from, seeds, jobs: jobs_or_cores(jobs), fresh })?
         }
+        Verb::Coverage { seeds, from, jobs, source } => {
+            page::coverage(&page::Options { from, seeds, jobs: jobs_or_cores(jobs), source })?
+        }
         Verb::Run { file, seed, log } => told(&file, seed, log.as_deref())?,
         Verb::Replay { seed, log } => {
-            start_log(Some(log.as_deref().unwrap_or("world=info")))?;
+            start_log(Some(log.as_deref().unwrap_or("world=info")), true)?;
             let plan = Plan::draw(seed);
             println!("{}", plan.to_text());
             // Comments, so that what is printed is a plan's file.
-            finish("replay", "# ", &run::run(plan, PATIENCE))
+            finish("replay", "# ", &counted(run::run(plan, PATIENCE)))
         }
-        Verb::One { seed, calm_ms, log } => {
-            start_log(log.as_deref())?;
+        Verb::One { seed, calm_ms, log, uncounted } => {
+            start_log(log.as_deref(), !uncounted)?;
             let plan = Plan::draw(seed);
             let plan = calm_ms.map_or(plan.clone(), |duration| plan.without_faults(duration));
-            let report = run::run(plan, PATIENCE);
+            let report = counted(run::run(plan, PATIENCE));
             println!("{}", serde_json::to_string(&report)?);
             // Tasks of the world may still hold what they hold: nothing of it is worth an orderly end.
             std::process::exit(i32::from(!report.held()));
@@ -140,7 +165,7 @@ fn jobs_or_cores(jobs: Option<usize>) -> usize {
 
 /// Runs a scenario or a plan from a file.
 fn told(file: &PathBuf, seed: Option<u64>, log: Option<&str>) -> Result<bool> {
-    start_log(Some(log.unwrap_or("world=info")))?;
+    start_log(Some(log.unwrap_or("world=info")), true)?;
     #[allow(clippy::disallowed_methods, reason = "a tool reads its input")]
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let plan = match toml::from_str::<Plan>(&text) {
@@ -152,7 +177,7 @@ fn told(file: &PathBuf, seed: Option<u64>, log: Option<&str>) -> Result<bool> {
         }
     };
     let expected = plan.scenario.expect.clone();
-    let report = run::run(plan, PATIENCE);
+    let report = counted(run::run(plan, PATIENCE));
     let held = finish("run", "", &report);
     Ok(match expected {
         Expectation::Holds => held,
@@ -179,16 +204,26 @@ fn finish(verb: &str, margin: &str, report: &Report) -> bool {
     report.held()
 }
 
-/// Log lines go to the error stream; without a filter nothing is installed, and nothing costs.
-fn start_log(filter: Option<&str>) -> Result<()> {
-    if let Some(filter) = filter {
-        let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log")?;
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(false)
-            .without_time()
-            .init();
-    }
+/// With what this process has counted.
+fn counted(report: Report) -> Report {
+    Report { moments: moments::counts(), ..report }
+}
+
+/// Log lines go to the error stream. Without a filter only moments are counted (`count`), and every other event costs
+/// nothing.
+fn start_log(filter: Option<&str>, count: bool) -> Result<()> {
+    let Some(filter) = filter else {
+        if count {
+            tracing_subscriber::registry().with(Counter).init();
+        }
+        return Ok(());
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log")?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time();
+    let only_moments = Targets::new().with_target(TARGET, tracing::Level::DEBUG);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(count.then(|| Counter.with_filter(only_moments)))
+        .init();
     Ok(())
 }

@@ -462,14 +462,14 @@ fn digest(root: &Path) -> Result<u32> {
 }
 
 /// Where cargo builds this workspace.
-fn target_directory(root: &Path) -> PathBuf {
+pub(crate) fn target_directory(root: &Path) -> PathBuf {
     // This program lies in it, two levels down.
     let own = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.parent()?.to_owned()));
     own.unwrap_or_else(|| root.join("target"))
 }
 
 /// Hard links to every file below `from`.
-fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

@@ -43,6 +43,9 @@ pub struct Report {
     pub records_recovered: u64,
     /// Completed syncs.
     pub syncs: u64,
+    /// The broker's named moments, by [`crate::moments`].
+    #[serde(default)]
+    pub moments: BTreeMap<String, u64>,
     /// What the hash has taken in.
     pub steps: u64,
     /// Hash over the whole run.
@@ -86,6 +89,9 @@ impl Report {
         for (kind, count) in &other.actions {
             *self.actions.entry(kind.clone()).or_default() += count;
         }
+        for (moment, count) in &other.moments {
+            *self.moments.entry(moment.clone()).or_default() += count;
+        }
         self.power_losses += other.power_losses;
         self.dropped += other.dropped;
         self.torn += other.torn;
@@ -121,7 +127,7 @@ impl Report {
         let _ = write!(
             line,
             " power_losses={} dropped={} torn={} cuts={} starts={} views={} events={} records_read={} \
-             records_recovered={} syncs={} steps={}",
+             records_recovered={} syncs={} moments={} steps={}",
             self.power_losses,
             self.dropped,
             self.torn,
@@ -132,6 +138,7 @@ impl Report {
             self.records_read,
             self.records_recovered,
             self.syncs,
+            self.moments.len(),
             self.steps
         );
         line

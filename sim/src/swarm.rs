@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{report::Report, world::lock};
+use crate::{moments, report::Report, world::lock};
 
 /// How a child is started.
 #[derive(Debug, Clone, Default)]
@@ -111,6 +111,7 @@ pub fn swarm(from: u64, seeds: u64, jobs: usize, child: &Child) -> bool {
         true
     });
     progress.clear();
+    println!("{}", moments::summary(&total.moments));
     println!("swarm {}", total.line(done, broken.len() as u64, began.elapsed().as_secs_f64()));
     broken.is_empty()
 }

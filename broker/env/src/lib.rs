@@ -11,6 +11,7 @@ mod clock;
 pub mod contract;
 mod disk;
 mod handles;
+pub mod moments;
 mod net;
 #[path = "tokio/mod.rs"]
 pub mod production;

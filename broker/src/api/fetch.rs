@@ -110,7 +110,10 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let resolved = services.sessions().resolve(session_request(&body, version), services.now_ms());
     let context = match resolved {
         Ok(context) => context,
-        Err(error) => return Ok(Reply::Now(asker.refuse(error))),
+        Err(error) => {
+            gracchus_env::moment!(FETCH_SESSION_REFUSED);
+            return Ok(Reply::Now(asker.refuse(error)));
+        }
     };
     let image = services.controller.image();
     let wanted: Vec<Wanted> =
@@ -132,7 +135,15 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         let outcomes = merge(outcomes.await, unknown);
         let answers: Vec<PartitionAnswer> = outcomes.iter().map(news).collect();
         let (now_ms, random) = (services.now_ms(), services.env.random());
-        let answer = services.sessions().answer(&context, &answers, now_ms, random);
+        let (answer, evicted) = {
+            let mut sessions = services.sessions();
+            let before = sessions.evicted();
+            let answer = sessions.answer(&context, &answers, now_ms, random);
+            (answer, sessions.evicted() > before)
+        };
+        if evicted {
+            gracchus_env::moment!(FETCH_SESSION_EVICTED);
+        }
         match answer.error {
             Some(error) => asker.refuse(error),
             None => asker.answer(&services, context, outcomes, answer),

@@ -95,6 +95,7 @@ impl Base {
             %error,
             "log directory cannot be used; its partitions are offline until it can and the broker is started again"
         );
+        gracchus_env::moment!(START_WITHOUT_A_DIRECTORY);
         self.missing.push(path.clone());
         StartError::Directory { path, error }
     }
@@ -151,6 +152,7 @@ pub(super) async fn locate(node: BrokerId, image: &Image, base: &Base) -> Vec<Lo
         }
     }
     for (directory, Lost { example, partitions }) in lost {
+        gracchus_env::moment!(PARTITIONS_OF_A_LOST_DIRECTORY);
         tracing::error!(
             directory = %TopicId(directory),
             partitions,

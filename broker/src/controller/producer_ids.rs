@@ -80,6 +80,7 @@ impl Owner {
             if let Some(id) = self.block.next() {
                 return Ok(ProducerId(id));
             }
+            gracchus_env::moment!(PRODUCER_IDS_ALLOCATED);
             let command = Command::AllocateProducerIds { broker: self.node, count: self.per_block };
             match submit(&self.env, &self.raft, command).await? {
                 Response::ProducerIds { first, count } => self.block = first.0..first.0 + i64::from(count),

@@ -68,6 +68,7 @@ impl StateMachine {
         let files = SnapshotFile { env, handles, path: directory.join("snapshot") };
         let state = match files.env.disk().read_all(&files.path).await? {
             Some(bytes) => {
+                gracchus_env::moment!(METADATA_SNAPSHOT_READ);
                 frame::decode(&bytes).map_err(|problem| OpenError::unreadable(&files.path, problem))?
             }
             None => State::default(),
@@ -138,6 +139,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
         let failed = |error: AnyError| StorageIOError::write_snapshot(Some(meta.signature()), error);
+        gracchus_env::moment!(METADATA_SNAPSHOT_INSTALLED);
         let bytes = Bytes::from(snapshot.into_inner());
         let state: State = frame::decode(&bytes).map_err(|problem| failed(AnyError::error(problem)))?;
         assert_eq!(state.last_applied, meta.last_log_id, "a snapshot holds what its name says");
@@ -172,7 +174,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             self.files.replace(bytes.clone()).await?;
             Ok::<_, io::Error>(snapshot(&self.state, bytes))
         };
-        written.await.map_err(|error| StorageIOError::write_snapshot(None, &error).into())
+        let written = written.await.inspect_err(|_| gracchus_env::moment!(METADATA_SNAPSHOT_FAILED));
+        gracchus_env::moment!(METADATA_SNAPSHOT_BUILT);
+        written.map_err(|error| StorageIOError::write_snapshot(None, &error).into())
     }
 }
 

@@ -119,6 +119,7 @@ impl LogStore {
         if let Some(End { last: synced }) = end
             && last.map(|id| id.index) < synced.map(|id| id.index)
         {
+            gracchus_env::moment!(METADATA_LOG_LOST_ITS_END);
             let problem = format!(
                 "it is bad from byte {} on, behind entry {}, but entry {} had been synced",
                 log.length,
@@ -134,6 +135,7 @@ impl LogStore {
         let length = log.length as u64;
         let mut ops = Vec::new();
         if cut_bytes > 0 {
+            gracchus_env::moment!(METADATA_TAIL_CUT);
             // Before anything is written behind it: stale bytes must not look like a continuation later.
             ops.push(Op::Truncate { file: file.clone(), length });
         }
@@ -208,6 +210,7 @@ async fn read_end(env: &dyn Env, path: &Path) -> Result<Option<End>, OpenError> 
         Err(bad) => Err(bad.to_string()),
     };
     let read = read.inspect_err(|problem| {
+        gracchus_env::moment!(METADATA_END_MADE_ANEW);
         tracing::error!(
             path = %path.display(),
             problem,
@@ -227,7 +230,10 @@ fn check_vote(vote: Option<&Vote>, last: Option<LogId>) -> Result<(), String> {
     // The first entry of all names the members, before there is a vote.
     let Some(last) = last.filter(|last| last.leader_id.term > 0) else { return Ok(()) };
     match vote {
-        None => Err("it is missing, the log of the same node is not".to_owned()),
+        None => {
+            gracchus_env::moment!(METADATA_VOTE_MISSING);
+            Err("it is missing, the log of the same node is not".to_owned())
+        }
         Some(vote) if vote.leader_id.term < last.leader_id.term => Err(format!(
             "its term {} is older than that of the log, {}",
             vote.leader_id.term, last.leader_id.term
@@ -264,7 +270,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Unreadable> {
             Err(bad @ BadFrame::Newer(_)) => return Err(bad.into()),
             Err(bad) => match frame::find_behind(rest) {
                 None => break,
-                Some(_) => return Err(format!("{bad} at byte {length}, but good entries follow").into()),
+                Some(_) => {
+                    gracchus_env::moment!(METADATA_LOG_ROTTEN);
+                    return Err(format!("{bad} at byte {length}, but good entries follow").into());
+                }
             },
         };
         let appended: Vec<Entry> =
@@ -331,7 +340,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let replace = || self.env.disk().replace(&self.vote_path, bytes.clone());
             self.handles.patiently("the metadata's vote", replace).await
         };
-        saved.await.map_err(|error| StorageIOError::write_vote(&error))?;
+        let saved = saved.await.inspect_err(|_| gracchus_env::moment!(METADATA_VOTE_FAILED));
+        saved.map_err(|error| StorageIOError::write_vote(&error))?;
         self.vote = Some(*vote);
         Ok(())
     }
@@ -348,7 +358,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let appended: Vec<Entry> = entries.into_iter().collect();
-        self.write_entries(&appended).await.map_err(|error| StorageIOError::write_logs(&error))?;
+        let written = self.write_entries(&appended).await;
+        let written = written.inspect_err(|_| gracchus_env::moment!(METADATA_WRITE_FAILED));
+        written.map_err(|error| StorageIOError::write_logs(&error))?;
         let mut entries = Entries::clone(&self.entries.load());
         entries.extend(appended.into_iter().map(|entry| (entry.log_id.index, entry)));
         self.entries.store(Arc::new(entries));
@@ -357,6 +369,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        gracchus_env::moment!(METADATA_TRUNCATED);
         let (kept, _) = Entries::clone(&self.entries.load()).split(&log_id.index);
         let last = kept.get_max().map(|(_, entry)| entry.log_id).or(self.purged);
         // Before the entries go: what is to go was never promised.
@@ -365,7 +378,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        gracchus_env::moment!(METADATA_PURGED);
         let (_, kept) = Entries::clone(&self.entries.load()).split(&log_id.index);
-        self.rewrite(Some(log_id), kept).await.map_err(|error| StorageIOError::write_logs(&error).into())
+        let rewritten = self.rewrite(Some(log_id), kept).await;
+        let rewritten = rewritten.inspect_err(|_| gracchus_env::moment!(METADATA_PURGE_FAILED));
+        rewritten.map_err(|error| StorageIOError::write_logs(&error).into())
     }
 }

@@ -116,6 +116,7 @@ impl Checkpoints {
         let mut state = self.state();
         let lowered = match state.recovery_points.get_mut(tp) {
             Some(point) if *point > offset => {
+                gracchus_env::moment!(RECOVERY_POINT_CUT);
                 *point = offset;
                 true
             }
@@ -186,6 +187,7 @@ impl Checkpoints {
 async fn read_file(env: &dyn Env, path: &Path) -> io::Result<Offsets> {
     let Some(contents) = env.disk().read_all(path).await? else { return Ok(Offsets::new()) };
     Ok(decode(&contents).unwrap_or_else(|| {
+        gracchus_env::moment!(CHECKPOINT_DAMAGED);
         tracing::warn!(
             path = %path.display(),
             "checkpoint is damaged and counts as empty; more of the logs is read instead, nothing needs to \

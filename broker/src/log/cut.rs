@@ -43,6 +43,7 @@ impl Log {
             Some(batch) => (batch.position, batch.base.min(offset)),
             None => (segment.size, offset),
         };
+        gracchus_env::moment!(LOG_TRUNCATED);
         let path = segment.segment.file_path(names::LOG);
         let copy = names::temporary(&path);
         self.copy_start(&segment.segment.file().await?, &copy, position).await?;
@@ -137,6 +138,10 @@ pub async fn set_aside(directory: &LogDirectory, id: &LogId, fate: Fate) -> Resu
     let aside = directory.path().join(names::set_aside(&id.tp, unique, kind));
     let sync = Op::SyncDir { path: directory.path().to_path_buf() };
     let ops = vec![Op::Rename { from: path.clone(), to: aside.clone() }, sync];
+    match fate {
+        Fate::Deleted => gracchus_env::moment!(LOG_DELETED),
+        Fate::Stray => gracchus_env::moment!(LOG_STRAY),
+    }
     if fate == Fate::Stray {
         // It is kept, and the journal will not hold its records any more.
         sync_segments(directory, &path)

@@ -34,6 +34,7 @@ impl State {
     fn insert(&mut self, path: PathBuf, file: Arc<dyn File>, capacity: usize) {
         self.files.put(path, file);
         while self.files.len() > capacity {
+            gracchus_env::moment!(FILE_HANDLE_EVICTED);
             self.files.pop_lru();
         }
     }

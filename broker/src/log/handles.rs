@@ -97,8 +97,10 @@ impl Handles {
         let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.env.now();
         if deadline.is_some_and(|deadline| deadline <= now) {
+            gracchus_env::moment!(HANDLES_GIVEN_UP, what);
             return false;
         }
+        gracchus_env::moment!(HANDLES_AWAITED, what);
         self.complain(what, why);
         let next = now + PAUSE;
         self.env.sleep_until(deadline.map_or(next, |deadline| deadline.min(next))).await;

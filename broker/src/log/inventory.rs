@@ -25,7 +25,8 @@ pub async fn holder(directory: &LogDirectory, tp: &TopicPartition) -> Result<Opt
     let path = partition_metadata::path(&directory.path().join(tp.to_string()));
     let read = || directory.env().disk().read_all(&path);
     let contents = directory.handles().patiently("looking for a partition", read).await;
-    let contents = contents.map_err(|error| directory.fail(&error, &format!("looking for {tp}")))?;
+    let contents =
+        contents.map_err(|error| directory.fail_of(&error, "looking for", format_args!(" {tp}")))?;
     let Some(contents) = contents else { return Ok(None) };
     partition_metadata::decode(&contents)
         .map(Some)
@@ -63,6 +64,7 @@ pub async fn tidy(directory: &LogDirectory, image: &Image) -> Result<Leftovers, 
     let mut there = BTreeSet::new();
     for name in directories(directory).await? {
         if names::is_set_aside(&name, names::DELETED) {
+            gracchus_env::moment!(DELETION_FOUND_AT_START);
             leftovers.deleted.push(directory.path().join(&name));
             continue;
         }
@@ -127,6 +129,7 @@ async fn directories(directory: &LogDirectory) -> Result<Vec<String>, StorageErr
 async fn understood(directory: &LogDirectory, tp: &TopicPartition) -> Result<Option<TopicId>, StorageError> {
     match holder(directory, tp).await {
         Err(StorageError::Corrupt(why)) => {
+            gracchus_env::moment!(NO_LOG_OF_OURS);
             tracing::warn!(
                 %why,
                 "not a log of ours; leaving it alone. Move it out of the log directory to be rid of this \

@@ -225,6 +225,7 @@ impl Log {
         self.plan.builder.set_interval(plan::interval(&config));
         self.config = config;
         if stricter || self.unflushed >= self.config.flush_messages {
+            gracchus_env::moment!(FLUSHED_BY_CONFIG);
             self.flush().await?;
         }
         Ok(())
@@ -238,6 +239,7 @@ impl Log {
         self.directory.flusher().roll(seal).await?;
         self.unflushed = 0;
         if seals_durably(&self.config) && std::mem::take(&mut self.loose) {
+            gracchus_env::moment!(LOOSE_TIGHTENED);
             let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
             let removed = self.directory.env().disk().submit(remove).await;
             removed.map_err(|error| self.fail(&error, "removing a marker"))?;
@@ -258,6 +260,7 @@ impl Log {
             return Ok(());
         }
         let env = self.directory.env();
+        gracchus_env::moment!(LOOSE_MARKED);
         let marker = self.path.join(names::LOOSE);
         let create = || env.disk().open(&marker, Open::OrCreate);
         let created = self.directory.handles().patiently("a roll", create).await;
@@ -450,6 +453,7 @@ impl Log {
             let written = self.directory.env().disk().submit(last.into_iter().collect()).await;
             return written.map_err(|error| self.fail(&error, "ending a time index"));
         }
+        gracchus_env::moment!(DAMAGED_INDEX_ENDED);
         let (offsets, times) = segment.build_indexes(ended.size, ended.next_offset).await?;
         self.directory
             .handles()
@@ -508,6 +512,7 @@ impl Log {
     /// from being written is not as long as is said, and then nothing is believed of it.
     pub(crate) async fn write_ages(&mut self) -> Result<(), StorageError> {
         let Some(contents) = self.ages.take_changed() else { return Ok(()) };
+        gracchus_env::moment!(AGES_WRITTEN);
         let path = self.path.join(ages::FILE);
         let env = self.directory.env();
         let write = || env.disk().replace(&path, contents.clone());
@@ -562,6 +567,7 @@ impl Log {
             active_segment: self.plan.base,
             active_bytes: self.plan.position,
         };
+        gracchus_env::moment!(LOG_CLOSED);
         self.directory.closed(&self.id, clean);
         Ok(())
     }
@@ -593,12 +599,15 @@ impl Log {
     fn check_certain(&self) -> Result<(), StorageError> {
         match self.directory.offline() {
             Some(reason) => Err(StorageError::Offline(reason)),
-            None if self.uncertain => Err(StorageError::Closed),
+            None if self.uncertain => {
+                gracchus_env::moment!(LOG_UNCERTAIN);
+                Err(StorageError::Closed)
+            }
             None => Ok(()),
         }
     }
 
     pub(crate) fn fail(&self, error: &io::Error, what: &str) -> StorageError {
-        self.directory.fail(error, &format!("{what} of {}", self.id.tp))
+        self.directory.fail_of(error, what, format_args!(" of {}", self.id.tp))
     }
 }

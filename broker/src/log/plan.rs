@@ -84,15 +84,19 @@ impl Plan {
             _ => now_ms.saturating_sub(self.opened_ms),
         };
         if self.position + header.total_length() as u64 > largest {
+            gracchus_env::moment!(ROLL_BY_SIZE);
             Some("size")
         } else if waited > config.segment_ms.saturating_sub(self.jitter_ms) {
+            gracchus_env::moment!(ROLL_BY_TIME);
             Some("time")
         } else if self.offset_entries >= index_bytes / index::ENTRY
             // One place is kept for the entry at the segment's end.
             || self.time_entries + 1 >= index_bytes / time_index::ENTRY
         {
+            gracchus_env::moment!(ROLL_BY_FULL_INDEX);
             Some("index is full")
         } else if header.last_offset().0 - self.base.0 > i64::from(i32::MAX) {
+            gracchus_env::moment!(ROLL_BY_OFFSETS);
             Some("offsets")
         } else {
             None

@@ -20,6 +20,7 @@ pub(crate) async fn write(
     offset: Offset,
     contents: Bytes,
 ) -> io::Result<()> {
+    gracchus_env::moment!(PRODUCER_SNAPSHOT_WRITTEN);
     disk.replace(&names::file(directory, offset, names::SNAPSHOT), contents).await
 }
 
@@ -36,8 +37,12 @@ pub(crate) async fn newest(
         let path = names::file(directory, *offset, names::SNAPSHOT);
         let Some(contents) = disk.read_all(&path).await? else { continue };
         match ProducerStates::decode_snapshot(&contents) {
-            Ok(states) => return Ok((*offset, states)),
+            Ok(states) => {
+                gracchus_env::moment!(PRODUCER_SNAPSHOT_READ);
+                return Ok((*offset, states));
+            }
             Err(error) => {
+                gracchus_env::moment!(PRODUCER_SNAPSHOT_DAMAGED);
                 tracing::warn!(
                     path = %path.display(),
                     %error,

@@ -115,6 +115,7 @@ impl Found {
         for name in &self.names {
             for kind in [names::LOG, names::INDEX, names::TIME_INDEX] {
                 if names::parse(name, kind).is_some_and(|base| base < *first) {
+                    gracchus_env::moment!(SEGMENT_BELOW_START_PASSED);
                     self.leftovers.push(name.clone());
                 }
             }
@@ -152,6 +153,7 @@ pub(crate) async fn open(
     let left = Left { clean: directory.take_clean(id), replayed: directory.take_replayed(id) };
     let opened = opening.open(&left).await;
     if let Err(StorageError::Exhausted(_)) = opened {
+        gracchus_env::moment!(OPENING_GIVEN_BACK);
         // Nothing is wrong with the log; the next attempt shall find as much.
         directory.give_back(id, left.clean, left.replayed);
     }
@@ -170,10 +172,9 @@ impl Opening<'_> {
         self.directory.env().disk()
     }
 
-    pub(crate) fn fail(&self, what: &str) -> impl Fn(io::Error) -> StorageError {
-        let what = format!("{what} of {}", self.id.tp);
-        let directory = self.directory.clone();
-        move |error| directory.fail(&error, &what)
+    pub(crate) fn fail(&self, what: &'static str) -> impl Fn(io::Error) -> StorageError + use<> {
+        let (directory, tp) = (self.directory.clone(), self.id.tp.clone());
+        move |error| directory.fail_of(&error, what, format_args!(" of {tp}"))
     }
 
     /// What there is; `None` if not even the directory.
@@ -194,6 +195,7 @@ impl Opening<'_> {
             if found.segments.iter().all(|(_, length)| *length == 0) {
                 return Ok(Ours::Nothing);
             }
+            gracchus_env::moment!(LOG_WITHOUT_TOPIC_ID);
             return Err(StorageError::corrupt(format!(
                 "{} has records but no partition.metadata",
                 self.path.display()
@@ -202,6 +204,7 @@ impl Opening<'_> {
         let theirs = partition_metadata::decode(&contents)
             .map_err(|why| StorageError::corrupt(format!("{}: {why}", path.display())))?;
         if theirs != self.id.topic_id {
+            gracchus_env::moment!(LOG_OF_ANOTHER_TOPIC);
             return Err(StorageError::corrupt(inventory::of_another(self.path, theirs, self.id)));
         }
         Ok(if found.segments.is_empty() { Ours::Name } else { Ours::Log })
@@ -226,8 +229,10 @@ impl Opening<'_> {
     async fn take_up(&self, found: Found, left: &Left) -> Result<(Parts, Recovered), StorageError> {
         if let Some(clean) = &left.clean {
             if let Some(parts) = resume::open_clean(self, &found, clean).await? {
+                gracchus_env::moment!(LOG_OPENED_CLEAN);
                 return Ok((parts, Recovered { clean: true, ..Recovered::default() }));
             }
+            gracchus_env::moment!(LOG_NOT_AS_LEFT);
             tracing::warn!(
                 log = %self.id.tp,
                 "the log is not as its clean stop left it; checking it. Leave the files of a broker alone, \
@@ -240,21 +245,25 @@ impl Opening<'_> {
 
     /// All there is is synced by now, and what comes will be.
     async fn tighten(&self) -> Result<(), StorageError> {
+        gracchus_env::moment!(LOOSE_TIGHTENED_BY_RECOVERY);
         let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
         self.disk().submit(remove).await.map_err(self.fail("removing a marker"))
     }
 
     /// A new log.
     async fn create(&self) -> Result<(Parts, Recovered), StorageError> {
+        gracchus_env::moment!(LOG_CREATED);
         self.directory.disown(&self.id.tp).await?;
         self.create_from(Offset(0)).await
     }
 
     /// The names of the log are there, and none of its segments: it begins where it is known to start.
     async fn create_again(&self, found: &Found) -> Result<(Parts, Recovered), StorageError> {
+        gracchus_env::moment!(LOG_WITHOUT_SEGMENTS);
         let base = self.directory.log_start(self.id).unwrap_or(Offset(0));
         let damaged = base > Offset(0) || self.directory.recovery_point(self.id).is_some_and(|it| it > base);
         if damaged {
+            gracchus_env::moment!(LOG_LOST_ITS_SEGMENTS);
             tracing::warn!(
                 log = %self.id.tp,
                 log_start = %base,
@@ -283,6 +292,7 @@ impl Opening<'_> {
         log_end: Offset,
         log_start: Offset,
     ) -> Result<Parts, StorageError> {
+        gracchus_env::moment!(LOG_BEGAN_ANEW);
         tracing::warn!(
             log = %self.id.tp,
             %log_end,
@@ -429,6 +439,7 @@ impl Opening<'_> {
         let epochs = self.read_epochs().await?;
         let mut checked = self.check(&found, point.unwrap_or(first).max(first)).await?;
         if point.is_some_and(|point| checked.log_end() < point) {
+            gracchus_env::moment!(LOG_BELOW_RECOVERY_POINT);
             // Then the recovery point speaks of files that are gone, and nothing it says can be believed.
             tracing::warn!(
                 log = %self.id.tp,
@@ -444,6 +455,9 @@ impl Opening<'_> {
         }
         let (_, last) = checked.walked.last().expect("the segment of the recovery point was walked");
         let lost_replayed = replayed.is_some_and(|replayed| (last.base, last.size) < replayed);
+        if lost_replayed {
+            gracchus_env::moment!(LOG_LOST_REPLAYED);
+        }
         checked.recovered.damaged |= lost_replayed || self.directory.is_damaged();
         self.cut(&found, &mut checked).await?;
         if let Some(log_start) = self.start_beyond(checked.log_end()) {
@@ -459,6 +473,7 @@ impl Opening<'_> {
     /// The recovery point is above a log that is not to be cut. It must not speak for what comes next.
     async fn lower_recovery_point(&self, checked: &Checked) -> Result<(), StorageError> {
         let (_, last) = checked.walked.last().expect("the segment of the recovery point was walked");
+        gracchus_env::moment!(RECOVERY_POINT_LOWERED);
         // `restore` syncs what was walked, and nothing of this log is in the journal any more.
         let forget = Forget {
             id: self.id.clone(),
@@ -480,6 +495,7 @@ impl Opening<'_> {
             // A compacted log may have holes, any other ends where its records do.
             let hole = base > next_offset && next_offset >= point && !self.config.cleanup_policy.compact;
             if base < next_offset || hole {
+                gracchus_env::moment!(RECOVERY_HOLE);
                 let why = format!("segment {base} does not follow offset {next_offset}");
                 checked.cut = Some(Cut { segments: number, why });
                 break;
@@ -493,6 +509,7 @@ impl Opening<'_> {
             let bad = walked.bad.clone().map(|why| format!("byte {} of segment {base}: {why}", walked.size));
             checked.walked.push((file, walked));
             if let Some(why) = bad {
+                gracchus_env::moment!(RECOVERY_BAD_BATCH);
                 checked.cut = Some(Cut { segments: number + 1, why });
                 break;
             }
@@ -504,6 +521,9 @@ impl Opening<'_> {
         };
         checked.recovered.damaged =
             checked.cut.as_ref().is_some_and(|cut| next_offset < point || was_sealed(cut));
+        if checked.recovered.damaged {
+            gracchus_env::moment!(RECOVERY_DAMAGED);
+        }
         Ok(checked)
     }
 
@@ -519,6 +539,9 @@ impl Opening<'_> {
         let (file, last) = checked.walked.last().expect("the segment of the recovery point was walked");
         let length = found.segments[checked.from + checked.walked.len() - 1].1;
         let removed = &found.segments[cut.segments..];
+        if !removed.is_empty() {
+            gracchus_env::moment!(RECOVERY_REMOVED_SEGMENTS);
+        }
         let recovered = &mut checked.recovered;
         recovered.removed_segments = removed.len();
         recovered.cut_bytes = length - last.size + removed.iter().map(|(_, length)| length).sum::<u64>();
@@ -543,6 +566,7 @@ impl Opening<'_> {
             // One after the other also on the disk: a hole would look like something synced that is gone.
             ops.push(Op::SyncDir { path: self.path.to_path_buf() });
         }
+        gracchus_env::moment!(RECOVERY_CUT);
         ops.push(Op::Truncate { file: file.clone(), length: last.size });
         ops.push(Op::Sync { file: file.clone() });
         for (base, _) in removed {

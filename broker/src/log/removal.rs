@@ -65,12 +65,18 @@ async fn run(env: Arc<dyn Env>, mut incoming: mpsc::UnboundedReceiver<(Instant, 
 
 async fn remove(env: &dyn Env, path: PathBuf) {
     match env.disk().submit(vec![Op::RemoveDir { path: path.clone() }]).await {
-        Ok(()) => tracing::debug!(path = %path.display(), "removed a deleted log"),
+        Ok(()) => {
+            gracchus_env::moment!(DELETED_LOG_REMOVED);
+            tracing::debug!(path = %path.display(), "removed a deleted log");
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(
-            path = %path.display(),
-            %error,
-            "the directory of a deleted log could not be removed; remove it by hand, or restart the broker to try again"
-        ),
+        Err(error) => {
+            gracchus_env::moment!(DELETED_LOG_NOT_REMOVED);
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "the directory of a deleted log could not be removed; remove it by hand, or restart the broker to try again"
+            );
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Resting {
         match look(directory, id, &path).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(directory.fail(&error, &format!("looking at {}", id.tp))),
+            Err(error) => Err(directory.fail_of(&error, "looking at", format_args!(" {}", id.tp))),
         }
     }
 

@@ -94,6 +94,7 @@ impl Opening<'_> {
     ) -> Result<(Files, Resumed), StorageError> {
         let base = walked.base;
         if let Some(from) = walked.checked_from {
+            gracchus_env::moment!(RECOVERY_WROTE_AGAIN);
             self.write_again(&log, from, walked.size).await.map_err(self.fail("writing a segment again"))?;
         }
         let resumed = walked.resume(empty);
@@ -106,6 +107,7 @@ impl Opening<'_> {
         {
             let correct = self.holds(file, wanted).await.map_err(self.fail("reading an index"))?;
             if !correct {
+                gracchus_env::moment!(RECOVERY_INDEX_REBUILT);
                 ops.push(Op::Truncate { file: file.clone(), length: 0 });
                 ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![wanted.clone()] });
             }
@@ -152,6 +154,7 @@ impl Opening<'_> {
         let decoded = EpochCache::decode(&contents);
         Ok(decoded
             .inspect_err(|why| {
+                gracchus_env::moment!(EPOCHS_DAMAGED);
                 tracing::warn!(
                 log = %self.id.tp,
                 %why,
@@ -173,7 +176,10 @@ impl Opening<'_> {
     ) -> Result<EpochCache, StorageError> {
         let mut epochs = match &known {
             Some(epochs) => epochs.clone(),
-            None => self.epochs_in(older).await?,
+            None => {
+                gracchus_env::moment!(EPOCHS_FROM_LOG);
+                self.epochs_in(older).await?
+            }
         };
         for (epoch, start) in seen {
             if epochs.latest().is_none_or(|(latest, _)| *epoch > latest) {
@@ -214,8 +220,14 @@ impl Opening<'_> {
     async fn tidy(&self, found: &Found, log_end: Offset) -> Result<BTreeSet<Offset>, StorageError> {
         let mut snapshots = found.snapshots.clone();
         let future = snapshots.split_off(&log_end.plus(1));
+        if !future.is_empty() {
+            gracchus_env::moment!(SNAPSHOT_OF_FUTURE_REMOVED);
+        }
         let snapshots_of_future =
             future.iter().map(|offset| names::file(self.path, *offset, names::SNAPSHOT));
+        if !found.temporary.is_empty() {
+            gracchus_env::moment!(UNFINISHED_FILE_REMOVED);
+        }
         let unfinished = found.temporary.iter().map(|name| self.path.join(name));
         let mut ops: Vec<Op> =
             snapshots_of_future.chain(unfinished).map(|path| Op::RemoveFile { path }).collect();
@@ -234,6 +246,7 @@ impl Opening<'_> {
     ) -> Result<ProducerStates, StorageError> {
         for segment in segments {
             let Some(first) = segment.locate(from.max(segment.base())).await? else { continue };
+            gracchus_env::moment!(PRODUCERS_REPLAYED);
             let mut scan = self.scan(&segment, first.position).await?;
             loop {
                 match scan.next().await.map_err(self.fail("reading a segment"))? {

@@ -87,6 +87,7 @@ async fn resume(
     if let Some(resumed) = resume_by_index(opening, files, clean, plan.clone()).await? {
         return Ok(Some(resumed));
     }
+    gracchus_env::moment!(CLEAN_INDEX_REBUILT);
     tracing::warn!(
         log = %opening.id.tp,
         segment = %plan.base,

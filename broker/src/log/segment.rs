@@ -163,11 +163,12 @@ impl Segment {
 
     /// Takes the directory offline over `error`.
     pub(crate) fn fail(&self, error: &io::Error, what: &str) -> StorageError {
-        self.directory.fail(error, &format!("{what} of {} at {}", self.path.display(), self.base))
+        self.directory.fail_of(error, what, format_args!(" of {} at {}", self.path.display(), self.base))
     }
 
     /// The log contradicts itself within bytes that had been checked.
     pub(crate) fn corrupt(&self, position: u64, what: &dyn std::fmt::Display) -> StorageError {
+        gracchus_env::moment!(SEGMENT_CORRUPT);
         StorageError::corrupt(format!("{} at byte {position}: {what}", self.file_path(names::LOG).display()))
     }
 
@@ -258,6 +259,7 @@ impl Segment {
             "index does not fit its log; rebuilding it, nothing needs to be done. If it comes again, check \
              the disk"
         );
+        gracchus_env::moment!(INDEX_REBUILT);
         self.damaged.store(true, Ordering::Release);
         let (offsets, times) = self.build_indexes(size, next_offset).await?;
         if self.persisted == Persisted::Whole && !self.repairing.swap(true, Ordering::AcqRel) {
@@ -316,6 +318,7 @@ impl Segment {
         self.check_life()?;
         for (kind, bytes) in [(names::INDEX, offsets.bytes()), (names::TIME_INDEX, times.bytes())] {
             if let Err(error) = disk.replace(&self.file_path(kind), bytes.clone()).await {
+                gracchus_env::moment!(INDEX_NOT_REPLACED);
                 // Where the log has gone meanwhile, so has the place for its index: nothing is wrong with the disk.
                 self.check_life()?;
                 return Err(self.fail(&error, "replacing an index"));

@@ -125,6 +125,7 @@ impl Log {
             self.flush().await?;
         }
         self.begin_cut()?;
+        gracchus_env::moment!(LOG_START_ADVANCED);
         self.directory.set_log_start(&self.id, to);
         self.directory.flusher().checkpoint().await?;
         self.epochs_changed |= Arc::make_mut(&mut self.epochs).truncate_from_start(to);
@@ -149,6 +150,11 @@ impl Log {
                 Verdict::ByAge if self.has_expired(&view, segment, &retention).await? => Reason::Time,
                 Verdict::ByAge | Verdict::Stays => break,
             };
+            match reason {
+                Reason::BelowLogStart => gracchus_env::moment!(RETENTION_BELOW_START),
+                Reason::Size => gracchus_env::moment!(RETENTION_BY_SIZE),
+                Reason::Time => gracchus_env::moment!(RETENTION_BY_TIME),
+            }
             tracing::info!(
                 log = %self.id.tp, segment = %segment.base(), end = %segment.next_offset, bytes = segment.size,
                 why = reason.text(), "a segment leaves the log"
@@ -156,6 +162,7 @@ impl Log {
             retention.gone(&facts);
             below = Some(segment.next_offset);
             if last {
+                gracchus_env::moment!(ROLL_BY_RETENTION);
                 self.stage_roll("retention", now_ms);
                 self.commit().await?;
                 // Where rolls do not wait for the disk, the new segment must still have its name before the old ones lose
@@ -184,6 +191,7 @@ impl Log {
                 Ok(expired)
             }
             Err(error @ (StorageError::Exhausted(_) | StorageError::Corrupt(_))) => {
+                gracchus_env::moment!(RETENTION_CANNOT_TELL);
                 tracing::warn!(
                     log = %self.id.tp, segment = %segment.base(), %error,
                     "retention cannot tell how old a segment is: it and those behind it stay until that is so. If the \
@@ -251,6 +259,7 @@ impl Log {
         if segment.base() == view.active.base() && !self.ages.knows(segment.base()) {
             self.ages.begin(segment.base(), self.plan.opened_ms);
         }
+        gracchus_env::moment!(AGE_LEARNED);
         self.ages.written(segment.base(), segment.size, segment.written_ms);
     }
 
@@ -288,6 +297,7 @@ impl Log {
         }
         ops.extend(self.drop_snapshots(first_kept));
         self.ages.forget_below(first_kept);
+        gracchus_env::moment!(SEGMENTS_BURIED);
         self.submit(ops, "taking segments out").await?;
         // A reader of an older view may have opened one before it had its other name. Nobody asks for it again, and as long
         // as the handle is kept the disk does not get the space back.
@@ -317,6 +327,7 @@ impl Log {
     pub async fn remove_files(&self, files: Vec<PathBuf>) -> Result<(), StorageError> {
         let there = self.file_names().await?;
         let files = files.into_iter().filter(|file| there.contains(file));
+        gracchus_env::moment!(BURIED_FILES_REMOVED);
         self.submit(files.map(|path| Op::RemoveFile { path }).collect(), "removing deleted segments").await
     }
 

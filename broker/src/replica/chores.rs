@@ -84,7 +84,10 @@ impl Chores {
 impl Chore {
     pub(crate) async fn run(self, log: &mut Log) -> Result<(), StorageError> {
         match self {
-            Chore::Flush => log.flush().await,
+            Chore::Flush => {
+                gracchus_env::moment!(FLUSHED_BY_TIME);
+                log.flush().await
+            }
             Chore::Remove(files) => log.remove_files(files).await,
         }
     }

@@ -61,6 +61,7 @@ impl Deletions {
             if let Some(way) = way {
                 return way;
             }
+            gracchus_env::moment!(NAMESAKE_IN_THE_WAY);
             if *stopping.borrow_and_update() {
                 return Way::Stopping;
             }
@@ -196,11 +197,17 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
     let mut reached = true;
     for (index, wait) in told {
         match wait.await {
-            Ok(Ok(Some(aside))) => manager.deletions.remove(manager, delay, aside),
+            Ok(Ok(Some(aside))) => {
+                gracchus_env::moment!(DELETED_BY_OWNER);
+                manager.deletions.remove(manager, delay, aside);
+            }
             // It has not opened one, and has looked no further than where it would have been.
             Ok(Ok(None)) => unopened.push(index),
             // The owner ended before: the broker is stopping.
-            Ok(Err(_)) | Err(_) => reached = false,
+            Ok(Err(_)) | Err(_) => {
+                gracchus_env::moment!(DELETION_FAILED);
+                reached = false;
+            }
         }
         manager.let_go(topic.id, index);
     }
@@ -219,11 +226,15 @@ async fn retire_unopened(manager: &ReplicaManager, id: LogId, delay: Duration) -
     let mut reached = true;
     for directory in manager.directories() {
         match inventory::retire(directory, &id).await {
-            Ok(Some(aside)) => manager.deletions.remove(manager, delay, aside),
+            Ok(Some(aside)) => {
+                gracchus_env::moment!(DELETED_UNOPENED);
+                manager.deletions.remove(manager, delay, aside);
+            }
             Ok(None) => {}
             // What cannot be understood is nobody's: it does not keep the topic from being forgotten.
             Err(StorageError::Corrupt(_)) => {}
             Err(error) => {
+                gracchus_env::moment!(DELETION_PUT_OFF);
                 tracing::warn!(
                     log = %id,
                     %error,
@@ -265,10 +276,12 @@ pub(super) async fn clear_place(
     }
     let namesake = LogId { tp: id.tp.clone(), topic_id };
     if manager.image().deleted.contains_key(&topic_id) {
+        gracchus_env::moment!(DELETED_NAMESAKE_CLEARED);
         // Its turn came when the directory could not be looked into.
         let aside = set_aside(directory, &namesake, Fate::Deleted).await?;
         manager.deletions.remove(manager, Duration::ZERO, aside);
         return Ok(());
     }
+    gracchus_env::moment!(PLACE_OF_ANOTHER_TOPIC);
     Err(StorageError::corrupt(inventory::of_another(&directory.path().join(id.tp.to_string()), topic_id, id)))
 }

@@ -51,7 +51,12 @@ impl ReplicaManager {
             again = true;
             // Looked at again behind the registration: what came in between would wake nobody.
             let outcomes = self.look(&request, begun).await;
-            if is_enough(&request, &outcomes) || self.env.now() >= deadline {
+            let enough = is_enough(&request, &outcomes);
+            if enough || self.env.now() >= deadline {
+                match enough {
+                    true => gracchus_env::moment!(FETCH_WOKEN),
+                    false => gracchus_env::moment!(FETCH_EXPIRED),
+                }
                 return outcomes;
             }
             self.purgatory.wait(&waiter).await;
@@ -106,6 +111,7 @@ impl ReplicaManager {
                                 break FetchOutcome { current_leader, ..FetchOutcome::failed(error) };
                             }
                             Err(NoRead::Superseded(old)) => {
+                                gracchus_env::moment!(FETCH_SUPERSEDED);
                                 let by = begun + request.max_wait.max(OPENING);
                                 view = led.replica.view_after(&*self.env, &old, by).await;
                             }
@@ -177,6 +183,7 @@ async fn read(
     };
     let from = Offset(wanted.fetch_offset);
     if from < view.log.log_start {
+        gracchus_env::moment!(FETCH_BELOW_START);
         return Err(ResponseError::OffsetOutOfRange.into());
     }
     if wanted.last_fetched_epoch >= 0 {
@@ -187,11 +194,13 @@ async fn read(
         }
         // Before the log end: whoever is ahead of it because records were cut off learns where, and does not begin anew.
         if epoch < asked || end < from {
+            gracchus_env::moment!(FETCH_DIVERGED);
             outcome.diverging = Some((epoch, end));
             return Ok(outcome);
         }
     }
     if from > view.log.log_end {
+        gracchus_env::moment!(FETCH_ABOVE_END);
         return Err(ResponseError::OffsetOutOfRange.into());
     }
     let upper = view.consumer_end(request.read_committed);
@@ -209,6 +218,7 @@ async fn read(
         Err(ReadError::OutOfRange { .. }) => Err(ResponseError::OffsetOutOfRange.into()),
         Err(ReadError::Storage(StorageError::Superseded)) => Err(NoRead::Superseded(view)),
         Err(ReadError::Storage(error)) => {
+            gracchus_env::moment!(FETCH_READ_FAILED);
             Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error)).into())
         }
     }

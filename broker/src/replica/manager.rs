@@ -352,6 +352,7 @@ impl ReplicaManager {
         }
         for other in self.directories.iter().filter(|other| !Arc::ptr_eq(other, assigned)) {
             if other.offline().is_none() && inventory::holds(other, id).await {
+                gracchus_env::moment!(LOG_MOVED);
                 tracing::info!(log = %id, directory = %other.path().display(), "a log was moved to another directory");
                 let directory = other.directory_id();
                 let located = vec![Located { topic: id.topic_id, partition: id.tp.partition, directory }];
@@ -412,6 +413,7 @@ impl ReplicaManager {
         let image = self.image();
         for directory in &self.directories {
             for log in directory.skipped().iter().filter(|log| image.topic_by_id(log.topic_id).is_some()) {
+                gracchus_env::moment!(JOURNAL_OF_A_LOST_LOG);
                 tracing::error!(
                     %log,
                     directory = %directory.path().display(),
@@ -474,6 +476,7 @@ impl ReplicaManager {
             );
         }
         if !closing.is_empty() {
+            gracchus_env::moment!(STOP_WITHOUT_PATIENCE);
             tracing::error!(
                 "{} logs are not closed cleanly: none was for {} s; the next start recovers them",
                 closing.len(),
@@ -509,9 +512,12 @@ async fn place(
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // Only while the broker stops.
                 Err(error) if is_out_of_handles(&error) => return Err(Way::Stopping),
-                Err(error) => drop(directory.fail(&error, &format!("looking for {tp}"))),
+                Err(error) => {
+                    drop(directory.fail_of(&error, "looking for a place for", format_args!(" {tp}")))
+                }
             }
             if directory.offline().is_some() {
+                gracchus_env::moment!(PLACE_UNKNOWN);
                 unknown = unknown.or(Some(directory));
                 continue;
             }

@@ -69,6 +69,7 @@ pub(crate) struct Owner {
 /// Stands in for the owner of a log whose topic was deleted before the log had a place: answers everybody, until nobody has
 /// the handle any more. Whoever carries out the deletion looks for the log wherever it may be.
 pub(crate) async fn turn_away(status: &watch::Sender<Status>, watchers: &Watchers, mut queue: Inbox) {
+    gracchus_env::moment!(DELETED_BEFORE_PLACED);
     status.send_replace(Status::Deleted);
     watchers.wake_all();
     while let Some(message) = queue.recv().await {
@@ -114,6 +115,7 @@ impl Owner {
                     return self.serve(log, view).await;
                 }
                 Err(StorageError::Exhausted(what)) => {
+                    gracchus_env::moment!(OPENING_PUT_OFF);
                     tracing::debug!(partition = %self.tp, %what, "no file handle left; the log will be opened later");
                     self.directory.handles().complain("a log that is to be opened", &self.tp);
                     if !self.put_off().await {
@@ -204,6 +206,7 @@ impl Owner {
 
     /// The log will go as soon as it is open.
     fn hear_of_deletion(&mut self) {
+        gracchus_env::moment!(DELETED_WHILE_OPENING);
         self.announce(Status::Deleted);
         for message in self.queue.drain() {
             match message {
@@ -302,6 +305,7 @@ impl Owner {
         let mut next = Some(first);
         while let Some(mut append) = next.take() {
             if !pending.is_empty() && append.batch.is_looked_at() {
+                gracchus_env::moment!(ROUND_ENDED_BY_LOOK);
                 // Those before it need not wait for that.
                 *found = Some(Message::Append(append));
                 break;
@@ -327,6 +331,7 @@ impl Owner {
         let kept = log.commit().await;
         drop(charges);
         if let Err(error) = kept {
+            gracchus_env::moment!(ROUND_FAILED);
             for Pending { reply, .. } in pending {
                 let _ = reply.send(ProduceOutcome::failed(ResponseError::KafkaStorageError));
             }
@@ -367,6 +372,7 @@ impl Owner {
         let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
         let expired = log.expire_producers(self.env.wall_clock_ms(), after_ms);
         if expired > 0 {
+            gracchus_env::moment!(PRODUCERS_EXPIRED);
             tracing::debug!(partition = %self.tp, expired, "producers expired");
         }
     }
@@ -381,7 +387,10 @@ impl Owner {
             return Err(ResponseError::NotEnoughReplicas);
         }
         let (base_offset, timestamp) = match log.producers().check(&batch.header)? {
-            Verdict::Duplicate { base_offset, timestamp, .. } => (base_offset, timestamp),
+            Verdict::Duplicate { base_offset, timestamp, .. } => {
+                gracchus_env::moment!(DUPLICATE_ANSWERED);
+                (base_offset, timestamp)
+            }
             Verdict::Append => {
                 let base_offset = log.next_offset();
                 let header = batch.header.stamp(base_offset, self.assignment.leader_epoch);
@@ -425,6 +434,7 @@ impl Owner {
         let to = if to == TO_HIGH_WATERMARK { high_watermark } else { Offset(to) };
         let policy = self.config.cleanup_policy;
         let refused = if reply.is_closed() {
+            gracchus_env::moment!(DELETE_RECORDS_TOO_LATE);
             // Nobody waits any more, and each log start costs a write.
             Some(ResponseError::RequestTimedOut)
         } else if policy.compact && !policy.delete {
@@ -507,10 +517,12 @@ impl Owner {
         match log.close().await {
             Ok(()) => Closed::Done,
             Err(StorageError::Exhausted(what)) => {
+                gracchus_env::moment!(CLOSED_FOR_WANT_OF_HANDLES);
                 tracing::debug!(partition = %self.tp, %what, "no file handle left to close the log with");
                 Closed::ForWantOfHandles
             }
             Err(error) => {
+                gracchus_env::moment!(NOT_CLOSED_CLEANLY);
                 tracing::warn!(
                     partition = %self.tp,
                     %error,
@@ -533,6 +545,7 @@ impl Owner {
                 "replica is offline: mend what the error names, then start the broker anew"
             );
         }
+        gracchus_env::moment!(REPLICA_OFFLINE);
         self.status.send_replace(Status::Failed);
         self.watchers.wake_all();
         while let Some(message) = self.queue.recv().await {

@@ -42,6 +42,7 @@ impl Watchers {
         }
         // Long polls that timed out leave dead entries on a partition without traffic: drop them as the list grows.
         if waiting.len() == waiting.capacity() {
+            gracchus_env::moment!(WATCHERS_SWEPT);
             waiting.retain(|other| other.strong_count() > 0);
         }
         waiting.push(Arc::downgrade(waiter));
@@ -152,6 +153,7 @@ async fn run_timer(env: Arc<dyn Env>, mut incoming: mpsc::UnboundedReceiver<(Ins
                     if let Some(Reverse(entry)) = heap.pop()
                         && let Some(waiter) = entry.waiter.upgrade()
                     {
+                        gracchus_env::moment!(PURGATORY_DEADLINE);
                         waiter.wake();
                     }
                 }

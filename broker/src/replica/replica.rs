@@ -126,7 +126,10 @@ impl Replica {
         tokio::select! {
             biased;
             view = self.view() => view,
-            () = env.sleep_until(deadline) => Err(ResponseError::NotLeaderOrFollower),
+            () = env.sleep_until(deadline) => {
+                gracchus_env::moment!(OPENING_TOOK_TOO_LONG);
+                Err(ResponseError::NotLeaderOrFollower)
+            }
         }
     }
 

@@ -41,6 +41,7 @@ impl Health {
             if state.is_some() {
                 return false;
             }
+            gracchus_env::moment!(DIRECTORY_OFFLINE);
             tracing::error!(
                 %error,
                 what,

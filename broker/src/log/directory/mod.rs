@@ -19,6 +19,7 @@ mod pairs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
@@ -163,6 +164,10 @@ impl LogDirectory {
         let failed = |what: &str| OpenError::io(format!("{what} {}", path.display()));
         let meta = settle(&*env, &path, &options).await?;
         let clean = take_marker(&*env, &path).await.map_err(failed("cannot remove clean marker of"))?;
+        match &clean {
+            Some(_) => gracchus_env::moment!(DIRECTORY_LEFT_CLEAN),
+            None => gracchus_env::moment!(DIRECTORY_LEFT_UNCLEAN),
+        }
         let checkpoints =
             Checkpoints::read(&*env, &path).await.map_err(failed("cannot read checkpoints of"))?;
         let checkpoints = Arc::new(checkpoints);
@@ -369,10 +374,18 @@ impl LogDirectory {
     /// Takes the directory offline because `what` ended in `error`. The first error stands. Only a lack of file handles
     /// is not the disk's fault and leaves it online.
     pub fn fail(&self, error: &io::Error, what: &str) -> StorageError {
+        self.fail_of(error, what, "")
+    }
+
+    /// The same where `what` is of something: the log says both.
+    pub(crate) fn fail_of(&self, error: &io::Error, what: &str, of: impl Display) -> StorageError {
+        let whole = format!("{what}{of}");
         if is_out_of_handles(error) {
-            return StorageError::Exhausted(what.into());
+            gracchus_env::moment!(OUT_OF_HANDLES, what);
+            return StorageError::Exhausted(whole.into());
         }
-        self.health.fail(error, what)
+        gracchus_env::moment!(DISK_FAILED, what);
+        self.health.fail(error, &whole)
     }
 
     /// Leaves the directory so that the next start reads nothing but a summary. All logs are closed by now; those that
@@ -394,6 +407,7 @@ impl LogDirectory {
             result => result,
         };
         if let Err(StorageError::Exhausted(what)) = left {
+            gracchus_env::moment!(DIRECTORY_LEFT_FOR_WANT_OF_HANDLES);
             tracing::warn!(
                 "log directory {} is left as it is, for the next start to recover: no file handle was left for {what}; let \
                  the process open more files (ulimit -n, LimitNOFILE)",
@@ -461,6 +475,7 @@ pub async fn settle(env: &dyn Env, path: &Path, options: &DirectoryOptions) -> R
         env.disk().replace(&file, meta.encode().into()).await.map_err(failed("cannot write"))?;
     }
     if is_new {
+        gracchus_env::moment!(DIRECTORY_NEW);
         tracing::info!(path = %path.display(), id = %TopicId(meta.directory_id), "log directory is now ours");
     }
     Ok(Settled { directory_id: meta.directory_id, cluster_id: meta.cluster_id })

@@ -170,6 +170,7 @@ impl Worker {
             cleaned.push(taken);
         }
         self.counts.syncs += 1;
+        gracchus_env::moment!(SYNCED_IN_BACKGROUND);
         self.start(ops, Job::Sync(cleaned));
         true
     }
@@ -202,11 +203,13 @@ impl Worker {
                 slots.insert(slot);
             } else if self.logs.find(slot).is_some_and(|log| log.syncing.is_some()) {
                 // It became heavy again during a sync that does not cover that.
+                gracchus_env::moment!(HEAVY_DURING_SYNC);
                 not_yet.push(slot);
             }
         }
         self.background.heavy.extend(not_yet);
         if slots.len() < SEGMENTS && self.journal.is_pressed() {
+            gracchus_env::moment!(JOURNAL_PRESSED);
             let holding_back: Vec<Slot> = self.journal.holding_back().collect();
             for slot in holding_back {
                 if slots.len() < SEGMENTS && self.may_sync(slot, 0) {
@@ -298,7 +301,9 @@ async fn sync_segments(env: &dyn Env, handles: &Handles, segments: &[ReplayedSeg
         let open = || env.disk().open(&segment.path, Open::Existing);
         match handles.patiently("a segment that was written from the journal", open).await {
             Ok(file) => ops.push(Op::Sync { file }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                gracchus_env::moment!(REPLAYED_SEGMENT_GONE)
+            }
             Err(error) => return Err(error),
         }
     }

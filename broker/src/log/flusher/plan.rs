@@ -88,6 +88,10 @@ impl Worker {
         assert_eq!(log.waiting.take(), Some(Class::Roll), "it was put in line");
         let Item::Roll(roll, answer) = log.take_alone() else { panic!("a roll was seen") };
         let cleaned = self.take_dirty(slot);
+        match cleaned.dirty.is_empty() {
+            true => gracchus_env::moment!(ROLL_OF_CLEAN_SEGMENT),
+            false => gracchus_env::moment!(ROLL_SYNCED_DIRTY),
+        }
         // Whatever the caller lists: what is dirty must be clean before the next segment begins.
         let mut ops: Vec<Op> = cleaned.dirty.iter().flat_map(Dirty::sync).collect();
         let end_offset = roll.end_offset;
@@ -100,6 +104,7 @@ impl Worker {
     fn seal_as_it_is(&mut self, slot: Slot) {
         let log = self.logs.get(slot);
         log.waiting = None;
+        gracchus_env::moment!(ROLL_WITHOUT_SYNC);
         let answer = log.seal_as_it_is();
         self.sealed_dirty(slot);
         let _ = answer.send(Ok(()));
@@ -120,6 +125,7 @@ impl Worker {
         if members.is_empty() {
             return false;
         }
+        gracchus_env::moment!(WRITTEN_WITHOUT_SYNC);
         self.counts.plain += 1;
         self.start(ops, Job::Plain(members));
         true
@@ -146,12 +152,17 @@ impl Worker {
             }
             let left = room.saturating_sub(group.length());
             if needed > left {
+                match group.is_empty() {
+                    true => gracchus_env::moment!(JOURNAL_FULL),
+                    false => gracchus_env::moment!(GROUP_FULL),
+                }
                 self.put_back(slot);
                 break;
             }
             let log = self.logs.get(slot);
             if log.front_round().is_none() {
                 let Item::Forget(forget, answer) = log.take_alone() else { panic!("a cut was seen") };
+                gracchus_env::moment!(CUT_JOURNALED);
                 group.forget(&forget.id, forget.segment_base, forget.position);
                 cuts.push((slot, forget, answer));
                 continue;
@@ -165,6 +176,7 @@ impl Worker {
         if group.is_empty() {
             return false;
         }
+        gracchus_env::moment!(GROUP_JOURNALED);
         let place = self.journal.place(group, self.not_yet_synced());
         ops.extend(place.ops);
         ops.append(&mut hints);
@@ -189,6 +201,9 @@ impl Worker {
         } else if self.has_spare(Class::Journal) {
             // They wait although a group could start: there is no room.
             self.add_crowded_out(&mut ops, &mut members, &mut cleaned);
+            if !members.is_empty() {
+                gracchus_env::moment!(CROWDED_OUT_OF_JOURNAL);
+            }
         }
         if members.is_empty() {
             return false;
@@ -197,6 +212,7 @@ impl Worker {
         // Whoever is durable needs what is before, also in segments that were sealed as they were.
         let before = cleaned.iter().flat_map(|cleaned| &cleaned.dirty).filter(|dirty| dirty.is_sealed());
         ops.extend(before.flat_map(Dirty::sync));
+        gracchus_env::moment!(SYNCED_IN_PLACE);
         self.counts.in_place += 1;
         self.start(ops, Job::InPlace { members, cleaned });
         true
@@ -211,6 +227,7 @@ impl Worker {
         {
             // Cuts have no other way.
             if self.logs.get(slot).front_round().is_none() {
+                gracchus_env::moment!(CUT_WAITS_FOR_ROOM);
                 cuts.push(slot);
                 continue;
             }
@@ -244,6 +261,7 @@ impl Worker {
         if log.unhinted >= enough {
             let end = write.position + write.length;
             let length = std::mem::take(&mut log.unhinted).min(end);
+            gracchus_env::moment!(WRITEBACK_ASKED);
             hints.push(Op::StartWriteback { file: write.file.clone(), offset: end - length, length });
         }
     }

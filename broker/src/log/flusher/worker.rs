@@ -285,6 +285,7 @@ impl Worker {
             && error.kind() == io::ErrorKind::StorageFull
             && self.journal.disk_is_full()
         {
+            gracchus_env::moment!(NO_ROOM_FOR_PART);
             tracing::warn!(
                 path = %part.path().display(),
                 "no room for another part of the journal; going on with what there is, more slowly. Make \
@@ -293,8 +294,12 @@ impl Worker {
             return;
         }
         match &result {
-            Err(error) if is_out_of_handles(error) => self.lacking = Some(job.what().into()),
+            Err(error) if is_out_of_handles(error) => {
+                gracchus_env::moment!(OUT_OF_HANDLES_IN_FLUSHER, job.what());
+                self.lacking = Some(job.what().into());
+            }
             Err(error) => {
+                gracchus_env::moment!(DISK_FAILED_IN_FLUSHER, job.what());
                 self.health.fail(error, job.what());
             }
             Ok(()) => {}
@@ -323,10 +328,17 @@ impl Worker {
             Job::Cut(cut) => self.cut_ended(cut),
             Job::Sync(cleaned) => self.sync_ended(cleaned),
             Job::Replayed(segments) => {
+                gracchus_env::moment!(REPLAYED_SYNCED);
                 segments.iter().for_each(|segment| self.journal.replayed_synced(segment));
             }
-            Job::Recycle => self.journal.recycled(),
-            Job::Grow { part, file } => self.journal.grown(&part, file.expect("it was opened")),
+            Job::Recycle => {
+                gracchus_env::moment!(PART_REUSED);
+                self.journal.recycled();
+            }
+            Job::Grow { part, file } => {
+                gracchus_env::moment!(PART_ADDED);
+                self.journal.grown(&part, file.expect("it was opened"));
+            }
             Job::Checkpoint => self.checkpoint_ended(),
         }
     }
@@ -336,7 +348,10 @@ impl Worker {
         let group = self.groups.iter_mut().find(|group| group.0 == sequence).expect("it was started");
         group.1 = Some((part, members, cuts));
         while let Some((_, there)) = self.groups.front_mut() {
-            let Some((part, members, cuts)) = there.take() else { break };
+            let Some((part, members, cuts)) = there.take() else {
+                gracchus_env::moment!(GROUPS_OUT_OF_ORDER);
+                break;
+            };
             self.groups.pop_front();
             self.journal.landed(part, members.iter().map(|member| member.slot));
             members.into_iter().for_each(|member| self.land(member, Some(part)));
@@ -388,7 +403,12 @@ impl Worker {
                 }
                 None => self.checkpoints.remove(&log.id.tp),
             };
-            if must_write { self.background.lowered.push(cut) } else { self.cut(cut) }
+            if must_write {
+                gracchus_env::moment!(CUT_WAITS_FOR_CHECKPOINT);
+                self.background.lowered.push(cut);
+            } else {
+                self.cut(cut);
+            }
         }
     }
 
@@ -451,6 +471,7 @@ impl Worker {
         if std::mem::replace(&mut self.offline, true) {
             return;
         }
+        gracchus_env::moment!(FLUSHER_GAVE_UP);
         let waiting = std::mem::take(&mut self.waiting);
         let mut answers: Vec<Answer> = self.logs.iter_mut().flat_map(|(_, log)| log.give_up()).collect();
         let groups = std::mem::take(&mut self.groups).into_iter().filter_map(|(_, there)| there);
@@ -510,8 +531,14 @@ impl Worker {
             }
         }
         let failed = |error| match is_out_of_handles(&error) {
-            true => StorageError::Exhausted("writing checkpoints".into()),
-            false => self.health.fail(&error, "cannot close"),
+            true => {
+                gracchus_env::moment!(OUT_OF_HANDLES_IN_FLUSHER, "cannot close");
+                StorageError::Exhausted("writing checkpoints".into())
+            }
+            false => {
+                gracchus_env::moment!(DISK_FAILED_IN_FLUSHER, "cannot close");
+                self.health.fail(&error, "cannot close")
+            }
         };
         let disk = self.env.disk();
         disk.submit(ops).await.map_err(failed)?;

@@ -69,8 +69,14 @@ impl Parts {
                 // A part is zeros before its header is written, and a header is one sector: no crash and no power loss
                 // leaves anything else.
                 match sector.iter().any(|byte| *byte != 0) {
-                    true => parts.damaged.push(path),
-                    false => parts.unready.push(path),
+                    true => {
+                        gracchus_env::moment!(PART_HEADER_DAMAGED);
+                        parts.damaged.push(path);
+                    }
+                    false => {
+                        gracchus_env::moment!(PART_NEVER_READY);
+                        parts.unready.push(path);
+                    }
                 }
                 continue;
             };
@@ -226,6 +232,7 @@ impl Chain {
             let (mut offset, mut counting) = (alignment, Vec::new());
             for group in &part.groups {
                 if (group.sequence, group.offset) != (chain.end, offset) {
+                    gracchus_env::moment!(JOURNAL_GROUP_BEHIND_GAP);
                     break;
                 }
                 offset += group.length.next_multiple_of(alignment);
@@ -283,6 +290,7 @@ impl Chain {
             ops.push(Op::WriteAt { file: part.file.clone(), offset: group.offset, buffers: vec![bytes] });
         }
         if !ops.is_empty() {
+            gracchus_env::moment!(GROUPS_WRITTEN_AGAIN);
             ops.push(Op::Sync { file: part.file.clone() });
         }
         Ok(ops)

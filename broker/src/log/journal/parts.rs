@@ -236,6 +236,7 @@ impl Journal {
         let Some(next) = self.free.pop_front() else {
             // What is left is kept for smaller groups, unless it is so little that it only keeps the part from use.
             if left < self.options.part_bytes / 8 {
+                gracchus_env::moment!(PART_CLOSED_EARLY);
                 self.current = None;
             }
             return 0;
@@ -311,6 +312,7 @@ impl Journal {
         let write = Op::WriteAt { file: part.file.clone(), offset: 0, buffers: vec![header] };
         let mut ops = vec![write, Op::Sync { file: part.file.clone() }];
         if part.misfit {
+            gracchus_env::moment!(PART_REMOVED);
             ops.push(Op::RemoveFile { path: part_path(&self.directory, number) });
             ops.push(Op::SyncDir { path: self.directory.join(JOURNAL) });
         }

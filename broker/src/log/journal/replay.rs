@@ -62,6 +62,7 @@ pub(crate) async fn replay(
 ) -> io::Result<(Journal, Replay)> {
     let (disk, path) = (env.disk(), directory.join(JOURNAL));
     if expected && is_missing(disk, &path).await? {
+        gracchus_env::moment!(JOURNAL_MISSING);
         return Err(refusal(directory, format!("{} is missing", path.display())));
     }
     disk.submit(vec![Op::CreateDir { path: path.clone() }, Op::SyncDir { path: directory.to_owned() }])
@@ -71,8 +72,10 @@ pub(crate) async fn replay(
     let (mut chain, missing) = Chain::of(&parts.sound);
     if let Some(damage) = damage(directory, &parts, missing) {
         if !accepted {
+            gracchus_env::moment!(JOURNAL_DAMAGE_REFUSED);
             return Err(refusal(directory, damage));
         }
+        gracchus_env::moment!(JOURNAL_DAMAGE_ACCEPTED);
         tracing::error!(
             "{damage}; starting without that, as {} asks: every log of this directory that was not closed in order counts \
              as damaged",
@@ -90,6 +93,7 @@ pub(crate) async fn replay(
         target.sync().await?;
     }
     if chain.groups > 0 {
+        gracchus_env::moment!(JOURNAL_REPLAYED);
         tracing::info!(
             directory = %directory.display(),
             groups = chain.groups,
@@ -174,6 +178,9 @@ impl<'a> Target<'a> {
             for entry in entries {
                 let Kind::Write { at, length } = entry.kind else { continue };
                 let void_from = cuts.void_from(&entry.id, sequence, entry.segment_base);
+                if void_from < entry.position + length {
+                    gracchus_env::moment!(REPLAY_VOID_BY_CUT);
+                }
                 let length = length.min(void_from.saturating_sub(entry.position));
                 if length > 0 {
                     let bytes = bytes.slice(at as usize..(at + length) as usize);
@@ -209,6 +216,7 @@ impl<'a> Target<'a> {
             .find_map(|line| line.strip_prefix("topic_id: ")?.trim().parse().ok());
         let known = topic_id == Some(id.topic_id);
         if !known {
+            gracchus_env::moment!(REPLAY_LOG_GONE);
             tracing::info!(log = %id, "journal of a log that is gone is skipped");
         }
         self.known.insert(id.clone(), known);
@@ -227,6 +235,7 @@ impl<'a> Target<'a> {
         }
         let file = match self.disk.open(&path, Open::Existing).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                gracchus_env::moment!(REPLAY_SEGMENT_GONE);
                 self.missing.insert(path);
                 return Ok(None);
             }
@@ -277,6 +286,7 @@ async fn keep(
     for part in counting {
         ops.extend(chain.write_again(&part).await?);
         let length = part.file.length()?;
+        gracchus_env::moment!(PART_KEPT_FOR_REPLAYED);
         kept.push(Kept { number: part.number, file: part.file, length });
     }
     let room = options.max_parts.max(1).saturating_sub(kept.len());
