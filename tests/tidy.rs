@@ -532,7 +532,6 @@ fn pages_name_only_what_exists() {
         "broker/OPERATING.md",
         "tests/DASHBOARDS.md",
         "sim/README.md",
-        "sim/COVERAGE.md",
         "sim/mutants/RESULTS.md",
         "tests/COMPATIBILITY.md",
         "tests/bench/README.md",

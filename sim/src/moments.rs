@@ -63,7 +63,15 @@ pub fn summary(counts: &Counts) -> String {
         text.push_str(&format!(", {} have their reason not to be", excused.len()));
     }
     if !missing.is_empty() {
-        let names: Vec<&str> = missing.iter().map(|key| key.as_str()).collect();
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in missing {
+            *names.entry(key.split_once(": ").map_or(key, |(name, _)| name)).or_default() += 1;
+        }
+        let told = |(name, count): (&str, usize)| match count {
+            1 => name.to_owned(),
+            _ => format!("{name} (of {count})"),
+        };
+        let names: Vec<String> = names.into_iter().map(told).collect();
         text.push_str(&format!("; never: {}", names.join(", ")));
     }
     text

@@ -147,7 +147,7 @@ impl Plan {
             ),
             knobs: Knobs::draw(random),
             acknowledgements: draw_looks(&mut stream_of(seed, "looks")),
-            world: WorldPlan { machines, network: draw_network(random) },
+            world: WorldPlan { machines, network: draw_network(random), ..WorldPlan::default() },
             scenario,
             later: Later::default(),
         }

@@ -26,7 +26,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", path.display());
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let write = |name: &str, text: &str| {
-            fs::write(Path::new(&out).join(format!("{name}.rs")), module_text(text)).expect("a folder of cargo's");
+            fs::write(Path::new(&out).join(format!("{name}.rs")), module_text(text))
+                .expect("a folder of cargo's");
         };
         write(module, &text);
         for bug in PLANTED.iter().filter(|bug| bug.module == *module) {

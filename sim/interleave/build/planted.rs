@@ -49,7 +49,8 @@ pub const PLANTED: &[Planted] = &[
             let enough = self.judge(&state, &waiter) == Verdict::Granted;
             drop(state);
             state = self.locked();
-            state.line.insert(behind.min(state.line.len()), waiter);
+            let behind = behind.min(state.line.len());
+            state.line.insert(behind, waiter);
             if enough {
                 self.serve(&mut state);
             }

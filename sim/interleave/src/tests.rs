@@ -73,9 +73,11 @@ macro_rules! fetch {
                 for partition in 0..2 {
                     let partitions = partitions.clone();
                     tasks.push(spawn(async move {
-                        // As an owner does: published first, then woken.
-                        partitions[partition].end.fetch_add(1, SeqCst);
-                        partitions[partition].watchers.wake_all();
+                        for _ in 0..2 {
+                            // As an owner does: published first, then woken.
+                            partitions[partition].end.fetch_add(1, SeqCst);
+                            partitions[partition].watchers.wake_all();
+                        }
                     }));
                 }
                 for _ in 0..2 {
@@ -87,7 +89,7 @@ macro_rules! fetch {
                             partitions.iter().for_each(|it| it.watchers.register(&waiter, again));
                             again = true;
                             let there: u64 = partitions.iter().map(|it| it.end.load(SeqCst)).sum();
-                            if there == 2 {
+                            if there == 4 {
                                 return;
                             }
                             purgatory.wait(&waiter).await;
@@ -230,7 +232,10 @@ macro_rules! handles {
                 for task in tasks {
                     task.await.expect("it ends");
                 }
-                assert!(cache.get(path).is_none_or(|file| number(&file) == now), "the file of before is kept");
+                assert!(
+                    cache.get(path).is_none_or(|file| number(&file) == now),
+                    "the file of before is kept"
+                );
             });
         }
     }};

@@ -73,6 +73,7 @@ impl SimDisk {
                 let _ = sender.send(action(&disk));
             }
         };
+        let delay = delay + self.world.puts_off_call().unwrap_or(0);
         self.world.timeline.schedule(self.world.now() + delay, Event::Call(Box::new(call)));
         Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(dead())) })
     }
@@ -140,7 +141,14 @@ impl Disk for SimDisk {
             random: self.world.random(),
             power_losses: self.with(|disk| disk.report.power_losses),
         };
-        submission.begin();
+        match self.world.puts_off_call() {
+            None => submission.begin(),
+            Some(delay) => {
+                let disk = self.clone();
+                let call = Event::Call(Box::new(move || disk.when_running(move || submission.begin())));
+                self.world.timeline.schedule(self.world.now() + delay, call);
+            }
+        }
         Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(dead())) })
     }
 

@@ -16,6 +16,7 @@ mod content;
 mod disk;
 mod env;
 mod files;
+mod hesitation;
 mod names;
 mod network;
 mod process;
@@ -47,6 +48,7 @@ pub use chronicle::Told;
 pub use clock::EPOCH_MS;
 pub use disk::{DiskFaults, DiskProfile, DiskReport, Snapshot};
 pub use env::SimEnv;
+pub use hesitation::SchedulingProfile;
 pub use network::{LinkFaults, NetworkProfile};
 pub use process::{Process, last_panic, quiet_panics};
 pub use timeline::Nanos;
@@ -58,6 +60,7 @@ pub(crate) use {
 use chronicle::{Chronicle, Mark};
 use clock::Clock;
 use disk::NodeDisk;
+use hesitation::Hesitation;
 use network::Network;
 use timeline::{Event, Timeline};
 
@@ -97,6 +100,9 @@ pub struct WorldPlan {
     pub machines: Vec<Machine>,
     /// The network's habits.
     pub network: NetworkProfile,
+    /// How busy the machines are.
+    #[serde(default)]
+    pub scheduling: SchedulingProfile,
 }
 
 /// One machine.
@@ -127,6 +133,7 @@ pub struct World {
     pub(crate) timeline: Timeline,
     pub(crate) chronicle: Mutex<Chronicle>,
     pub(crate) network: Mutex<Network>,
+    hesitation: Mutex<Hesitation>,
     nodes: Vec<Node>,
     executor: madsim::runtime::NodeHandle,
     next_process: AtomicU64,
@@ -186,6 +193,7 @@ impl World {
             timeline,
             chronicle: Mutex::new(chronicle),
             network: Mutex::new(Network::new(plan.network.clone(), ports)),
+            hesitation: Mutex::new(Hesitation::new(seed, plan.scheduling.clone())),
             nodes,
             executor,
             next_process: AtomicU64::new(1),

@@ -23,7 +23,10 @@ use std::{
 use gracchus_env::{BoxFuture, Task};
 use tokio::sync::Notify;
 
-use super::{NodeId, World, lock, timeline::Event};
+use super::{
+    NodeId, World, lock,
+    timeline::{Event, Nanos},
+};
 
 const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
@@ -154,6 +157,7 @@ pub(crate) fn spawn(
         name,
         future: Some(future),
         registered: false,
+        put_off: None,
         aborted: aborted.clone(),
     };
     world.execute(step);
@@ -174,6 +178,8 @@ struct Step {
     name: &'static str,
     future: Option<BoxFuture<'static, ()>>,
     registered: bool,
+    /// Until when its next poll is put off.
+    put_off: Option<Nanos>,
     aborted: Arc<AtomicBool>,
 }
 
@@ -193,6 +199,9 @@ impl Future for Step {
         if !step.registered {
             step.registered = true;
             lock(&step.process.tasks).alive.insert(step.id, context.waker().clone());
+        }
+        if step.is_put_off(context) {
+            return Poll::Pending;
         }
         step.world.begin_step(&step.process, step.id);
         let Some(future) = step.future.as_mut() else { return Poll::Ready(()) };
@@ -217,6 +226,20 @@ impl Future for Step {
 }
 
 impl Step {
+    /// Whether something else runs first, see [`super::hesitation`]; then it is woken when its time has come.
+    fn is_put_off(&mut self, context: &Context<'_>) -> bool {
+        let now = self.world.now();
+        if let Some(until) = self.put_off {
+            // Whoever wakes it before does so to no effect.
+            self.put_off = Some(until).filter(|until| *until > now);
+            return self.put_off.is_some();
+        }
+        let Some(delay) = self.world.puts_off_poll() else { return false };
+        self.put_off = Some(now + delay);
+        self.world.timeline.schedule(now + delay, Event::Wake(context.waker().clone()));
+        true
+    }
+
     /// Drops the future; a panic in its Drop code counts like any other, unless the process is dead anyway.
     fn end(&mut self) {
         if self.registered {

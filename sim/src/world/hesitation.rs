@@ -1,0 +1,86 @@
+//! What a busy machine does to a program: a task that could run waits for a worker, a call to the disk for a thread.
+//!
+//! One poll, or one call, in so many is put off for a while: all that comes due meanwhile comes first. In the simulator a task
+//! that was woken would otherwise always run within the same instant. Its draws come from a stream of their own.
+//!
+//! Never: a poll of a process that is dead or stopped because of this; one that is put off twice in a row.
+
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use serde::{Deserialize, Serialize};
+
+use super::{World, lock, timeline::Nanos};
+
+/// How often, and for how long.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SchedulingProfile {
+    /// One poll in about so many is put off; 0: none.
+    #[serde(default)]
+    pub polls: u64,
+    /// The same of calls to the disk.
+    #[serde(default)]
+    pub calls: u64,
+    /// Microseconds at most.
+    #[serde(default)]
+    pub longest_us: u64,
+}
+
+/// How far it is to the next.
+pub(super) struct Hesitation {
+    profile: SchedulingProfile,
+    random: SmallRng,
+    polls_left: u64,
+    calls_left: u64,
+}
+
+impl Hesitation {
+    pub(super) fn new(seed: u64, profile: SchedulingProfile) -> Self {
+        let random = SmallRng::seed_from_u64(seed ^ 0x0068_6573_6974_6174);
+        let (polls_left, calls_left) = (profile.polls, profile.calls);
+        Self { profile, random, polls_left, calls_left }
+    }
+
+    fn longest(&mut self) -> Nanos {
+        self.random.random_range(1..=self.profile.longest_us.max(1) * 1_000)
+    }
+}
+
+/// Counts down; at the end begins again, about as far away, and is due.
+fn is_due(left: &mut u64, every: u64, random: &mut SmallRng) -> bool {
+    if every == 0 {
+        return false;
+    }
+    *left = left.saturating_sub(1);
+    if *left > 0 {
+        return false;
+    }
+    *left = random.random_range(1..=2 * every);
+    true
+}
+
+impl World {
+    /// For how long the poll that is to be made now is put off.
+    pub(super) fn puts_off_poll(&self) -> Option<Nanos> {
+        let this = &mut *lock(&self.hesitation);
+        is_due(&mut this.polls_left, this.profile.polls, &mut this.random).then(|| this.longest())
+    }
+
+    /// For how long the call to the disk that is to begin now is put off.
+    pub(super) fn puts_off_call(&self) -> Option<Nanos> {
+        let this = &mut *lock(&self.hesitation);
+        is_due(&mut this.calls_left, this.profile.calls, &mut this.random).then(|| this.longest())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn about_as_often_as_the_profile_says() {
+        let mut random = SmallRng::seed_from_u64(1);
+        let mut left = 10;
+        let due = (0..10_000).filter(|_| is_due(&mut left, 10, &mut random)).count();
+        assert!((800..1_200).contains(&due), "{due}");
+        assert!(!is_due(&mut 0, 0, &mut random));
+    }
+}
