@@ -345,13 +345,13 @@ impl Worker {
 
     /// A group counts once all groups before it are there: a replay ends at the first that is missing.
     fn group_ended(&mut self, part: PartNumber, sequence: u64, members: Vec<Member>, cuts: Vec<Cut>) {
+        if self.not_yet_synced() != Some(sequence) {
+            gracchus_env::moment!(GROUPS_OUT_OF_ORDER);
+        }
         let group = self.groups.iter_mut().find(|group| group.0 == sequence).expect("it was started");
         group.1 = Some((part, members, cuts));
         while let Some((_, there)) = self.groups.front_mut() {
-            let Some((part, members, cuts)) = there.take() else {
-                gracchus_env::moment!(GROUPS_OUT_OF_ORDER);
-                break;
-            };
+            let Some((part, members, cuts)) = there.take() else { break };
             self.groups.pop_front();
             self.journal.landed(part, members.iter().map(|member| member.slot));
             members.into_iter().for_each(|member| self.land(member, Some(part)));
