@@ -243,16 +243,18 @@ impl Broker {
         &self.replicas
     }
 
+    /// Log directories that it does not use: offline, or missing since the start.
+    pub fn offline(&self) -> Vec<PathBuf> {
+        let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());
+        offline
+            .map(|directory| directory.path().to_owned())
+            .chain(self.base.missing.iter().cloned())
+            .collect()
+    }
+
     /// A view of its published state.
     pub fn probe(&self) -> BrokerProbe {
-        let offline = self.base.directories.iter().filter(|directory| directory.offline().is_some());
-        BrokerProbe {
-            partitions: self.replicas.probe(),
-            offline: offline
-                .map(|directory| directory.path().to_owned())
-                .chain(self.base.missing.iter().cloned())
-                .collect(),
-        }
+        BrokerProbe { partitions: self.replicas.probe(), offline: self.offline() }
     }
 
     /// Stops in order: no new connections, requests under way answered, logs closed, controller, directories left

@@ -17,22 +17,31 @@ use gracchus::{
     config::BrokerConfig,
     replica::{PartitionProbe, ReplicaManager},
 };
+use gracchus_checker::Part;
 use gracchus_env::Env;
 use gracchus_workload::scenario::Damaged;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    bounds::Bounds,
     damage::{self, Answer, Inflicted},
     files_check,
     judge::Judge,
-    world::{NodeId, Phase, World, lock},
+    world::{Nanos, NodeId, Phase, World, lock},
 };
 
-/// How long a start may take, and a clean stop, while nothing else is wrong.
+/// How long a start may take, and a clean stop, whatever else is wrong; where nothing is, [`Bounds`] say less.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the operator looks at the disk.
 const ROUND: Duration = Duration::from_millis(250);
+
+/// Law: a broker whose disk gives no error starts, within its bound.
+pub(crate) const STARTS: &str = "a broker starts";
+/// Law: a stop that was asked for ends, within its bound.
+pub(crate) const STOPS: &str = "a clean stop ends";
+/// What a start and a stop depend on.
+const DISKS: &[Part] = &[Part::Disk, Part::Syncs];
 
 /// What is to happen to a broker; it stays down for the given time.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +109,12 @@ struct Keeper {
 
 impl Cluster {
     /// Starts a broker with each of `configs` on the first machines.
-    pub(crate) fn start(world: &Arc<World>, configs: Vec<ConfigFile>, judge: &Arc<Judge>) -> Arc<Self> {
+    pub(crate) fn start(
+        world: &Arc<World>,
+        configs: Vec<ConfigFile>,
+        judge: &Arc<Judge>,
+        bounds: &Bounds,
+    ) -> Arc<Self> {
         let start = |(index, config)| {
             let node = NodeId(index);
             let slot = Arc::new(Mutex::new(Slot {
@@ -115,7 +129,9 @@ impl Cluster {
             let (orders, incoming) = mpsc::unbounded_channel();
             let (status, reported) = watch::channel(Status::Down);
             let (world, judge) = (world.clone(), judge.clone());
-            let operator = Operator { world: world.clone(), node, config, slot: slot.clone(), status, judge };
+            let (slot_, bounds) = (slot.clone(), bounds.clone());
+            let operator =
+                Operator { world: world.clone(), node, config, slot: slot_, status, judge, bounds };
             world.spawn_runner(operator.run(incoming));
             Keeper { node, orders, status: reported, slot }
         };
@@ -164,7 +180,7 @@ impl Cluster {
                 _ = serving => {}
                 () = self.world.pass(PATIENCE) => {
                     let what = format!("{} does not serve after {PATIENCE:?}", self.world.name(keeper.node));
-                    self.world.violate("a broker starts", what);
+                    self.world.violate(STARTS, what);
                 }
             }
         }
@@ -179,10 +195,7 @@ impl Cluster {
         let begin = self.world.now();
         while self.keepers.iter().any(sick) {
             if self.world.now() - begin > PATIENCE.as_nanos() as u64 {
-                self.world.violate(
-                    "a broker starts",
-                    format!("not every broker serves {PATIENCE:?} after the heal"),
-                );
+                self.world.violate(STARTS, format!("not every broker serves {PATIENCE:?} after the heal"));
                 return;
             }
             self.world.pass(ROUND).await;
@@ -217,6 +230,7 @@ struct Operator {
     slot: Arc<Mutex<Slot>>,
     status: watch::Sender<Status>,
     judge: Arc<Judge>,
+    bounds: Bounds,
 }
 
 /// A process while it runs.
@@ -277,6 +291,7 @@ impl Operator {
         };
         let (stop, stopping) = oneshot::channel();
         let stopped = Arc::new(Mutex::new(false));
+        self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
         self.status.send_replace(Status::Starting);
         self.judge.node_started(self.node);
         let config = match &self.config.later {
@@ -298,6 +313,8 @@ impl Operator {
             status: self.status.clone(),
             stopped: stopped.clone(),
             disk_errors,
+            judge: self.judge.clone(),
+            bound: self.bounds.start(self.world.disk_holds(self.node)),
         };
         let process = self.world.start(self.node, |env| main.run(env, stopping));
         Running { process, stop: Some(stop), stopped, disk_errors }
@@ -308,7 +325,10 @@ impl Operator {
         loop {
             let order = tokio::select! {
                 biased;
-                () = running.process.ended() => return self.draw(100, 400),
+                () = running.process.ended() => {
+                    self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
+                    return self.draw(100, 400);
+                }
                 order = orders.recv() => match order {
                     Some(order) => Some(order),
                     // The run is over.
@@ -320,8 +340,15 @@ impl Operator {
                 None => {}
                 // What it says at this start is all that counts.
                 Some(_) if self.judge.is_pardoned() => {}
-                Some(Order::Stop(down)) => return self.stop(running, orders, down).await,
-                Some(order) => return self.fell(&running.process, order),
+                Some(Order::Stop(down)) => {
+                    self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
+                    return self.stop(running, orders, down).await;
+                }
+                Some(order) => {
+                    let down = self.fell(&running.process, order);
+                    self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
+                    return down;
+                }
             }
         }
     }
@@ -399,6 +426,9 @@ impl Operator {
         }
         let bound = self.world.pass(PATIENCE);
         tokio::pin!(bound);
+        let begun = self.world.now();
+        let opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
+        let enough = self.bounds.stop(opened.len() as u64);
         loop {
             tokio::select! {
                 biased;
@@ -406,6 +436,12 @@ impl Operator {
                     if *lock(&running.stopped) {
                         self.world.tell(format!("{name} stopped cleanly"));
                         if self.world.disk_report(self.node).errors == running.disk_errors {
+                            let took = Duration::from_nanos(self.world.now() - begun);
+                            if took > enough && self.judge.is_well_since(self.node, DISKS, begun) {
+                                let what = format!("{name} took {took:?} to stop; {enough:?} are enough");
+                                self.world.violate(STOPS, what);
+                            }
+                            self.judge.stopped_cleanly(self.node);
                             let opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
                             files_check::after_clean_stop(&self.world, self.node, self.judge.plan(), &opened);
                         }
@@ -422,7 +458,7 @@ impl Operator {
                 },
                 () = &mut bound => {
                     if running.process.alive() {
-                        self.world.violate("a clean stop ends", format!("{name} is not down {PATIENCE:?} after SIGTERM"));
+                        self.world.violate(STOPS, format!("{name} is not down {PATIENCE:?} after SIGTERM"));
                         self.world.kill(&running.process);
                     }
                     return down;
@@ -445,13 +481,24 @@ struct Main {
     status: watch::Sender<Status>,
     stopped: Arc<Mutex<bool>>,
     disk_errors: u64,
+    judge: Arc<Judge>,
+    /// How long its start may take.
+    bound: Duration,
 }
 
 impl Main {
     async fn run(self, env: Arc<dyn Env>, stopping: oneshot::Receiver<()>) {
         let name = self.world.name(self.node).to_owned();
+        let begun = self.world.now();
         match Broker::start(env, self.config).await {
             Ok(broker) => {
+                let took = Duration::from_nanos(self.world.now() - begun);
+                let well = self.judge.is_well_since(self.node, DISKS, begun)
+                    && self.world.disk_report(self.node).errors == self.disk_errors;
+                if took > self.bound && well {
+                    let what = format!("{name} serves only after {took:?}; {:?} are enough", self.bound);
+                    self.world.violate(STARTS, what);
+                }
                 let replicas = broker.replicas().clone();
                 let mut slot = lock(&self.slot);
                 if let Some((damage, _)) = slot.damage.take()
@@ -464,6 +511,7 @@ impl Main {
                 drop(slot);
                 self.world.tell(format!("{name} serves"));
                 self.world.set_phase(self.node, Phase::Serving);
+                self.judge.restored(self.node, Part::Process);
                 self.status.send_replace(Status::Serving);
             }
             Err(error) => {
@@ -476,7 +524,7 @@ impl Main {
                 drop(slot);
                 if self.world.disk_report(self.node).errors == self.disk_errors {
                     let what = format!("{name} did not start on a disk that gave no error: {error}");
-                    self.world.violate("a broker starts", what);
+                    self.world.violate(STARTS, what);
                 }
                 return;
             }
@@ -494,9 +542,19 @@ impl Main {
 
 /// Whether a refusal says what is wrong and what to do.
 fn is_about_damage(refusal: &str) -> bool {
+    // So little is left of the metadata log that no cluster is in it.
+    if refusal.contains("restore them (the directory cluster-metadata)") {
+        return true;
+    }
     let names_a_file = refusal.contains("/journal") || refusal.contains("/cluster-metadata/");
     names_a_file
         && (refusal.contains("Restore it, or make the file") || refusal.contains("put the file back"))
+}
+
+/// The log directories that a broker does not use; `None` while it starts or stops.
+pub(crate) fn offline(slot: &Slot) -> Option<Vec<Arc<str>>> {
+    let offline = slot.broker.as_ref()?.offline();
+    Some(offline.iter().map(|path| Arc::from(&*path.to_string_lossy())).collect())
 }
 
 /// Shows what a broker publishes.

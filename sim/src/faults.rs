@@ -7,11 +7,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use gracchus_checker::Part;
 use gracchus_workload::scenario::{Damaged, Direction, Fault, TimedFault, Trigger};
 use rand::{Rng, rngs::SmallRng};
 use tokio::sync::mpsc;
 
 use crate::{
+    bounds::Bounds,
     cluster::{Cluster, Order},
     judge::Judge,
     plan::pick,
@@ -22,6 +24,9 @@ use crate::{
 pub const INDEXES: [&str; 2] = [".index", ".timeindex"];
 /// What a broker can rebuild only from a log that still has its first record.
 pub const PRODUCERS: &str = ".snapshot";
+
+/// A sync takes so much longer at most.
+const SLOWEST_SYNC_MS: u64 = 1_000;
 
 /// Draws the faults of one broker over `duration_ms`.
 pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
@@ -182,6 +187,7 @@ pub(crate) struct Injector {
     cluster: Arc<Cluster>,
     judge: Arc<Judge>,
     clients: Vec<NodeId>,
+    bounds: Bounds,
     /// What is still to be undone, by time.
     undo: BTreeMap<(Nanos, u64), Undo>,
     next: u64,
@@ -213,10 +219,11 @@ impl Injector {
         cluster: Arc<Cluster>,
         judge: Arc<Judge>,
         clients: Vec<NodeId>,
+        bounds: Bounds,
     ) -> Self {
         let struck = world.struck();
         let (undo, aimed, done) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { world, cluster, judge, clients, undo, next: 0, aimed, struck, done }
+        Self { world, cluster, judge, clients, bounds, undo, next: 0, aimed, struck, done }
     }
 
     /// Lets `faults` happen at their times, counted from now, until `duration` has passed.
@@ -283,10 +290,54 @@ impl Injector {
                     self.world.link_faults(from, to, |link| *link = Default::default());
                 }
             }
+            self.tell_aftermath(node);
+        }
+    }
+
+    /// What was wrong until now is felt for a while.
+    fn tell_aftermath(&self, node: NodeId) {
+        let now = self.world.now();
+        let extra = milliseconds(SLOWEST_SYNC_MS);
+        let parts = [(Part::Disk, self.bounds.kept()), (Part::Syncs, self.bounds.after_slow_syncs(extra))];
+        for (part, lasts) in parts.into_iter().chain(self.links(self.bounds.after_silence())) {
+            self.judge.restored(node, part);
+            self.judge.disturbed(node, part, now + lasts);
+        }
+    }
+
+    /// The wires between a node and all clients' machines, each with `lasts`.
+    fn links(&self, lasts: Nanos) -> impl Iterator<Item = (Part, Nanos)> {
+        (0..self.clients.len()).map(move |machine| (Part::Link(machine as u32), lasts))
+    }
+
+    /// Tells what `timed` disturbs, and for how long that will be felt.
+    fn tell_disturbance(&self, timed: &TimedFault) {
+        let end = self.world.now() + milliseconds(timed.for_ms);
+        let bounds = &self.bounds;
+        let (node, parts): (u32, Vec<(Part, Nanos)>) = match timed.fault {
+            Fault::Pause { node } => (node, vec![(Part::Process, bounds.kept())]),
+            Fault::Cut { node, .. } | Fault::Loss { node, .. } => {
+                (node, self.links(bounds.after_silence()).collect())
+            }
+            Fault::Delay { node, extra_ms, .. } => {
+                (node, self.links(bounds.after_delay(milliseconds(extra_ms))).collect())
+            }
+            Fault::SlowDisk { node, extra_ms } => {
+                (node, vec![(Part::Disk, bounds.after_slow_syncs(milliseconds(extra_ms)))])
+            }
+            Fault::SlowSync { node, extra_ms, .. } => {
+                (node, vec![(Part::Syncs, bounds.after_slow_syncs(milliseconds(extra_ms)))])
+            }
+            // What an error of the disk does to the broker is judged; whatever happens to its process tells the operator.
+            _ => return,
+        };
+        for (part, lasts) in parts {
+            self.judge.disturbed(broker(node), part, end + lasts);
         }
     }
 
     fn inflict(&mut self, timed: &TimedFault) {
+        self.tell_disturbance(timed);
         let mut counted = kind(&timed.fault).to_owned();
         if let Some(Trigger { moment, .. }) = timed.when {
             counted = format!("{counted}_at_{}", moment.name());
@@ -378,7 +429,10 @@ impl Injector {
     /// Holds the next request to the node, or now and then the next answer from it.
     fn hold(&self, node: NodeId, until: Nanos) {
         let mut random = self.world.random();
-        let client = self.clients[random.random_range(0..self.clients.len())];
+        let machine = random.random_range(0..self.clients.len());
+        let client = self.clients[machine];
+        let felt = until + self.bounds.after_silence();
+        self.judge.disturbed(node, Part::Link(machine as u32), felt);
         let (from, to) = if random.random_bool(0.75) { (client, node) } else { (node, client) };
         self.world.link_faults(from, to, |link| link.hold = Some((60, until)));
     }

@@ -56,6 +56,12 @@ impl Place {
         }
         Ok(found)
     }
+
+    /// The log directory that it lies in, if it lies in one.
+    pub(crate) fn log_directory(&self, world: &World, node: NodeId) -> Option<Arc<str>> {
+        let directory = self.directory(world, node).ok()??;
+        Some(Arc::from(directory.rsplit_once('/')?.0))
+    }
 }
 
 /// The topic id in a `partition.metadata`: 16 bytes as base 64 for file names, without padding.

@@ -122,7 +122,7 @@ pub(crate) fn entries(part: &[u8], group: &Group, whose: &Whose) -> Option<Vec<E
 
 /// The groups that count, in order, each with the key of its part. `Err`: the group of this sequence is missing, though
 /// another one says that it had been on disk.
-pub(crate) fn chain<'a, K: Ord + Copy>(parts: &'a BTreeMap<K, Part>) -> Result<Vec<(K, &'a Group)>, u64> {
+pub(crate) fn chain<K: Ord + Copy>(parts: &BTreeMap<K, Part>) -> Result<Vec<(K, &Group)>, u64> {
     let mut by_age: Vec<(K, &Part)> = parts.iter().map(|(key, part)| (*key, part)).collect();
     by_age.retain(|(_, part)| !part.groups.is_empty());
     by_age.sort_by_key(|(_, part)| part.groups[0].sequence);

@@ -18,8 +18,8 @@ use std::{
 
 use gracchus::replica::PartitionProbe;
 use gracchus_checker::{
-    Checker, CheckerConfig, Event, EventKind, Level, NodeView, Outcome, Partition, PartitionView, Settled,
-    Summary, Violation,
+    Checker, CheckerConfig, Event, EventKind, Level, NodeView, Outcome, Part, Partition, PartitionView,
+    Settled, Summary, Violation,
 };
 use gracchus_workload::History;
 
@@ -31,7 +31,7 @@ use crate::{
     files_check,
     plan::Plan,
     segment_limits,
-    world::{NodeId, Process, World, lock},
+    world::{Nanos, NodeId, Process, World, lock},
 };
 
 /// Laws that the simulator itself and the clients judge, beside those of the checker.
@@ -85,13 +85,24 @@ pub(crate) struct Judge {
     seen: Mutex<BTreeMap<NodeId, Seen>>,
     known: Mutex<files_check::Known>,
     acknowledgements: Mutex<AckJudge>,
+    condition: Mutex<Condition>,
     /// An operator has chosen to lose records.
     pardoned: AtomicBool,
+}
+
+/// What is wrong with the nodes, as the checker was told.
+#[derive(Default)]
+struct Condition {
+    /// Until when.
+    until: BTreeMap<(NodeId, Part), Nanos>,
+    /// Errors that disks have given: in all, and by log directory.
+    errors: BTreeMap<NodeId, (u64, BTreeMap<Arc<str>, u64>)>,
 }
 
 /// What the last look at a node showed.
 #[derive(Default)]
 struct Seen {
+    offline: Vec<Arc<str>>,
     incarnation: u64,
     version: u64,
     partitions: Vec<PartitionProbe>,
@@ -118,6 +129,7 @@ impl Judge {
             seen: Mutex::default(),
             known: Mutex::default(),
             acknowledgements: Mutex::new(AckJudge::new(run.acknowledgements, span)),
+            condition: Mutex::default(),
             pardoned: AtomicBool::new(false),
         })
     }
@@ -176,8 +188,56 @@ impl Judge {
             || path.ends_with(PRODUCERS) && self.whole.iter().any(of)
     }
 
+    /// Something is wrong with `part` of `node` from now on, and is felt until then.
+    pub(crate) fn disturbed(&self, node: NodeId, part: Part, until: Nanos) {
+        {
+            let mut condition = lock(&self.condition);
+            let known = condition.until.entry((node, part)).or_default();
+            *known = until.max(*known);
+        }
+        self.tell(EventKind::Disturbed { node: number(node), part, until_ns: until });
+    }
+
+    /// Nothing is wrong with `part` of `node` any more.
+    pub(crate) fn restored(&self, node: NodeId, part: Part) {
+        let now = self.world.now();
+        if let Some(until) = lock(&self.condition).until.get_mut(&(node, part)) {
+            *until = now.min(*until);
+        }
+        self.tell(EventKind::Restored { node: number(node), part });
+    }
+
+    /// Whether nothing has been wrong with `parts` of `node` since then, and nothing is.
+    pub(crate) fn is_well_since(&self, node: NodeId, parts: &[Part], since: Nanos) -> bool {
+        let condition = lock(&self.condition);
+        parts.iter().all(|part| condition.until.get(&(node, *part)).is_none_or(|until| *until <= since))
+    }
+
+    /// Tells which log directories the disk of `node` has given errors for since the last time.
+    fn tell_errors(&self, node: NodeId) {
+        let failed: Vec<Arc<str>> = {
+            let mut condition = lock(&self.condition);
+            let (given, known) = condition.errors.entry(node).or_default();
+            let Some((now_given, errors)) = self.world.errors_beyond(node, *given) else { return };
+            *given = now_given;
+            let before = std::mem::replace(known, errors);
+            let more = known.iter().filter(|(directory, count)| before.get(*directory) != Some(count));
+            more.map(|(directory, _)| directory.clone()).collect()
+        };
+        for directory in failed {
+            self.tell(EventKind::DiskFailed { node: number(node), directory });
+        }
+    }
+
+    /// A process of `node` has stopped in order.
+    pub(crate) fn stopped_cleanly(&self, node: NodeId) {
+        self.tell(EventKind::StoppedCleanly { node: number(node) });
+    }
+
     /// A process of `node` begins.
     pub(crate) fn node_started(&self, node: NodeId) {
+        // Of what its disk told the one before it knows nothing.
+        self.tell_errors(node);
         self.tell(EventKind::NodeStarted { node: number(node) });
     }
 
@@ -271,6 +331,8 @@ impl Judge {
 
     fn look(&self, slot: &Slot) {
         let Some(mut partitions) = cluster::probe(slot) else { return };
+        self.tell_errors(slot.node);
+        let offline = cluster::offline(slot);
         let mut seen = lock(&self.seen);
         let seen = seen.entry(slot.node).or_default();
         if seen.incarnation != slot.incarnation {
@@ -283,7 +345,8 @@ impl Judge {
                 seen.partitions.iter().filter(|before| !partitions.iter().any(|now| is_same(now, before)));
             partitions.extend(closed.cloned().collect::<Vec<_>>());
         }
-        if seen.partitions == partitions {
+        let offline = offline.unwrap_or_else(|| seen.offline.clone());
+        if seen.partitions == partitions && seen.offline == offline {
             return;
         }
         let mut changed = Vec::new();
@@ -303,6 +366,7 @@ impl Judge {
         }
         seen.version += 1;
         seen.partitions = partitions;
+        seen.offline.clone_from(&offline);
         let view = NodeView {
             node: number(slot.node),
             incarnation: slot.incarnation,
@@ -310,6 +374,7 @@ impl Judge {
             time_ns: self.world.now(),
             wall_ms: self.world.wall_ms(slot.node),
             partitions: changed,
+            offline,
         };
         if !self.is_pardoned() {
             self.check(|checker| checker.view(&view));
@@ -327,13 +392,12 @@ impl Judge {
             Ok(records) => records,
             Err(problem) => return self.world.violate(files_check::LAW, problem),
         };
-        let kind = EventKind::RecoveredLog {
-            node: number(node),
-            at: Partition::of(place.topic.clone(), place.topic_id, place.partition),
-            log_start: start,
-            log_end: end,
-            records,
-        };
+        let at = Partition::of(place.topic.clone(), place.topic_id, place.partition);
+        if let Some(directory) = place.log_directory(&self.world, node) {
+            self.tell(EventKind::Placed { node: number(node), at: at.clone(), directory });
+        }
+        let kind =
+            EventKind::RecoveredLog { node: number(node), at, log_start: start, log_end: end, records };
         if !self.is_pardoned() {
             return self.tell(kind);
         }
@@ -370,6 +434,10 @@ impl History for Judge {
 
     fn observe(&self, event: Event) {
         tracing::trace!(target: "history", "{:?}", event.kind);
+        if let EventKind::Refused { .. } | EventKind::ProduceReturned { .. } = event.kind {
+            let nodes: Vec<NodeId> = lock(&self.seen).keys().copied().collect();
+            nodes.into_iter().for_each(|node| self.tell_errors(node));
+        }
         if !self.is_pardoned() {
             self.tell_of_acknowledgements(&event.kind);
             self.check(|checker| checker.observe(&event));

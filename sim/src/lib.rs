@@ -12,6 +12,7 @@ compile_error!(
 
 pub mod ack_judge;
 mod aim;
+mod bounds;
 mod cluster;
 #[cfg(test)]
 mod config_laws;

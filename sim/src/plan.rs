@@ -113,7 +113,30 @@ impl Plan {
         let mut plan = Self::around(seed, scenario, random);
         aim::draw(&mut stream_of(seed, "aims"), &mut plan.scenario.faults);
         extremes::draw(&mut plan);
+        plan.draw_later();
         plan
+    }
+
+    /// Draws what came later than everything else, from a stream of its own.
+    fn draw_later(&mut self) {
+        let random = &mut stream_of(self.seed, "later");
+        let Some(workload) = &mut self.scenario.workload else { return };
+        for topic in &mut workload.topics {
+            let left = topic.configs.contains_key("flush.messages")
+                || topic.changes.iter().any(|key| key == "flush.messages");
+            if left && random.random_bool(0.5) {
+                let milliseconds = scaled(random, 50, 4_000);
+                topic.configs.insert("flush.ms".to_owned(), milliseconds.to_string());
+            }
+        }
+        // Some more that leave flushing to the system, with the time alone to bound what is lost.
+        if random.random_bool(0.2) {
+            let topic = random.random_range(0..workload.topics.len());
+            let configs = &mut workload.topics[topic].configs;
+            configs.entry("flush.messages".to_owned()).or_insert_with(|| i64::MAX.to_string());
+            configs.insert("flush.ms".to_owned(), scaled(random, 50, 1_000).to_string());
+        }
+        workload.draw_later(random);
     }
 
     /// Draws what `scenario` leaves open.

@@ -14,6 +14,7 @@ use gracchus_env::Env;
 use gracchus_workload::{Beacon, Workload};
 
 use crate::{
+    bounds::Bounds,
     cluster::{Cluster, ConfigFile, Order},
     faults::Injector,
     files_check,
@@ -89,13 +90,22 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
         Ok(configs) => configs,
         Err(problem) => return Report::failed(plan.seed, "a plan is sound", problem),
     };
-    let mut checking = CheckerConfig { progress_within_ns: PROGRESS.as_nanos() as u64, ..Default::default() };
+    let bounds = Bounds::of(plan);
+    let mut checking = CheckerConfig {
+        progress_within_ns: PROGRESS.as_nanos() as u64,
+        answer_within_ns: bounds.answer(),
+        wake_within_ns: bounds.answer(),
+        deadline_within_ns: bounds.deadline(),
+        open_within_ns: bounds.open_any(),
+        sync_within_ns: bounds.kept(),
+        ..Default::default()
+    };
     checking.topic_defaults.extend(plan.topic_defaults());
     if let Some(expiration_ms) = plan.producer_expiration_ms() {
         checking.producer_expiration_ms = expiration_ms;
     }
     let judge = Judge::new(&world, checking, plan);
-    let cluster = Cluster::start(&world, configs, &judge);
+    let cluster = Cluster::start(&world, configs, &judge, &bounds);
     judge.watch(cluster.slots());
     judge.listen(plan.brokers());
     let clients: Vec<NodeId> = (plan.brokers()..plan.world.machines.len()).map(NodeId).collect();
@@ -103,7 +113,7 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
     let bootstrap =
         (0..plan.brokers()).map(|broker| format!("{}:{PORT}", world.name(NodeId(broker)))).collect();
     let mut workload = Workload::start(Arc::new(plan.workload().clone()), envs, bootstrap, judge.clone());
-    let mut injector = Injector::new(world.clone(), cluster.clone(), judge.clone(), clients);
+    let mut injector = Injector::new(world.clone(), cluster.clone(), judge.clone(), clients, bounds);
     tokio::select! {
         biased;
         () = world.violated() => {}

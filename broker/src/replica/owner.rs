@@ -122,7 +122,7 @@ impl Owner {
                         return;
                     }
                 }
-                Err(error) => return self.refuse(error).await,
+                Err(error) => return self.refuse(error, None).await,
             }
         }
     }
@@ -247,7 +247,7 @@ impl Owner {
                     Next::Message(message) => message,
                     Next::Chore(chore) => match chore.run(&mut log).await {
                         Ok(()) => continue,
-                        Err(error) => return self.refuse(error).await,
+                        Err(error) => return self.refuse(error, None).await,
                     },
                 },
             };
@@ -286,7 +286,7 @@ impl Owner {
             };
             match done {
                 Ok(published) => view = published,
-                Err(error) => return self.refuse(error).await,
+                Err(error) => return self.refuse(error, found).await,
             }
         }
     }
@@ -533,8 +533,9 @@ impl Owner {
         }
     }
 
-    /// Answers everything with KAFKA_STORAGE_ERROR: what the file holds is not known any more.
-    async fn refuse(mut self, error: StorageError) {
+    /// Answers everything with KAFKA_STORAGE_ERROR, first what was `found` behind the round that failed: what the file
+    /// holds is not known any more.
+    async fn refuse(mut self, error: StorageError, mut found: Option<Message>) {
         let lacking = matches!(error, StorageError::Exhausted(_)) && self.directory.handles().is_limited();
         if lacking {
             tracing::debug!(partition = %self.tp, %error, "given up, because the broker stops");
@@ -548,7 +549,12 @@ impl Owner {
         gracchus_env::moment!(REPLICA_OFFLINE);
         self.status.send_replace(Status::Failed);
         self.watchers.wake_all();
-        while let Some(message) = self.queue.recv().await {
+        loop {
+            let next = match found.take() {
+                Some(message) => Some(message),
+                None => self.queue.recv().await,
+            };
+            let Some(message) = next else { return };
             match message {
                 Message::Append(append) => {
                     let _ = append.reply.send(ProduceOutcome::failed(ResponseError::KafkaStorageError));

@@ -3,6 +3,8 @@
 //! Batches are checked (length, CRC, codec, counts, records) where they arrive, in parallel over connections, and
 //! queued before the call returns, also those whose records are still being looked at ([`super::looking`]): that makes
 //! consecutive requests of a connection append in order.
+//!
+//! Who waits longer than its request allows is answered REQUEST_TIMED_OUT: the records are queued and may be kept later.
 
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     ProduceOutcome, ProducePartition, ProduceRequest, ReplicaManager,
     looking::Produced,
+    purgatory::Waiter,
     replica::{Append, Message, Replica},
 };
 
@@ -51,6 +54,7 @@ impl ReplicaManager {
     /// Checks and queues every batch now, in order; the future waits for the acknowledgements. One outcome per
     /// partition, in request order.
     pub fn produce(self: &Arc<Self>, request: ProduceRequest) -> BoxFuture<'static, Vec<ProduceOutcome>> {
+        let (acks, timeout) = (request.acks, request.timeout);
         let answers: Vec<Answer> = if matches!(request.acks, -1..=1) {
             let now_ms = self.env.wall_clock_ms();
             let ProduceRequest { api_version, transactional, acks, partitions, charge, .. } = request;
@@ -67,16 +71,35 @@ impl ReplicaManager {
             let refused = || Answer::Now(ProduceOutcome::failed(ResponseError::InvalidRequiredAcks));
             request.partitions.iter().map(|_| refused()).collect()
         };
+        let waiter = Arc::new(Waiter::default());
+        // Without an answer nobody waits. A time of 0 bounds nothing: in Apache Kafka it is one for followers, and a leader
+        // that is alone in its in-sync set has answered before it is up.
+        if acks != 0 && !timeout.is_zero() && answers.iter().any(|it| matches!(it, Answer::Later(..))) {
+            self.purgatory.at(self.env.now() + timeout, &waiter);
+        }
+        let manager = self.clone();
         Box::pin(async move {
             let mut outcomes = Vec::with_capacity(answers.len());
+            let mut timed_out = false;
             for answer in answers {
                 outcomes.push(match answer {
                     Answer::Now(outcome) => outcome,
-                    // The owner ended without an answer: the broker is stopping.
-                    Answer::Later(replica, reply) => {
+                    Answer::Later(replica, mut reply) => {
                         let _waiting = replica.metrics.waiting_produces.hold();
-                        let kept = reply.await;
-                        kept.unwrap_or_else(|_| ProduceOutcome::failed(ResponseError::NotLeaderOrFollower))
+                        let kept = tokio::select! {
+                            biased;
+                            // The owner ended without an answer: the broker is stopping.
+                            kept = &mut reply => kept.map_err(|_| ResponseError::NotLeaderOrFollower),
+                            () = manager.purgatory.wait(&waiter), if !timed_out => {
+                                timed_out = true;
+                                Err(ResponseError::RequestTimedOut)
+                            }
+                            () = std::future::ready(()), if timed_out => Err(ResponseError::RequestTimedOut),
+                        };
+                        kept.unwrap_or_else(|error| {
+                            replica.metrics.failed_produce_requests.add(1);
+                            ProduceOutcome::failed(error)
+                        })
                     }
                 });
             }

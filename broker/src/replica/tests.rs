@@ -103,13 +103,24 @@ impl Node {
         topic_id: TopicId,
         batch: Bytes,
     ) -> impl Future<Output = Result<i64, ResponseError>> + use<> {
+        self.send_within(name, topic_id, batch, Duration::from_secs(5))
+    }
+
+    /// The same with the time that it may take.
+    fn send_within(
+        &self,
+        name: &str,
+        topic_id: TopicId,
+        batch: Bytes,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<i64, ResponseError>> + use<> {
         let records = Some(batch);
         let partition = ProducePartition { tp: TopicPartition::new(name, 0), topic_id, records };
         let request = ProduceRequest {
             api_version: 13,
             transactional: false,
             acks: -1,
-            timeout: Duration::from_secs(5),
+            timeout,
             partitions: vec![partition],
             charge: None,
         };
@@ -425,6 +436,25 @@ async fn topics_that_are_deleted_before_they_had_a_log_do_not_wait_for_each_othe
     assert_eq!(kept.expect("all deleted ones make way"), Ok(1));
     let env = node.env.clone();
     env.timeout(Duration::from_secs(5), node.stop()).await.expect("nobody waits any more");
+}
+
+#[tokio::test]
+async fn a_produce_that_is_not_kept_in_time_is_told_so_and_kept_all_the_same() {
+    let machine = Machine::new(11);
+    let node = Node::start(&machine).await.unwrap();
+    let id = node.create("a", 1).await.unwrap();
+    // Its log is being opened for as long as there are no turns left.
+    let mut turns = Vec::new();
+    while let Some(turn) = node.env.timeout(Duration::from_millis(5), node.directories[0].turn()).await {
+        turns.push(turn);
+    }
+    let batch = BatchBuilder::new().value(NOW, "late").build();
+    let produced = node.send_within("a", id, batch, Duration::from_millis(20));
+    let told = node.env.timeout(Duration::from_secs(5), produced).await;
+    assert_eq!(told, Some(Err(ResponseError::RequestTimedOut)));
+    drop(turns);
+    assert_eq!(node.produce("a", id, "next").await, Ok(1), "the first one stands before it");
+    node.stop().await;
 }
 
 const BOTH: [&str; 2] = ["/data", "/more"];

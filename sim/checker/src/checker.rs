@@ -5,20 +5,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::condition::Condition;
 use crate::configs::{Configs, Defaults};
 use crate::forgetting::Forgetting;
 use crate::history::{History, Judged, Op, PartitionState, Reading, Slot};
+use crate::laws::answers_in_time::Wait;
 use crate::laws::deletion_allowed::Circumstances;
+use crate::laws::flush_kept::Allowed;
 use crate::laws::{
-    Broken, Verdict, acknowledged_end, acknowledged_kept, below_high_watermark, config_in_effect,
-    config_kept, deletion_allowed, every_partition, listed_offsets, log_start_kept, namesake, no_duplicate,
-    no_gap, no_overtaking, nothing_unwritten, one_value_per_offset, original_offset, partitions_kept,
-    producer_order, progress, reader_never_back, record_unchanged, recovered_log, replica_bounds,
-    replica_never_back, stays_created, stays_deleted, valid_offset, wakes_in_time, well_formed,
+    Broken, Verdict, acknowledged_end, acknowledged_kept, answers_in_time, available, below_high_watermark,
+    config_in_effect, config_kept, deadline_kept, deletion_allowed, every_partition, flush_kept,
+    listed_offsets, log_start_kept, namesake, no_duplicate, no_gap, no_overtaking, nothing_unwritten,
+    offline_by_error, one_value_per_offset, original_offset, partitions_kept, producer_order, progress,
+    reader_never_back, record_unchanged, recovered_log, replica_bounds, replica_never_back, stays_created,
+    stays_deleted, valid_offset, wakes_in_time, well_formed,
 };
 use crate::{
-    CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Partition, PartitionView,
-    Seen, Summary, Violation, Written,
+    CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Part, Partition,
+    PartitionView, Seen, Summary, Violation, Written,
 };
 
 /// Judges one history.
@@ -30,6 +34,7 @@ pub struct Checker {
     defaults: Defaults,
     lanes: no_overtaking::Lanes,
     polls: wakes_in_time::Polls,
+    condition: Condition,
     nodes: BTreeMap<i32, Node>,
     healed_ns: Option<u64>,
     /// When `progress` is to be asked next.
@@ -59,6 +64,7 @@ impl Checker {
             history,
             lanes: no_overtaking::Lanes::default(),
             polls: wakes_in_time::Polls::default(),
+            condition: Condition::default(),
             nodes: BTreeMap::new(),
             healed_ns: None,
             progress_due_ns: u64::MAX,
@@ -87,6 +93,10 @@ impl Checker {
         self.summary.views += 1;
         self.wall_ms = self.wall_ms.max(view.wall_ms);
         self.at(view.time_ns, |checker| {
+            for directory in &view.offline {
+                let failed = checker.condition.has_failed(view.node, Some(directory));
+                offline_by_error::shown(view.node, directory, failed)?;
+            }
             view.partitions.iter().try_for_each(|partition| checker.see_replica(view, partition))
         })
     }
@@ -288,6 +298,7 @@ impl Checker {
                     by_name: false,
                     first_sent_ns: 0,
                     sent_ns: 0,
+                    attempts_ns: Vec::new(),
                     identity: (*producer_id >= 0).then_some((*producer_id, *producer_epoch)),
                     sent: 0,
                     refused: 0,
@@ -302,9 +313,19 @@ impl Checker {
                 let op = self.find_op(*op)?;
                 self.history.send(op, *connection, *by_name, self.now_ns);
             }
-            EventKind::ProduceReturned { op, outcome, .. } => {
-                let op = self.find_op(*op)?;
-                return self.returned(op, *outcome);
+            EventKind::ProduceReturned { op, attempt, outcome } => {
+                let index = self.find_op(*op)?;
+                if let Outcome::Failed { code, .. } = outcome {
+                    let op = &self.history.ops[index];
+                    let sent_ns = op.attempts_ns.get(*attempt as usize).copied().unwrap_or(0);
+                    self.not_served(
+                        op.producer,
+                        &self.history.partitions[op.partition].name,
+                        *code,
+                        sent_ns,
+                    )?;
+                }
+                return self.returned(index, *attempt, *outcome);
             }
             EventKind::Fetched { .. } => return self.fetched(event),
             EventKind::Seeked { consumer, at, .. } => {
@@ -323,7 +344,7 @@ impl Checker {
             EventKind::ListedOffsets { at, spec, offset, invoked_ns, .. } => {
                 let index = self.find(at)?;
                 let partition = &self.history.partitions[index];
-                if partition.judged == Judged::Fully {
+                if partition.judged == Judged::Fully && !partition.is_of_the_past(*invoked_ns) {
                     listed_offsets::answer(partition, *spec, *offset, *invoked_ns)?;
                     if *spec == OffsetSpec::Earliest {
                         return self.see_start(index, *offset);
@@ -334,26 +355,34 @@ impl Checker {
                 let index = self.find(at)?;
                 return self.see_start(index, *log_start);
             }
-            EventKind::NodeStarted { .. } => {
+            EventKind::Waited { .. } => return self.waited(event),
+            EventKind::Refused { client, at, code, invoked_ns } => {
+                return self.not_served(*client, at, *code, *invoked_ns);
+            }
+            EventKind::Disturbed { node, part, until_ns } => {
+                self.condition.disturbed(*node, *part, *until_ns);
+            }
+            EventKind::Restored { node, part } => self.condition.restored(*node, *part, self.now_ns),
+            EventKind::DiskFailed { node, directory } => self.condition.disk_failed(*node, directory),
+            EventKind::Placed { node, at, directory } => {
+                if let Some(index) = self.history.find(at) {
+                    self.history.partitions[index].place = Some((*node, directory.clone()));
+                }
+            }
+            EventKind::StoppedCleanly { node } => self.stopped_cleanly(*node),
+            EventKind::NodeStarted { node } => {
+                self.condition.started(*node, self.now_ns);
                 for partition in &mut self.history.partitions {
+                    partition.opened_ns = 0;
                     partition.deletions.asked_in_vain = partition.deletions.everything_asked;
                 }
             }
-            EventKind::PowerLost { .. } => {
-                let exposed = |state: &&mut PartitionState| !state.synced && state.judged == Judged::Fully;
-                for state in self.history.partitions.iter_mut().filter(exposed) {
-                    state.judged = Judged::WrittenOnly;
-                }
-            }
+            EventKind::PowerLost { .. } => self.power_lost(),
             EventKind::RecoveredLog { at, log_start, log_end, records, .. } => {
                 // The answer to its creation may not have arrived yet.
                 let Some(index) = self.history.find(at) else { return Ok(()) };
                 self.summary.records_recovered += records.len() as u64;
-                if self.history.partitions[index].kept_by_one_disk() {
-                    log_start_kept::reborn(&self.history.partitions[index], *log_start)?;
-                    self.see_start(index, *log_start)?;
-                    recovered_log::whole(&self.history, index, *log_start, *log_end, records)?;
-                }
+                self.recovered(index, (*log_start, *log_end), records)?;
                 let deletions = &mut self.history.partitions[index].deletions;
                 if deletions.everything_asked && deletions.asked_in_vain {
                     deletions.everything_asked = false;
@@ -366,6 +395,132 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// The whole log of a partition as a process found it.
+    fn recovered(&mut self, index: usize, (start, end): (i64, i64), records: &[Seen]) -> Verdict {
+        let exposed = self.history.partitions[index].exposed.take();
+        let state = &self.history.partitions[index];
+        if !state.kept_by_one_disk() {
+            return Ok(());
+        }
+        log_start_kept::reborn(state, start)?;
+        self.see_start(index, start)?;
+        let state = &self.history.partitions[index];
+        match exposed {
+            Some(floor) => flush_kept::kept(state, floor, end)?,
+            None => recovered_log::complete(state, end)?,
+        }
+        recovered_log::whole(&self.history, index, start, end, records)?;
+        if exposed.is_some() {
+            self.history.cut(index, end, self.now_ns);
+        }
+        let state = &mut self.history.partitions[index];
+        state.durable_end = state.durable_end.max(end);
+        Ok(())
+    }
+
+    /// What clients know of the partitions that the node's process has shown is on disk.
+    fn stopped_cleanly(&mut self, node: i32) {
+        let Some(node) = self.nodes.get(&node) else { return };
+        for state in &mut self.history.partitions {
+            let shown = usize::try_from(state.name.partition)
+                .ok()
+                .and_then(|number| node.partitions.get(&state.name.topic_id)?.get(number)?.as_ref());
+            if shown.is_some_and(|(incarnation, _)| *incarnation == node.incarnation) {
+                state.durable_end = state.durable_end.max(state.acked_end).max(state.ends.now());
+            }
+        }
+    }
+
+    /// Of topics that leave flushing to the operating system a part may be gone.
+    fn power_lost(&mut self) {
+        let now = self.now_ns;
+        let well_since = self.condition.well_since(|part| !matches!(part, Part::Link(_)));
+        let failed = self.condition.has_any_failed();
+        for index in 0..self.history.partitions.len() {
+            let state = &self.history.partitions[index];
+            if state.synced || state.judged != Judged::Fully {
+                continue;
+            }
+            let around = self.circumstances();
+            let largest = |key| around.numbers(self.history.topic_of(index), key, now).into_iter().max();
+            let ms = largest("flush.ms").and_then(|ms| u64::try_from(ms).ok()).unwrap_or(u64::MAX);
+            let flushed_within = answers_in_time::by_a_slow_clock(ms.saturating_mul(1_000_000))
+                .saturating_add(self.config.sync_within_ns);
+            let flushed_before_ns = now.saturating_sub(flushed_within);
+            let judged = well_since.max(state.opened_ns) <= flushed_before_ns && !failed;
+            let allowed = Allowed {
+                messages: largest("flush.messages").unwrap_or(i64::MAX),
+                flushed_before_ns: if judged { flushed_before_ns } else { 0 },
+            };
+            let floor = flush_kept::floor(state, allowed);
+            let state = &mut self.history.partitions[index];
+            state.lost_ns = now;
+            // Nothing has been acknowledged since a loss before this one, if its log was not seen.
+            state.exposed.get_or_insert(floor);
+        }
+    }
+
+    /// A request ended.
+    fn waited(&self, event: &EventKind) -> Verdict {
+        let EventKind::Waited { client, machine, request, about, waited_ns, answered } = event else {
+            unreachable!("called for waits");
+        };
+        let wait = Wait { client: *client, request: *request, waited_ns: *waited_ns, answered: *answered };
+        let within = self.config.answer_within_ns;
+        // Most are answered at once.
+        if wait.waited_ns <= within {
+            return Ok(());
+        }
+        let begun = self.now_ns.saturating_sub(wait.waited_ns);
+        let opened = |at: &Partition| {
+            let state = self.history.find(at).map(|index| &self.history.partitions[index]);
+            state.is_some_and(|state| state.opened_ns > 0 && state.opened_ns <= begun)
+        };
+        let opened = about.iter().all(opened);
+        let link = |part| !matches!(part, Part::Link(other) if other != *machine);
+        if opened {
+            let since = self.condition.well_since(|part| link(part) && part != Part::Syncs);
+            deadline_kept::ended(wait, since, self.config.deadline_within_ns, self.now_ns)?;
+        }
+        let within = if opened { within } else { within.saturating_add(self.config.open_within_ns) };
+        let about = || match about.first() {
+            Some(at) if about.len() > 1 => format!(" of {at} and {} more", about.len() - 1),
+            Some(at) => format!(" of {at}"),
+            None => String::new(),
+        };
+        answers_in_time::ended(wait, self.condition.well_since(link), within, self.now_ns, about)
+    }
+
+    /// A partition was answered with an error.
+    fn not_served(&self, client: u32, at: &Partition, code: i16, invoked_ns: u64) -> Verdict {
+        if available::what(code).is_none() || self.condition.is_of_the_past(invoked_ns) {
+            return Ok(());
+        }
+        let Some(index) = self.history.find(at) else { return Ok(()) };
+        let state = &self.history.partitions[index];
+        let failed = match &state.place {
+            Some((node, directory)) => self.condition.has_failed(*node, Some(directory)),
+            None => self.condition.has_any_failed(),
+        };
+        let topic = self.history.topic_of(index);
+        // A namesake may have answered, which lies elsewhere.
+        if topic.deletion_asked_ns.is_some() || topic.gone_ns.is_some() {
+            return Ok(());
+        }
+        if code == offline_by_error::CODE {
+            return offline_by_error::told(client, at, failed);
+        }
+        if failed {
+            return Ok(());
+        }
+        // While it is opened, an error may be all that can be said in time.
+        if state.opened_ns == 0 || invoked_ns < state.opened_ns {
+            return Ok(());
+        }
+        let since = self.condition.well_since(|part| part == Part::Process).max(topic.created_ns);
+        available::refused(client, at, code, since, invoked_ns)
     }
 
     fn find(&self, at: &Partition) -> Result<usize, Broken> {
@@ -437,7 +592,7 @@ impl Checker {
         Ok(client.reading.entry(partition).or_default())
     }
 
-    fn returned(&mut self, index: usize, outcome: Outcome) -> Verdict {
+    fn returned(&mut self, index: usize, attempt: u32, outcome: Outcome) -> Verdict {
         let op = &mut self.history.ops[index];
         match outcome {
             Outcome::Unknown | Outcome::Failed { definite: false, .. } => Ok(()),
@@ -457,7 +612,8 @@ impl Checker {
                 }
             }
             Outcome::Acked { base_offset, log_append_time, log_start } => {
-                self.acknowledged(index, base_offset, log_append_time, log_start)
+                let sent_ns = self.history.ops[index].attempts_ns.get(attempt as usize).copied();
+                self.acknowledged(index, sent_ns.unwrap_or(0), base_offset, (log_append_time, log_start))
             }
         }
     }
@@ -465,9 +621,9 @@ impl Checker {
     fn acknowledged(
         &mut self,
         index: usize,
+        sent_ns: u64,
         base_offset: i64,
-        log_append_time: i64,
-        log_start: i64,
+        (log_append_time, log_start): (i64, i64),
     ) -> Verdict {
         let now = self.now_ns;
         let op = &self.history.ops[index];
@@ -480,7 +636,8 @@ impl Checker {
             let number = op.number;
             stays_deleted::served(topic, op.sent_ns, || format!("operation {number} was acknowledged"))?;
         }
-        if partition.judged == Judged::Fully && !self.is_doubtful(op.partition, op.by_name) {
+        let told = partition.judged == Judged::Fully && !partition.is_of_the_past(sent_ns);
+        if told && !self.is_doubtful(op.partition, op.by_name) {
             let around = self.circumstances().at_once();
             config_in_effect::taken(topic, op, log_append_time, around)?;
             original_offset::repeated(&self.history, op, base_offset)?;
@@ -566,6 +723,9 @@ impl Checker {
         if self.is_doubtful(index, *by_name) {
             self.reading(*consumer, at)?.position = None;
             return namesake::one_topic(&self.history, at, records, *invoked_ns);
+        }
+        if self.history.partitions[index].is_of_the_past(*invoked_ns) {
+            return Ok(());
         }
         if !by_name {
             let what = || format!("consumer {consumer} was answered");
@@ -661,8 +821,8 @@ impl Checker {
     }
 
     fn check_sleepers(&self) -> Verdict {
-        let Some(healed) = self.healed_ns else { return Ok(()) };
-        self.polls.check(healed, self.config.wake_within_ns, self.now_ns)
+        let since = self.condition.well_since(|_| true);
+        self.polls.check(since, self.config.wake_within_ns, self.now_ns)
     }
 
     fn see_replica(&mut self, view: &NodeView, replica: &PartitionView) -> Verdict {
@@ -684,7 +844,11 @@ impl Checker {
             }
         }
         let Some(index) = index else { return Ok(()) };
+        let now = self.now_ns;
         let partition = &mut self.history.partitions[index];
+        if reborn {
+            partition.opened_ns = now;
+        }
         if partition.judged == Judged::Fully {
             acknowledged_end::covered(view.node, partition, replica)?;
             partition.latest_end = partition.latest_end.max(replica.log_end);

@@ -119,6 +119,35 @@ pub enum Level {
     File,
 }
 
+/// A part of a node that something may be wrong with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Part {
+    /// It is down, starts, stops, or stands still.
+    Process,
+    /// Its disks: reads, writes, names.
+    Disk,
+    /// The syncs of its disks.
+    Syncs,
+    /// The wires between it and this machine of clients.
+    Link(u32),
+}
+
+/// What a request asks for, as far as its time is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// It may be answered REQUEST_TIMED_OUT after `timeout_ns`.
+    Produce {
+        timeout_ns: u64,
+    },
+    /// It may wait for records.
+    Fetch {
+        max_wait_ns: u64,
+    },
+    ListOffsets,
+    Metadata,
+    ApiVersions,
+}
+
 /// What happened. Clients are numbered over the whole history, producers and consumers alike; `op` numbers are
 /// unique over the whole history and grow in send order within a producer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -235,6 +264,28 @@ pub enum EventKind {
         leader_epoch: i32,
         invoked_ns: u64,
     },
+    /// A request was answered, or its client gave up waiting: `waited_ns` after it was sent, or after the answer before
+    /// it on its connection, which comes first. `machine`: the client's. `about`: the partitions that it names.
+    Waited {
+        client: u32,
+        machine: u32,
+        request: Request,
+        about: Vec<Partition>,
+        waited_ns: u64,
+        answered: bool,
+    },
+    /// A partition in an answer to Produce, Fetch or ListOffsets had this error.
+    Refused { client: u32, at: Partition, code: i16, invoked_ns: u64 },
+    /// Something is wrong with a part of a node from now on, and at least until then.
+    Disturbed { node: i32, part: Part, until_ns: u64 },
+    /// Nothing is wrong with it any more.
+    Restored { node: i32, part: Part },
+    /// A disk of a node gave an error for something in this log directory; of no space, too.
+    DiskFailed { node: i32, directory: Arc<str> },
+    /// A node keeps the log of a partition in this log directory.
+    Placed { node: i32, at: Partition, directory: Arc<str> },
+    /// A process of the node has stopped in order, and none of its disks gave an error.
+    StoppedCleanly { node: i32 },
     /// A log start offset was seen outside of the answers above.
     LogStartSeen { client: u32, at: Partition, log_start: i64 },
     /// A process of the node begins: none before it answers any more.
@@ -277,6 +328,9 @@ pub struct NodeView {
     /// The node's wall clock.
     pub wall_ms: i64,
     pub partitions: Vec<PartitionView>,
+    /// Log directories that it does not use any more because of an error.
+    #[serde(default)]
+    pub offline: Vec<Arc<str>>,
 }
 
 /// A law that was broken, with the story in Kafka's words.
@@ -308,6 +362,14 @@ pub struct CheckerConfig {
     pub effect_within_ns: u64,
     /// The shortest `producer.id.expiration.ms` that can be in force.
     pub producer_expiration_ms: u64,
+    /// Where nothing is wrong, a request that need not wait is answered within this time.
+    pub answer_within_ns: u64,
+    /// A request that says how long it may be held back is answered within this time after that, also while syncs are slow.
+    pub deadline_within_ns: u64,
+    /// Where nothing is wrong, a log is opened within this time, also after a crash.
+    pub open_within_ns: u64,
+    /// Where nothing is wrong, a sync ends within this time.
+    pub sync_within_ns: u64,
     /// What the broker sets for topics that do not say otherwise, by the names of topic configurations.
     pub topic_defaults: BTreeMap<String, String>,
 }
@@ -324,12 +386,18 @@ impl Default for CheckerConfig {
             ("min.insync.replicas", "1"),
             ("cleanup.policy", "delete"),
             ("compression.type", "producer"),
+            ("flush.messages", "1"),
+            ("flush.ms", "9223372036854775807"),
         ];
         Self {
             progress_within_ns: 30_000_000_000,
             wake_within_ns: 1_500_000_000,
             effect_within_ns: 5_000_000_000,
             producer_expiration_ms: 86_400_000,
+            answer_within_ns: 1_000_000_000,
+            deadline_within_ns: 1_000_000_000,
+            open_within_ns: 5_000_000_000,
+            sync_within_ns: 1_000_000_000,
             topic_defaults: defaults
                 .iter()
                 .map(|(key, value)| (key.to_string(), value.to_string()))

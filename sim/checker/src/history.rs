@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::configs::Configs;
 use crate::forgetting::Forgetting;
+use crate::laws::flush_kept::Floor;
 use crate::{ClientKind, Partition, Written};
 
 /// An offset further than this beyond the ledger's end is not a record's place but nonsense.
@@ -19,8 +20,8 @@ const LEAP_MOST: i64 = 10_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Judged {
     Fully,
-    /// Power was lost and the topic leaves flushing to the system, or the topic is being deleted: what was there may be
-    /// gone, and answers from before may still arrive. Only that nothing appears from nowhere is judged.
+    /// The topic is being deleted: what was there may be gone, and answers from before may still arrive. Only that nothing
+    /// appears from nowhere is judged.
     WrittenOnly,
     /// Deleted.
     Not,
@@ -58,6 +59,15 @@ impl Timeline {
     pub(crate) fn before(&self, time_ns: u64) -> i64 {
         let count = self.steps.partition_point(|(time, _)| *time < time_ns);
         count.checked_sub(1).map_or(-1, |last| self.steps[last].1)
+    }
+
+    /// From `time_ns` on the number is at most `value`, whatever was known before.
+    pub(crate) fn cut(&mut self, time_ns: u64, value: i64) {
+        let known = self.now().min(value);
+        self.steps.clear();
+        if known >= 0 {
+            self.steps.push((time_ns, known));
+        }
     }
 
     /// What is known now.
@@ -109,6 +119,17 @@ pub(crate) struct PartitionState {
     pub(crate) latest_end: i64,
     /// The most bytes of a record that was ever sent here.
     pub(crate) largest_bytes: u32,
+    /// All below is on disk for good, whatever the topic leaves to the operating system.
+    pub(crate) durable_end: i64,
+    /// The power failed, and what is left of a topic that leaves flushing to the operating system is not known yet: at
+    /// least this.
+    pub(crate) exposed: Option<Floor>,
+    /// When it failed last: whatever was asked before was answered by a log of which a part may be gone since.
+    pub(crate) lost_ns: u64,
+    /// When the process that serves it now showed it first.
+    pub(crate) opened_ns: u64,
+    /// Node and log directory that hold it, as far as was told.
+    pub(crate) place: Option<(i32, Arc<str>)>,
     /// Where the operations of each (producer id, epoch) begin, by operation number.
     pub(crate) orders: BTreeMap<(i64, i16), BTreeMap<u64, i64>>,
 }
@@ -151,7 +172,12 @@ impl PartitionState {
 
     /// One replica, whose disk alone keeps what was acknowledged.
     pub(crate) fn kept_by_one_disk(&self) -> bool {
-        self.synced && self.replication_factor == 1 && self.judged == Judged::Fully
+        self.replication_factor == 1 && self.judged == Judged::Fully && self.exposed.is_none()
+    }
+
+    /// Whether what was asked at `asked_ns` was answered by a log of which the power has taken a part since, perhaps.
+    pub(crate) fn is_of_the_past(&self, asked_ns: u64) -> bool {
+        asked_ns < self.lost_ns
     }
 }
 
@@ -189,6 +215,8 @@ pub(crate) struct Op {
     /// When the first attempt was sent, and the last.
     pub(crate) first_sent_ns: u64,
     pub(crate) sent_ns: u64,
+    /// When each was.
+    pub(crate) attempts_ns: Vec<u64>,
     pub(crate) sent: u32,
     /// Attempts that ended with an error which says that they wrote nothing.
     pub(crate) refused: u32,
@@ -393,6 +421,30 @@ impl History {
         op.sent += 1;
         op.by_name |= by_name;
         op.sent_ns = now_ns;
+        op.attempts_ns.push(now_ns);
+    }
+
+    /// The log of a partition ends at `end` now: what stood behind it is no more, and its offsets are given anew.
+    pub(crate) fn cut(&mut self, partition: usize, end: i64, now_ns: u64) {
+        let state = &mut self.partitions[partition];
+        let from = usize::try_from(end).unwrap_or(0).min(state.slots.len());
+        let gone: Vec<u64> = state.slots.drain(from..).flatten().map(|slot| slot.value).collect();
+        state.acked_end = state.acked_end.min(end);
+        state.ends.cut(now_ns, end);
+        state.latest_end = end;
+        for order in state.orders.values_mut() {
+            order.retain(|_, base| *base < end);
+        }
+        for value in gone {
+            if let Some((op, _)) = self.values.get(&value) {
+                self.ops[*op].places.retain(|base| *base < end);
+            }
+        }
+        for client in self.clients.values_mut() {
+            if let Some(reading) = client.reading.get_mut(&partition) {
+                *reading = Reading { moved_ns: reading.moved_ns, ..Reading::default() };
+            }
+        }
     }
 
     /// A client, made up if nobody announced it.
@@ -432,6 +484,11 @@ impl PartitionState {
             deletions: Deletions::default(),
             latest_end: 0,
             largest_bytes: 0,
+            durable_end: 0,
+            exposed: None,
+            lost_ns: 0,
+            opened_ns: 0,
+            place: None,
             orders: BTreeMap::new(),
         }
     }

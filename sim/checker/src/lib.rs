@@ -5,6 +5,7 @@
 //! a type of the broker, or mercy that a client could not be told of.
 
 mod checker;
+mod condition;
 mod configs;
 mod event;
 mod forgetting;
@@ -17,6 +18,6 @@ mod tests;
 
 pub use checker::Checker;
 pub use event::{
-    CheckerConfig, ClientKind, Event, EventKind, Level, NodeView, OffsetSpec, Outcome, Partition,
-    PartitionView, Seen, Settled, Summary, Violation, Written,
+    CheckerConfig, ClientKind, Event, EventKind, Level, NodeView, OffsetSpec, Outcome, Part, Partition,
+    PartitionView, Request, Seen, Settled, Summary, Violation, Written,
 };

@@ -67,6 +67,11 @@ impl Story {
         self.created(topic, topic_id, true, configs)
     }
 
+    /// One that leaves flushing to the operating system.
+    pub(crate) fn unsynced(self, topic: &str, topic_id: u128, configs: &[(&str, &str)]) -> Self {
+        self.created(topic, topic_id, false, configs)
+    }
+
     fn created(self, topic: &str, topic_id: u128, synced: bool, configs: &[(&str, &str)]) -> Self {
         let topic = topic.into();
         self.event(EventKind::TopicCreated {
@@ -203,7 +208,16 @@ impl Story {
     }
 
     /// Node 1 shows a replica.
-    pub(crate) fn shows(mut self, incarnation: u64, view: PartitionView) -> Self {
+    pub(crate) fn shows(self, incarnation: u64, view: PartitionView) -> Self {
+        self.show(incarnation, view, Vec::new())
+    }
+
+    /// The same, its first incarnation, with a log directory that is offline.
+    pub(crate) fn shows_offline(self, directory: &str, view: PartitionView) -> Self {
+        self.show(1, view, vec![directory.into()])
+    }
+
+    fn show(mut self, incarnation: u64, view: PartitionView, offline: Vec<std::sync::Arc<str>>) -> Self {
         self.views += 1;
         self.now_ns += 1000;
         let (version, time_ns) = (self.views, self.now_ns);
@@ -214,6 +228,7 @@ impl Story {
             time_ns,
             wall_ms: 0,
             partitions: vec![view],
+            offline,
         }));
         self
     }

@@ -12,23 +12,6 @@ fn every_law_has_a_name_of_its_own() {
 }
 
 #[test]
-fn what_an_unsynced_topic_loses_with_the_power_is_excused() {
-    let story = |synced| {
-        let story = Story::new().any_topic("t", 1, synced).produce(1, 1, "t", 0, &[1, 2]).acked(1, 0, 0);
-        let story = story.fetched(9, "t", 0, &[(0, 1), (1, 2)], 2).event(EventKind::PowerLost { node: 1 });
-        story.produce(1, 2, "t", 0, &[3])
-    };
-    story(false)
-        .acked(2, 0, 0)
-        .fetched(8, "t", 0, &[(0, 3)], 1)
-        .shows(2, view(1, 1, 1))
-        .recovered("t", 0, &[])
-        .holds();
-    story(false).fetched(8, "t", 0, &[(0, 77)], 1).broken("nothing_unwritten");
-    story(true).acked(2, 0, 0).broken("one_value_per_offset");
-}
-
-#[test]
 fn a_deleted_topic_is_forgotten_and_its_namesake_begins_anew() {
     let story = Story::new().topic("t").produce(1, 1, "t", 0, &[1]).acked(1, 0, 0);
     let story = story.event(EventKind::TopicDeletionAsked { topic: "t".into(), topic_id: 1 });

@@ -112,6 +112,10 @@ pub(crate) struct NodeDisk {
     /// Files that were damaged and that have not been emptied since.
     pub(crate) rotten: BTreeSet<u64>,
     pub(super) activity: Activity,
+    /// How many errors it gave, by the log directory that they concerned; also those of a device that has died.
+    errors_in: BTreeMap<Arc<str>, u64>,
+    /// How many that are together.
+    errors_given: u64,
     /// Bytes in files that have a name, as far as writes through here know.
     used: u64,
 }
@@ -126,12 +130,20 @@ impl NodeDisk {
             locks: BTreeMap::new(),
             rotten: BTreeSet::new(),
             activity: Activity::default(),
+            errors_in: BTreeMap::new(),
+            errors_given: 0,
             used: 0,
         }
     }
 
     pub(crate) fn used(&self) -> u64 {
         self.names.used()
+    }
+
+    /// How many files it holds, and how many bytes are in them.
+    pub(crate) fn holds(&self) -> (u64, u64) {
+        let files = self.names.walk().into_iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
+        (files.count() as u64, self.names.used())
     }
 
     /// Applies the crash model to names and to every file that still has one.
@@ -290,12 +302,34 @@ impl NodeDisk {
     }
 
     /// EIO if `path` is on a device that has died. Not counted among the disk's errors: no restart helps.
-    pub(super) fn alive(&self, path: &str) -> io::Result<()> {
+    pub(super) fn alive(&mut self, path: &str) -> io::Result<()> {
         let dead = self.faults.dead.as_ref();
         let below = |dead: &String| {
             path.strip_prefix(dead.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        if dead.is_some_and(below) { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        if !dead.is_some_and(below) {
+            return Ok(());
+        }
+        let error = io::Error::from_raw_os_error(5);
+        self.gave(path, &error);
+        Err(error)
+    }
+
+    /// A step that concerned `path` ended with `error`. One of the file system, such as a name that is not there, is none of
+    /// the disk.
+    pub(super) fn gave(&mut self, path: &str, error: &io::Error) {
+        if error.raw_os_error() != Some(5) && error.kind() != io::ErrorKind::StorageFull {
+            return;
+        }
+        // Log directories lie right below the root.
+        let end = path.bytes().skip(1).position(|byte| byte == b'/').map_or(path.len(), |end| end + 1);
+        *self.errors_in.entry(Arc::from(&path[..end])).or_default() += 1;
+        self.errors_given += 1;
+    }
+
+    /// How many errors it has given so far, and how many of them in each log directory; `None` if no more than `known`.
+    pub(crate) fn errors_beyond(&self, known: u64) -> Option<(u64, &BTreeMap<Arc<str>, u64>)> {
+        (self.errors_given > known).then_some((self.errors_given, &self.errors_in))
     }
 
     /// EIO if one of `left` planned failures is due.

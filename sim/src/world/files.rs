@@ -243,7 +243,7 @@ impl File for SimFile {
             disk.watch(|activity, now, process| activity.read(now, process, &path));
             disk.with(|disk| {
                 disk.alive(&path)?;
-                disk.fail(|faults| &mut faults.fail_reads)
+                disk.fail(|faults| &mut faults.fail_reads).inspect_err(|error| disk.gave(&path, error))
             })?;
             Ok(Bytes::copy_from_slice(lock(&inode.content).read(offset, length)))
         })

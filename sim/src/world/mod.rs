@@ -476,6 +476,18 @@ impl World {
         lock(&self.node(node).disk).report
     }
 
+    /// The log directories of `node` for which its disk has given errors, with their numbers, if it has given more than
+    /// `known` in all; and how many.
+    pub fn errors_beyond(&self, node: NodeId, known: u64) -> Option<(u64, BTreeMap<Arc<str>, u64>)> {
+        let disk = lock(&self.node(node).disk);
+        disk.errors_beyond(known).map(|(given, errors)| (given, errors.clone()))
+    }
+
+    /// Files on the disk of `node`, and bytes in them.
+    pub fn disk_holds(&self, node: NodeId) -> (u64, u64) {
+        lock(&self.node(node).disk).holds()
+    }
+
     /// Damages some files whose paths are `rebuildable`; says which.
     pub fn rot(&self, node: NodeId, rebuildable: impl Fn(&str) -> bool) -> Option<String> {
         let mut random = self.random();

@@ -128,7 +128,13 @@ impl Submission {
     }
 
     fn apply(&mut self, op: Op, begun: Begun) -> io::Result<()> {
-        self.alive(&op)?;
+        let path = path_of(&op)?;
+        self.disk.with(|disk| disk.alive(&path))?;
+        let done = self.carry_out(op, begun);
+        done.inspect_err(|error| self.disk.with(|disk| disk.gave(&path, error)))
+    }
+
+    fn carry_out(&mut self, op: Op, begun: Begun) -> io::Result<()> {
         match op {
             Op::WriteAt { file, offset, buffers } => self.write(sim(&file)?, offset, &buffers),
             Op::Sync { file } => self.sync(sim(&file)?, begun),
@@ -145,23 +151,6 @@ impl Submission {
             Op::RemoveFile { path } => self.name(&path, |names| names.remove_file(&path)),
             Op::RemoveDir { path } => self.name(&path, |names| names.remove_directory(&path)),
         }
-    }
-
-    /// EIO if the step concerns a device that has died.
-    fn alive(&self, op: &Op) -> io::Result<()> {
-        let path = match op {
-            Op::WriteAt { file, .. }
-            | Op::Sync { file }
-            | Op::StartWriteback { file, .. }
-            | Op::Truncate { file, .. }
-            | Op::Allocate { file, .. } => sim(file)?.path.to_string(),
-            Op::SyncDir { path }
-            | Op::CreateDir { path }
-            | Op::RemoveFile { path }
-            | Op::RemoveDir { path } => path.to_string_lossy().into_owned(),
-            Op::Rename { to, .. } => to.to_string_lossy().into_owned(),
-        };
-        self.disk.with(|disk| disk.alive(&path))
     }
 
     fn write(&mut self, file: &SimFile, offset: u64, buffers: &[Bytes]) -> io::Result<()> {
@@ -265,4 +254,19 @@ impl Submission {
             change(&mut disk.names)
         })
     }
+}
+
+/// What the step concerns.
+fn path_of(op: &Op) -> io::Result<String> {
+    Ok(match op {
+        Op::WriteAt { file, .. }
+        | Op::Sync { file }
+        | Op::StartWriteback { file, .. }
+        | Op::Truncate { file, .. }
+        | Op::Allocate { file, .. } => sim(file)?.path.to_string(),
+        Op::SyncDir { path } | Op::CreateDir { path } | Op::RemoveFile { path } | Op::RemoveDir { path } => {
+            path.to_string_lossy().into_owned()
+        }
+        Op::Rename { to, .. } => to.to_string_lossy().into_owned(),
+    })
 }

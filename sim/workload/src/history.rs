@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use gracchus_checker::{ClientKind, Event, EventKind, Seen, Violation, Written};
+use gracchus_checker::{ClientKind, Event, EventKind, Partition, Seen, Violation, Written};
 
 use crate::record::{NewRecord, ReadBatch, ReadRecord, ValueId, mix};
 
@@ -43,6 +43,8 @@ pub struct Recorder {
     beacon: Arc<Beacon>,
     /// The client's number in events.
     pub client: u32,
+    /// The number of the machine that it runs on.
+    pub machine: u32,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -55,7 +57,13 @@ impl Recorder {
     /// A recorder for client `client`.
     pub fn new(history: Arc<dyn History>, client: u32, name: String) -> Self {
         let beacon = Arc::new(Beacon { name, ..Beacon::default() });
-        Self { history, beacon, client }
+        Self { history, beacon, client, machine: 0 }
+    }
+
+    /// The same on machine `machine`.
+    #[must_use]
+    pub fn on(self, machine: u32) -> Self {
+        Self { machine, ..self }
     }
 
     /// The client's beacon.
@@ -71,6 +79,11 @@ impl Recorder {
     /// Tells one event.
     pub fn tell(&self, kind: EventKind) {
         self.history.observe(Event { time_ns: self.history.now_ns(), kind });
+    }
+
+    /// A partition was answered with an error to a question that was asked at `invoked_ns`.
+    pub fn refused(&self, at: Partition, code: i16, invoked_ns: u64) {
+        self.tell(EventKind::Refused { client: self.client, at, code, invoked_ns });
     }
 
     /// The client begins and owes progress from now on.

@@ -64,6 +64,9 @@ pub struct WorkloadPlan {
     /// Changes what holds for a topic, for all of them, for the broker, and looks at once whether it does.
     #[serde(default)]
     pub auditor: Option<AuditorPlan>,
+    /// Clients that take what they asked for slowly.
+    #[serde(default)]
+    pub slow_readers: Vec<SlowReaderPlan>,
 }
 
 /// A topic to create.
@@ -211,6 +214,10 @@ pub struct ProducerPlan {
     /// judged by the checker alone.
     #[serde(default)]
     pub may_be_forgotten: bool,
+    /// How long the broker may take to keep a batch before it answers that the time is up, milliseconds; 0 is as long as
+    /// the client waits for an answer.
+    #[serde(default)]
+    pub timeout_ms: u32,
 }
 
 /// What a header says of the largest timestamp. The broker is to derive it.
@@ -391,6 +398,22 @@ pub struct RecreatePlan {
     pub max_wait_ms: u64,
 }
 
+/// A client that asks for much and takes it slowly, or not at all, and goes away in the middle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlowReaderPlan {
+    /// Topics it reads, as indexes into the plan's topics.
+    pub topics: Vec<usize>,
+    /// Requests that it sends one behind the other before it reads.
+    pub requests: u32,
+    /// Bytes that it takes at a time.
+    pub bytes: u32,
+    /// Pause before it takes the next, milliseconds.
+    pub pause_ms: Span,
+    /// How often it takes some before it goes away.
+    pub reads: Span,
+}
+
 /// Adds partitions under load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -497,6 +520,7 @@ impl WorkloadPlan {
         let lists = lists.chain(self.consumers.iter().map(|consumer| ("consumer", &consumer.topics)));
         let lists = lists.chain(self.offset_pollers.iter().map(|poller| ("offset poller", &poller.topics)));
         let lists = lists.chain(self.forgers.iter().map(|forger| ("forger", &forger.topics)));
+        let lists = lists.chain(self.slow_readers.iter().map(|reader| ("slow reader", &reader.topics)));
         let lists = lists.chain(self.grow.iter().map(|grow| ("topic grower", &grow.topics)));
         let lists = lists.chain(self.delete_records.iter().map(|deletes| ("trimmer", &deletes.topics)));
         for (who, topics) in lists {

@@ -68,8 +68,10 @@ impl Workload {
         let mut context = |kind: &str, versions: Versions| {
             let number = next;
             next += 1;
-            let env = Arc::clone(&envs[number as usize % envs.len()]);
+            let machine = number as usize % envs.len();
+            let env = Arc::clone(&envs[machine]);
             let recorder = Recorder::new(Arc::clone(&history), number, format!("{kind} {number}"));
+            let recorder = recorder.on(machine as u32);
             let mut random = plan.stream(number);
             let link = Link::new(env, Arc::clone(&bootstrap), recorder.clone(), versions, &mut random);
             let (shared, phase) = (Arc::clone(&shared), phases.clone());
@@ -131,6 +133,9 @@ impl Workload {
         }
         if let Some(auditor) = &plan.auditor {
             clients.push((context("auditor", auditor.versions), Role::Auditor(auditor.clone())));
+        }
+        for reader in &plan.slow_readers {
+            clients.push((context("slow reader", Versions::Newest), Role::SlowReader(reader.clone())));
         }
         let beacons = clients.iter().map(|(context, _)| context.recorder.beacon()).collect();
         let env = Arc::clone(&envs[0]);
@@ -212,6 +217,7 @@ enum Role {
     Forger(crate::plan::ForgerPlan),
     Sleeper(crate::plan::SleeperPlan),
     Auditor(crate::plan::AuditorPlan),
+    SlowReader(crate::plan::SlowReaderPlan),
 }
 
 async fn conduct(
@@ -259,6 +265,9 @@ async fn conduct(
                 spawn(&*env, "configure", until_stopped(phase, workloads::configure(context, plan, topics)))
             }
             Role::Bell(plan) => spawn(&*env, "bell", until_stopped(phase, workloads::bell(context, plan))),
+            Role::SlowReader(plan) => {
+                spawn(&*env, "slow-reader", until_stopped(phase, workloads::read_slowly(context, plan)))
+            }
             Role::Forger(plan) => {
                 spawn(&*env, "forger", until_stopped(phase, workloads::forge(context, plan)))
             }

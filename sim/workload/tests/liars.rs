@@ -342,6 +342,7 @@ fn plan() -> WorkloadPlan {
         codecs: vec![gracchus_workload::plan::Codec::None],
         versions: Versions::Drawn,
         recovery: Default::default(),
+        timeout_ms: 0,
         delivery_timeout_ms: 0,
         newest: Default::default(),
         first_sequence: 0,
@@ -383,6 +384,7 @@ fn plan() -> WorkloadPlan {
         bells: Vec::new(),
         sleepers: Vec::new(),
         auditor: None,
+        slow_readers: Vec::new(),
     }
 }
 

@@ -31,16 +31,25 @@
 //! | `config_in_effect` | acknowledgements, refusals | semantics §4, §16 |
 //! | `wakes_in_time` | waiting fetches, time | semantics §6; O7 |
 //! | `every_partition` | consumers, time | KIP-227; O7 |
+//! | `answers_in_time` | all requests, time | semantics §6, §9 |
+//! | `deadline_kept` | fetches and produces, time | semantics §5, §6 |
+//! | `available` | refusals | semantics §5, §12 |
+//! | `offline_by_error` | views, refusals | design §5 |
+//! | `flush_kept` | logs after a power loss | `flush.messages`, `flush.ms`; design §5 |
 //!
 //! Oracles O1–O7 and bugs B…, S… are those of the project's catalogue of known bugs; semantics and design its pages.
 
 pub(crate) mod acknowledged_end;
 pub(crate) mod acknowledged_kept;
+pub(crate) mod answers_in_time;
+pub(crate) mod available;
 pub(crate) mod below_high_watermark;
 pub(crate) mod config_in_effect;
 pub(crate) mod config_kept;
+pub(crate) mod deadline_kept;
 pub(crate) mod deletion_allowed;
 pub(crate) mod every_partition;
+pub(crate) mod flush_kept;
 pub(crate) mod listed_offsets;
 pub(crate) mod log_start_kept;
 pub(crate) mod namesake;
@@ -48,6 +57,7 @@ pub(crate) mod no_duplicate;
 pub(crate) mod no_gap;
 pub(crate) mod no_overtaking;
 pub(crate) mod nothing_unwritten;
+pub(crate) mod offline_by_error;
 pub(crate) mod one_value_per_offset;
 pub(crate) mod original_offset;
 pub(crate) mod partitions_kept;
@@ -110,4 +120,9 @@ pub const NAMES: &[&str] = &[
     config_in_effect::LAW,
     wakes_in_time::LAW,
     every_partition::LAW,
+    answers_in_time::LAW,
+    deadline_kept::LAW,
+    available::LAW,
+    offline_by_error::LAW,
+    flush_kept::LAW,
 ];

@@ -2,7 +2,8 @@
 //! start on and without a gap, every record that was acknowledged or that a reader has seen, each at its offset and
 //! unchanged; whatever else it holds was written, and by an idempotent producer only once.
 //!
-//! Source: design §5; bugs B20, B36. For topics that one synced disk keeps.
+//! Source: design §5; bugs B20, B36. For partitions that one disk keeps; what a power loss may take of a topic that leaves
+//! flushing to the operating system is the business of `flush_kept`.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,21 @@ use super::{
     Verdict, acknowledged_kept, demand, no_gap, nothing_unwritten, one_value_per_offset, record_unchanged,
 };
 use crate::Seen;
-use crate::history::History;
+use crate::history::{History, PartitionState};
 
 pub(crate) const LAW: &str = "recovered_log";
+
+/// The log ends at `log_end` after a restart that may lose nothing.
+pub(crate) fn complete(state: &PartitionState, log_end: i64) -> Verdict {
+    let committed = state.acked_end.max(state.ends.now());
+    demand(log_end >= committed, LAW, || {
+        let acked = state.acked_end;
+        format!(
+            "{} ends at {log_end} after a restart, but clients know of {committed} ({acked} acknowledged)",
+            state.name
+        )
+    })
+}
 
 /// The whole log after a restart, before it takes anything new. Teaches the history nothing: an unacknowledged tail may
 /// still be lost by the next power failure.
@@ -25,14 +38,6 @@ pub(crate) fn whole(
 ) -> Verdict {
     let state = &history.partitions[partition];
     no_gap::within(state, log_start, records, log_end)?;
-    let committed = state.acked_end.max(state.ends.now());
-    demand(log_end >= committed, LAW, || {
-        let acked = state.acked_end;
-        format!(
-            "{} ends at {log_end} after a restart, but clients know of {committed} ({acked} acknowledged)",
-            state.name
-        )
-    })?;
     let mut places: BTreeMap<usize, i64> = BTreeMap::new();
     for seen in records {
         let (index, position) = nothing_unwritten::writer(history, partition, seen)?;

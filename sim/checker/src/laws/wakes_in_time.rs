@@ -1,5 +1,6 @@
-//! Law: once everything is healed, what a waiting fetch waits for wakes it: records at its offsets that are acknowledged,
-//! and the deletion of a topic that it names by id. It does not sleep on to its own deadline.
+//! Law: what a waiting fetch waits for wakes it within a bound, if nothing is wrong with the node and its wires: records at
+//! its offsets that are acknowledged, and the deletion of a topic that it names by id. It does not sleep on to its own
+//! deadline.
 //!
 //! Source: semantics §6 (delayed fetches); O7. A lost wake-up costs a client its whole `max.wait.ms`.
 

@@ -2,10 +2,12 @@
 //!
 //! The model: two tasks move bytes, a queue remembers who waits for which correlation id. The queue's front must match
 //! the next answer, else the broker has broken the protocol. A request without an answer in time closes the
-//! connection, since nobody can know what happened to it.
+//! connection, since nobody can know what happened to it. How long each waited is told to the history: since it was sent,
+//! or since the answer before it.
 //! Never: sends anything by itself, or sends something twice.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, VecDeque},
     marker::PhantomData,
     sync::{Arc, Mutex},
@@ -13,12 +15,16 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use gracchus_checker::EventKind;
 use gracchus_env::{Env, Instant, Piece, ReadHalf, Task, WriteHalf, spawn};
 use kafka_protocol::{
     messages::{ApiKey, RequestHeader, ResponseHeader},
     protocol::{Decodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer},
 };
 use tokio::sync::{mpsc, oneshot};
+
+use super::errand::Errand;
+use crate::history::Recorder;
 
 const LARGEST_ANSWER: usize = 64 << 20;
 const READ_AT_ONCE: usize = 256 << 10;
@@ -51,16 +57,35 @@ pub struct Connection {
     tasks: [Task; 2],
 }
 
-#[derive(Default)]
 struct Shared {
     waiting: VecDeque<Waiting>,
     next_correlation: i32,
     closed: Option<ClientError>,
+    recorder: Recorder,
+    /// History time of the last answer.
+    answered_ns: u64,
 }
 
 struct Waiting {
     correlation: i32,
     answer: oneshot::Sender<Result<Bytes, ClientError>>,
+    /// If its time is judged.
+    errand: Option<Errand>,
+    sent_ns: u64,
+}
+
+impl Shared {
+    /// Tells how long `waiting`, the oldest of them, had to wait.
+    fn tell(&mut self, errand: Option<Errand>, sent_ns: u64, answered: bool) {
+        let now = self.recorder.now_ns();
+        if let Some(Errand { asked, about }) = errand {
+            let waited_ns = now.saturating_sub(sent_ns.max(self.answered_ns));
+            let Recorder { client, machine, .. } = self.recorder;
+            let request = asked;
+            self.recorder.tell(EventKind::Waited { client, machine, request, about, waited_ns, answered });
+        }
+        self.answered_ns = now;
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -82,12 +107,19 @@ impl Connection {
         id: u64,
         address: &str,
         deadline: Instant,
+        recorder: &Recorder,
     ) -> Result<Connection, ClientError> {
         let connection = env
             .connect(address, deadline)
             .await
             .map_err(|error| ClientError::Disconnected(format!("connect to {address}: {error}")))?;
-        let shared = Arc::new(Mutex::new(Shared::default()));
+        let shared = Arc::new(Mutex::new(Shared {
+            waiting: VecDeque::new(),
+            next_correlation: 0,
+            closed: None,
+            recorder: recorder.clone(),
+            answered_ns: 0,
+        }));
         let (outgoing, frames) = mpsc::unbounded_channel();
         let writer = spawn(&**env, "client-writer", write(connection.writer, frames, Arc::clone(&shared)));
         let reader = spawn(&**env, "client-reader", read(connection.reader, Arc::clone(&shared)));
@@ -116,7 +148,7 @@ impl Connection {
 
     /// Sends `request` in `version`. `timeout` counts from now. Without an expected answer (acks=0) the
     /// [`Pending`] never ends by itself: drop it.
-    pub fn send<R: Request>(
+    pub fn send<R: Request + Any>(
         &self,
         request: &R,
         version: i16,
@@ -132,7 +164,8 @@ impl Connection {
         let frame = encode(request, version, correlation)?;
         let (sender, answer) = oneshot::channel();
         if answered {
-            shared.waiting.push_back(Waiting { correlation, answer: sender });
+            let (errand, sent_ns) = (Errand::of(request), shared.recorder.now_ns());
+            shared.waiting.push_back(Waiting { correlation, answer: sender, errand, sent_ns });
         }
         drop(shared);
         if self.outgoing.send(frame).is_err() {
@@ -152,7 +185,11 @@ impl Connection {
     }
 
     /// Sends in the agreed version and waits for the answer.
-    pub async fn call<R: Request>(&self, request: &R, timeout: Duration) -> Result<R::Response, ClientError> {
+    pub async fn call<R: Request + Any>(
+        &self,
+        request: &R,
+        timeout: Duration,
+    ) -> Result<R::Response, ClientError> {
         self.send(request, self.version::<R>()?, timeout, true)?.wait().await
     }
 
@@ -178,6 +215,12 @@ fn fail(shared: &Mutex<Shared>, why: ClientError) {
     let waiting = {
         let mut shared = lock(shared);
         shared.closed.get_or_insert(why.clone());
+        if why == ClientError::TimedOut
+            && let Some(oldest) = shared.waiting.front_mut()
+        {
+            let (errand, sent_ns) = (oldest.errand.take(), oldest.sent_ns);
+            shared.tell(errand, sent_ns, false);
+        }
         std::mem::take(&mut shared.waiting)
     };
     for waiting in waiting {
@@ -242,7 +285,8 @@ impl<R: Request> Pending<R> {
     }
 }
 
-fn encode<R: Request>(request: &R, version: i16, correlation: i32) -> Result<Bytes, ClientError> {
+/// A request as it goes over the wire.
+pub(crate) fn encode<R: Request>(request: &R, version: i16, correlation: i32) -> Result<Bytes, ClientError> {
     let fault =
         |error| ClientError::NotServed(format!("api {} v{version} cannot be encoded: {error}", R::KEY));
     let mut frame = BytesMut::with_capacity(64 + request.compute_size(version).map_err(fault)?);
@@ -319,7 +363,8 @@ fn hand_out(buffer: &mut BytesMut, shared: &Mutex<Shared>) -> Result<(), ClientE
         let correlation = i32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
         let waiting = lock(shared).waiting.pop_front();
         match waiting {
-            Some(waiting) if waiting.correlation == correlation => {
+            Some(mut waiting) if waiting.correlation == correlation => {
+                lock(shared).tell(waiting.errand.take(), waiting.sent_ns, true);
                 let _ = waiting.answer.send(Ok(frame));
             }
             Some(waiting) => {

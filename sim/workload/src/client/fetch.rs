@@ -136,6 +136,7 @@ impl Fetcher {
         let request = self.request(sessions, positions);
         let (session_id, session_epoch) = (request.session_id, request.session_epoch);
         let timeout = link.request_timeout() + self.limits.max_wait;
+        let invoked_ns = link.recorder.now_ns();
         let sent = connection.send(&request, version, timeout, true);
         let answer = match sent {
             Ok(mut pending) => pending.wait().await,
@@ -159,6 +160,10 @@ impl Fetcher {
             return Err(ClientError::Protocol("Fetch without a session was answered with one".into()));
         }
         let partitions = self.decode(link, response, positions, version)?;
+        for refused in partitions.iter().filter(|partition| partition.code != 0) {
+            let Position { topic, partition, .. } = &positions[refused.position];
+            link.recorder.refused(topic.at(*partition), refused.code, invoked_ns);
+        }
         let session = if sessions { self.session.id } else { 0 };
         let session_epoch = if session == 0 { -1 } else { session_epoch };
         Ok(Fetched { session, session_epoch, by_name: !by_id, partitions })

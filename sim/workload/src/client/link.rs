@@ -144,12 +144,19 @@ impl Link {
         self.env.sleep(Duration::from_millis(pause.max(1))).await;
     }
 
+    /// A connection without any manners; `None` if it could not be made.
+    pub async fn raw(&mut self) -> Option<gracchus_env::Connection> {
+        let timing = &self.bootstrap.timing;
+        let deadline = self.env.now() + Duration::from_millis(timing.connect_timeout_ms);
+        self.env.connect(&self.bootstrap.addresses[0], deadline).await.ok()
+    }
+
     async fn connect(&mut self) -> Result<Connection, ClientError> {
         let timing = &self.bootstrap.timing;
         let id = self.bootstrap.next_connection.fetch_add(1, Ordering::Relaxed);
         let address = &self.bootstrap.addresses[self.attempts as usize % self.bootstrap.addresses.len()];
         let deadline = self.env.now() + Duration::from_millis(timing.connect_timeout_ms);
-        let connection = Connection::open(&self.env, id, address, deadline).await?;
+        let connection = Connection::open(&self.env, id, address, deadline, &self.recorder).await?;
         self.negotiate(&connection).await?;
         Ok(connection)
     }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod connection;
+mod errand;
 mod fetch;
 mod link;
 mod requests;
@@ -14,8 +15,8 @@ pub use admin::{
     Alteration, Resource, alter_config, alter_configs, create_partitions, delete_records, delete_topic,
     describe_configs, epoch_end, replace_configs, serves,
 };
-pub(crate) use connection::decode;
 pub use connection::{ClientError, Connection, Pending};
+pub(crate) use connection::{decode, encode as frame};
 pub use fetch::{FetchLimits, Fetched, FetchedPartition, Fetcher, Position};
 pub use link::{Bootstrap, Link};
 pub use requests::{

@@ -234,15 +234,21 @@ pub async fn list_offsets(
         .with_topics(vec![
             ListOffsetsTopic::default().with_name(topic.wire_name()).with_partitions(vec![asked]),
         ]);
+    let invoked_ns = link.recorder.now_ns();
     let response = connection.call(&request, link.request_timeout()).await?;
     let answered = response.topics.first().and_then(|topic| topic.partitions.first());
     match answered {
-        Some(found) if found.partition_index == partition => Ok(Listed {
-            code: found.error_code,
-            offset: found.offset,
-            timestamp: found.timestamp,
-            leader_epoch: found.leader_epoch,
-        }),
+        Some(found) if found.partition_index == partition => {
+            if found.error_code != 0 {
+                link.recorder.refused(topic.at(partition), found.error_code, invoked_ns);
+            }
+            Ok(Listed {
+                code: found.error_code,
+                offset: found.offset,
+                timestamp: found.timestamp,
+                leader_epoch: found.leader_epoch,
+            })
+        }
         _ => Err(ClientError::Protocol("ListOffsets answered about another partition than asked".into())),
     }
 }

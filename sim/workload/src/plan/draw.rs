@@ -9,7 +9,8 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use super::{
     AuditorPlan, BellPlan, ChurnPlan, ClientTiming, Codec, ConfigurePlan, ConsumerPlan, DeleteRecordsPlan,
     Delivery, EpochRecovery, ForgerPlan, GrowPlan, Newest, OffsetPollerPlan, ProducerPlan, Reading,
-    RecreatePlan, ReplayerPlan, Span, TopicPlan, Versions, WorkloadPlan, large_span, plain_codec,
+    RecreatePlan, ReplayerPlan, SlowReaderPlan, Span, TopicPlan, Versions, WorkloadPlan, large_span,
+    plain_codec,
 };
 use crate::record::mix;
 
@@ -29,6 +30,24 @@ impl Default for DrawLimits {
 }
 
 impl WorkloadPlan {
+    /// Draws what came later than everything else, from a stream of its own: it leaves the rest of the plan as it was.
+    pub fn draw_later(&mut self, random: &mut impl Rng) {
+        for producer in self.producers.iter_mut().filter(|producer| producer.acks != 0) {
+            if random.random_bool(0.4) {
+                producer.timeout_ms = random.random_range(30..=400);
+            }
+        }
+        if random.random_bool(0.5) {
+            self.slow_readers.push(SlowReaderPlan {
+                topics: (0..self.topics.len()).collect(),
+                requests: random.random_range(1..=4),
+                bytes: random.random_range(1..=8_192),
+                pause_ms: Span(1, *[20, 200, 1_500].choose(random).expect("not empty")),
+                reads: Span(0, 20),
+            });
+        }
+    }
+
     /// Draws a plan. Equal generators give equal plans.
     pub fn draw(random: &mut impl Rng, limits: DrawLimits) -> WorkloadPlan {
         // 63 bits: TOML knows signed integers only.
@@ -56,6 +75,7 @@ impl WorkloadPlan {
                 versions: draw_versions(random),
             }),
             bells: draw_bells(random),
+            slow_readers: Vec::new(),
             sleepers: Vec::new(),
             auditor: draw_auditor(&mut own_stream(seed, "auditor")),
             seed,
@@ -295,6 +315,7 @@ fn draw_producers(random: &mut SmallRng, limits: DrawLimits, all: &[usize]) -> V
                 3..=4 => Newest::Exaggerated,
                 _ => Newest::Right,
             },
+            timeout_ms: 0,
             first_sequence: 0,
             may_be_forgotten: false,
         })

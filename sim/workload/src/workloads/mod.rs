@@ -18,6 +18,7 @@ mod producer;
 mod recreate;
 mod replayer;
 mod sleeper;
+mod slow_reader;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +56,7 @@ pub(crate) use producer::produce;
 pub(crate) use recreate::{Generations, Part, recreate};
 pub(crate) use replayer::replay;
 pub(crate) use sleeper::sleep;
+pub(crate) use slow_reader::read_slowly;
 
 /// Does `what` until the drain begins.
 pub(crate) async fn until_drain(mut phase: watch::Receiver<Phase>, what: impl Future<Output = ()>) {

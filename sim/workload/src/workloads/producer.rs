@@ -331,7 +331,11 @@ impl Producer {
                 (Arc::clone(&batch.topic), batch.partition, batch.bytes.clone())
             })
             .collect();
-        let request = produce_request(version, self.plan.acks, timeout.as_millis() as i32, &parts);
+        let longest = match self.plan.timeout_ms {
+            0 => timeout.as_millis() as i32,
+            longest => longest as i32,
+        };
+        let request = produce_request(version, self.plan.acks, longest, &parts);
         // Told before it is handed over: the broker may act on it at once.
         let attempts: Vec<u32> = batches
             .iter_mut()
