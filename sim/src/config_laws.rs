@@ -35,7 +35,7 @@ const OF_TOPICS: &[(&str, Seen)] = &[
     ("compression.zstd.level", Test("broker/core/src/record/recompress.rs", "every_level_is_read_back")),
     ("file.delete.delay.ms", Law("space is given back", "files that left their logs, at the end")),
     ("flush.messages", Law("recovered_log", "power losses and what recovery finds")),
-    ("flush.ms", Nobody("how long a topic that leaves flushing to the system waits is not judged yet")),
+    ("flush.ms", Law("flush_kept", "power losses after its time")),
     ("index.interval.bytes", Law("segments keep to their limits", SEGMENTS)),
     ("max.message.bytes", Law("config_in_effect", AUDITOR)),
     ("message.timestamp.after.max.ms", Law("config_in_effect", AUDITOR)),

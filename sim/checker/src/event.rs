@@ -145,7 +145,6 @@ pub enum Request {
     },
     ListOffsets,
     Metadata,
-    ApiVersions,
 }
 
 /// What happened. Clients are numbered over the whole history, producers and consumers alike; `op` numbers are

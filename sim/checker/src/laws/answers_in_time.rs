@@ -51,7 +51,7 @@ pub(crate) fn ended(
     }
     let own = match wait.request {
         Request::Fetch { max_wait_ns } => by_a_slow_clock(max_wait_ns),
-        Request::Produce { .. } | Request::ListOffsets | Request::Metadata | Request::ApiVersions => 0,
+        Request::Produce { .. } | Request::ListOffsets | Request::Metadata => 0,
     };
     let allowed = own.saturating_add(within_ns);
     demand(wait.waited_ns <= allowed, LAW, || wait.story(allowed, &where_()))
@@ -66,7 +66,7 @@ mod tests {
 
     /// Nothing is wrong but with `part`; then a request that waited for `waited_s` ends.
     fn waited(part: Option<Part>, request: Request, waited_s: u64) -> Story {
-        let of_nothing = matches!(request, Request::Metadata | Request::ApiVersions);
+        let of_nothing = request == Request::Metadata;
         let about = if of_nothing { Vec::new() } else { vec![Partition::new("t", 0)] };
         let story = Story::new().topic("t").after_s(20);
         let story = match part {
@@ -85,10 +85,8 @@ mod tests {
 
     #[test]
     fn who_waits_though_all_is_well_is_found() {
-        for request in [Request::Metadata, Request::ApiVersions] {
-            waited(None, request, 0).holds();
-            waited(None, request, 2).broken("answers_in_time");
-        }
+        waited(None, Request::Metadata, 0).holds();
+        waited(None, Request::Metadata, 2).broken("answers_in_time");
         // The log may have been opened for it.
         waited(None, Request::ListOffsets, 5).holds();
         waited(None, Request::ListOffsets, 7).broken("answers_in_time");

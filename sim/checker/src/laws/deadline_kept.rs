@@ -17,7 +17,7 @@ pub(crate) fn ended(wait: Wait, well_since_ns: u64, within_ns: u64, now_ns: u64)
         // None at all: it waits for its records to be kept, however long that takes.
         Request::Produce { timeout_ns: 0 } => return Ok(()),
         Request::Produce { timeout_ns } => timeout_ns,
-        Request::ListOffsets | Request::Metadata | Request::ApiVersions => return Ok(()),
+        Request::ListOffsets | Request::Metadata => return Ok(()),
     };
     if now_ns.saturating_sub(wait.waited_ns) < well_since_ns {
         return Ok(());

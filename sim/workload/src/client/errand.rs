@@ -1,13 +1,13 @@
 //! What a request asks for, as the history is told of it when its time is judged.
 //!
 //! Read off the request itself, so that no client has to say it twice. Never: a request whose time nobody judges, such as
-//! those that change metadata.
+//! those that change metadata, or the first one of a connection, which may have to wait until there is room for it.
 
 use std::any::Any;
 
 use gracchus_checker::{Partition, Request as Asked};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use uuid::Uuid;
 
@@ -41,8 +41,6 @@ impl Errand {
             (Asked::ListOffsets, topics.collect())
         } else if request.is::<MetadataRequest>() {
             (Asked::Metadata, Vec::new())
-        } else if request.is::<ApiVersionsRequest>() {
-            (Asked::ApiVersions, Vec::new())
         } else {
             return None;
         };
