@@ -475,8 +475,11 @@ impl Checker {
         }
         let begun = self.now_ns.saturating_sub(wait.waited_ns);
         let opened = |at: &Partition| {
-            let state = self.history.find(at).map(|index| &self.history.partitions[index]);
-            state.is_some_and(|state| state.opened_ns > 0 && state.opened_ns <= begun)
+            let Some(index) = self.history.find(at) else { return false };
+            let (state, topic) = (&self.history.partitions[index], self.history.topic_of(index));
+            // Asked by name, a namesake may have answered, whose log is opened only now.
+            let is_the_one = topic.deletion_asked_ns.is_none() && topic.gone_ns.is_none();
+            is_the_one && state.opened_ns > 0 && state.opened_ns <= begun
         };
         let opened = about.iter().all(opened);
         let link = |part| !matches!(part, Part::Link(other) if other != *machine);
