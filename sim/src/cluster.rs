@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -19,15 +20,17 @@ use gracchus::{
 };
 use gracchus_checker::Part;
 use gracchus_env::Env;
-use gracchus_workload::scenario::Damaged;
+use gracchus_workload::scenario::{Damaged, Down, InItsPlace};
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     bounds::Bounds,
     damage::{self, Answer, Inflicted},
+    directories::{self, Away},
     files_check,
     judge::Judge,
+    plan::{MOST_DIRECTORIES, data_directory},
     world::{Nanos, NodeId, Phase, World, lock},
 };
 
@@ -48,8 +51,11 @@ const DISKS: &[Part] = &[Part::Disk, Part::Syncs];
 pub(crate) enum Order {
     PowerLoss(Duration),
     Kill(Duration),
-    /// Killed, and then files that can be rebuilt are damaged.
-    Rot(Duration),
+    /// Down in some way, and then files that can be rebuilt are damaged.
+    Rot {
+        down: Duration,
+        how: Down,
+    },
     /// Killed, or without power, and then files that cannot be rebuilt are damaged.
     Damage {
         down: Duration,
@@ -57,8 +63,33 @@ pub(crate) enum Order {
         power: bool,
         accept: bool,
     },
+    /// Down in some way, and then a log directory is away.
+    Away {
+        down: Duration,
+        directory: u32,
+        instead: InItsPlace,
+        how: Down,
+    },
+    /// A clean stop, and then logs are moved by hand.
+    Move {
+        down: Duration,
+        logs: u32,
+    },
     /// A clean stop.
     Stop(Duration),
+}
+
+impl Order {
+    /// For how long it stops the broker cleanly first, if it does.
+    fn stops_for(&self) -> Option<Duration> {
+        match *self {
+            Order::Stop(down)
+            | Order::Move { down, .. }
+            | Order::Rot { down, how: Down::Stop }
+            | Order::Away { down, how: Down::Stop, .. } => Some(down),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a broker serves.
@@ -84,6 +115,14 @@ pub(crate) struct Slot {
     damage: Option<(Inflicted, bool)>,
     /// A start has refused because of it.
     refused: bool,
+    /// The log directory that is away.
+    away: Option<Away>,
+    /// It is to be put back before the next start.
+    put_back: bool,
+    /// What was found in the places of directories that were away, in use since then.
+    spares: Vec<String>,
+    /// A device was dead when it last started, or has died since.
+    after_death: bool,
 }
 
 /// A broker's configuration file.
@@ -125,6 +164,10 @@ impl Cluster {
                 replicas: None,
                 damage: None,
                 refused: false,
+                away: None,
+                put_back: false,
+                spares: Vec::new(),
+                after_death: false,
             }));
             let (orders, incoming) = mpsc::unbounded_channel();
             let (status, reported) = watch::channel(Status::Down);
@@ -170,6 +213,44 @@ impl Cluster {
         let _ = self.keepers[node.0].orders.send(order);
     }
 
+    /// The device under a log directory that is in use dies; says whether there is one.
+    pub(crate) fn lose_directory(&self, node: NodeId, number: u32) -> bool {
+        let path = data_directory(number);
+        let mut slot = lock(&self.keepers[node.0].slot);
+        let away = slot.away.as_ref().is_some_and(|away| away.number == number);
+        if number < 2 || away || self.world.names_in(node, &path).is_empty() {
+            return false;
+        }
+        slot.after_death = true;
+        self.world.disk_faults(node, |faults| faults.dead = Some(path));
+        true
+    }
+
+    /// It is replaced with all that was on it; a restart brings it into use.
+    pub(crate) fn revive_directory(&self, node: NodeId) {
+        self.world.disk_faults(node, |faults| faults.dead = None);
+        self.order(node, Order::Stop(Duration::from_millis(50)));
+    }
+
+    /// The log directory of `node` that is away is to be put back: the broker is restarted for that.
+    pub(crate) fn put_back(&self, node: NodeId) {
+        let slot = &self.keepers[node.0].slot;
+        let away = {
+            let mut slot = lock(slot);
+            slot.put_back |= slot.away.is_some();
+            slot.put_back
+        };
+        if away {
+            self.order(node, Order::Stop(Duration::from_millis(50)));
+        }
+    }
+
+    /// Whether a log directory of `node` comes back with its next start.
+    pub(crate) fn waits_for_a_directory(&self, node: NodeId) -> bool {
+        let slot = lock(&self.keepers[node.0].slot);
+        slot.put_back || slot.after_death
+    }
+
     /// Waits until every broker serves; breaks a law when that takes too long.
     pub(crate) async fn serving(&self) {
         for keeper in &self.keepers {
@@ -190,7 +271,9 @@ impl Cluster {
     pub(crate) async fn recovered(&self) {
         let sick = |keeper: &Keeper| {
             let errors = self.world.disk_report(keeper.node).errors;
-            errors != lock(&keeper.slot).disk_errors || *keeper.status.borrow() != Status::Serving
+            let slot = lock(&keeper.slot);
+            let lacking = errors != slot.disk_errors || slot.put_back || slot.after_death;
+            lacking || *keeper.status.borrow() != Status::Serving
         };
         let begin = self.world.now();
         while self.keepers.iter().any(sick) {
@@ -204,12 +287,17 @@ impl Cluster {
 
     /// Gives every broker `order` and waits until each has gone down and serves again.
     pub(crate) async fn cycle(&self, order: Order) {
+        self.go_down(order).await;
+        self.serving().await;
+    }
+
+    /// Gives every broker `order` and waits until each has gone down.
+    pub(crate) async fn go_down(&self, order: Order) {
         for keeper in &self.keepers {
             self.order(keeper.node, order);
             let mut status = keeper.status.clone();
             let _ = status.wait_for(|status| *status == Status::Down).await;
         }
-        self.serving().await;
     }
 
     /// Stops every broker cleanly and leaves it down.
@@ -241,6 +329,8 @@ struct Running {
     stopped: Arc<Mutex<bool>>,
     /// Errors that the disk had given before it started.
     disk_errors: u64,
+    /// How often handles had lacked before.
+    lacks: u64,
 }
 
 impl Operator {
@@ -268,6 +358,16 @@ impl Operator {
     /// Does what a broker that refused to start has asked for.
     fn repair(&self) {
         let mut slot = lock(&self.slot);
+        if std::mem::take(&mut slot.put_back)
+            && let Some(away) = slot.away.take()
+        {
+            let spare = data_directory(MOST_DIRECTORIES + 1 + slot.spares.len() as u32);
+            self.world.tell("the log directory that was away is put back");
+            if directories::put_back(&self.world, self.node, &away, &spare) {
+                self.world.tell(format!("what was in its place is {spare} from now on"));
+                slot.spares.push(spare);
+            }
+        }
         if !std::mem::take(&mut slot.refused) {
             return;
         }
@@ -282,19 +382,25 @@ impl Operator {
     }
 
     fn start(&self) -> Running {
-        let disk_errors = self.world.disk_report(self.node).errors;
-        let incarnation = {
+        let report = self.world.disk_report(self.node);
+        let disk_errors = report.errors;
+        let (incarnation, spares) = {
             let mut slot = lock(&self.slot);
             slot.incarnation += 1;
             slot.disk_errors = disk_errors;
-            slot.incarnation
+            let dead = self.world.dead_directory(self.node);
+            let dead = dead.map(|path| files_check::places_in(&self.world, self.node, &path));
+            slot.after_death = dead.is_some();
+            let away = slot.away.iter().flat_map(|away| away.places.clone());
+            self.judge.unreachable(self.node, away.chain(dead.into_iter().flatten()).collect());
+            (slot.incarnation, slot.spares.clone())
         };
         let (stop, stopping) = oneshot::channel();
         let stopped = Arc::new(Mutex::new(false));
         self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
         self.status.send_replace(Status::Starting);
         self.judge.node_started(self.node);
-        let config = match &self.config.later {
+        let mut config = match &self.config.later {
             Some((from_start, later, of_topics)) if incarnation >= *from_start => {
                 if incarnation == *from_start {
                     self.world.tell("the operator has changed the configuration file");
@@ -303,21 +409,24 @@ impl Operator {
                 later
             }
             _ => &self.config.config,
-        };
+        }
+        .clone();
+        config.log_dirs.extend(spares.iter().map(PathBuf::from));
         self.world.tell(format!("{} starts, incarnation {incarnation}", self.world.name(self.node)));
         let main = Main {
             world: self.world.clone(),
             node: self.node,
-            config: config.clone(),
+            config,
             slot: self.slot.clone(),
             status: self.status.clone(),
             stopped: stopped.clone(),
             disk_errors,
+            lacks: report.lacks,
             judge: self.judge.clone(),
             bound: self.bounds.start(self.world.disk_holds(self.node)),
         };
         let process = self.world.start(self.node, |env| main.run(env, stopping));
-        Running { process, stop: Some(stop), stopped, disk_errors }
+        Running { process, stop: Some(stop), stopped, disk_errors, lacks: report.lacks }
     }
 
     /// Watches a process to its end; how long to wait before the next one.
@@ -340,13 +449,15 @@ impl Operator {
                 None => {}
                 // What it says at this start is all that counts.
                 Some(_) if self.judge.is_pardoned() => {}
-                Some(Order::Stop(down)) => {
-                    self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
-                    return self.stop(running, orders, down).await;
-                }
                 Some(order) => {
-                    let down = self.fell(&running.process, order);
+                    let Some(down) = order.stops_for() else {
+                        let down = self.fell(&running.process, order);
+                        self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
+                        return down;
+                    };
                     self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
+                    let down = self.stop(running, orders, down).await;
+                    self.rearrange(order, *lock(&running.stopped));
                     return down;
                 }
             }
@@ -386,14 +497,6 @@ impl Operator {
                 self.world.kill(process);
                 down
             }
-            Order::Rot(down) => {
-                self.world.kill(process);
-                match self.world.rot(self.node, |path| self.judge.is_rebuildable(path)) {
-                    Some(places) => self.world.tell(format!("rot: {places}")),
-                    None => self.world.tell("no file that could rot"),
-                }
-                down
-            }
             Order::Damage { down, of, power, accept } => {
                 match power {
                     true => _ = self.fell(process, Order::PowerLoss(down)),
@@ -408,7 +511,45 @@ impl Operator {
                 }
                 down
             }
-            Order::Stop(down) => down,
+            Order::Rot { down, how } | Order::Away { down, how, .. } => {
+                match how {
+                    Down::Power => _ = self.fell(process, Order::PowerLoss(down)),
+                    Down::Kill | Down::Stop => self.world.kill(process),
+                }
+                self.rearrange(order, false);
+                down
+            }
+            Order::Stop(down) | Order::Move { down, .. } => down,
+        }
+    }
+
+    /// Does what is to be done to the directories of a broker that is down.
+    fn rearrange(&self, order: Order, stopped: bool) {
+        let mut slot = lock(&self.slot);
+        let dead = self.world.dead_directory(self.node).is_some();
+        match order {
+            Order::Rot { .. } => match self.world.rot(self.node, |path| self.judge.rots(path)) {
+                Some(places) => self.world.tell(format!("rot: {places}")),
+                None => self.world.tell("no file that could rot"),
+            },
+            Order::Away { directory, instead, .. } => {
+                let path = data_directory(directory);
+                let in_use = directory > 1
+                    && self.config.config.log_dirs.iter().any(|other| *other == Path::new(&path));
+                if dead || !in_use || slot.away.is_some() || self.world.names_in(self.node, &path).is_empty()
+                {
+                    return self.world.tell("no log directory that could be taken away");
+                }
+                self.world.tell(format!("{path} is taken away"));
+                slot.away = Some(directories::take_away(&self.world, self.node, directory, instead));
+            }
+            Order::Move { logs, .. } if stopped && !dead && slot.away.is_none() => {
+                let used = self.config.config.log_dirs.iter().map(|path| path.to_string_lossy().into_owned());
+                let used: Vec<_> = used.chain(slot.spares.clone()).collect();
+                let moved = directories::move_logs(&self.world, self.node, &used, logs);
+                self.world.tell(format!("moved by hand: {}", moved.join(", ")));
+            }
+            _ => {}
         }
     }
 
@@ -435,7 +576,8 @@ impl Operator {
                 () = running.process.ended() => {
                     if *lock(&running.stopped) {
                         self.world.tell(format!("{name} stopped cleanly"));
-                        if self.world.disk_report(self.node).errors == running.disk_errors {
+                        let report = self.world.disk_report(self.node);
+                        if (report.errors, report.lacks) == (running.disk_errors, running.lacks) {
                             let took = Duration::from_nanos(self.world.now() - begun);
                             if took > enough && self.judge.is_well_since(self.node, DISKS, begun) {
                                 let what = format!("{name} took {took:?} to stop; {enough:?} are enough");
@@ -450,7 +592,7 @@ impl Operator {
                 }
                 order = orders.recv() => match order {
                     None => return Duration::MAX,
-                    Some(Order::Stop(_)) => {}
+                    Some(order) if order.stops_for().is_some() => {}
                     Some(order) => {
                         let other = self.fell(&running.process, order);
                         return if down == Duration::MAX { down } else { other };
@@ -484,6 +626,7 @@ struct Main {
     judge: Arc<Judge>,
     /// How long its start may take.
     bound: Duration,
+    lacks: u64,
 }
 
 impl Main {
@@ -522,7 +665,8 @@ impl Main {
                     return;
                 }
                 drop(slot);
-                if self.world.disk_report(self.node).errors == self.disk_errors {
+                let report = self.world.disk_report(self.node);
+                if (report.errors, report.lacks) == (self.disk_errors, self.lacks) {
                     let what = format!("{name} did not start on a disk that gave no error: {error}");
                     self.world.violate(STARTS, what);
                 }
@@ -544,6 +688,9 @@ impl Main {
 fn is_about_damage(refusal: &str) -> bool {
     // So little is left of the metadata log that no cluster is in it.
     if refusal.contains("restore them (the directory cluster-metadata)") {
+        return true;
+    }
+    if refusal.contains("meta.properties") {
         return true;
     }
     let names_a_file = refusal.contains("/journal") || refusal.contains("/cluster-metadata/");

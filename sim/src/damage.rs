@@ -1,4 +1,5 @@
-//! Damage to what a broker cannot rebuild: its journal, its metadata log, its snapshot, its vote; and what must come of it.
+//! Damage to what a broker cannot rebuild: its journal, its metadata log, its snapshot, its vote, its identity; and what must
+//! come of it.
 //!
 //! The files are read here by a parser that shares nothing with the broker's. A place is drawn where the rest of the file
 //! proves that what is bad had been synced: there a broker must refuse to start. The last group of a journal looks like a
@@ -88,12 +89,16 @@ pub(crate) fn inflict(world: &World, node: NodeId, of: Damaged) -> Option<Inflic
     let (directory, accept) = match of {
         Damaged::Journal => (journal.clone(), Some(accept_file(&data))),
         Damaged::Metadata | Damaged::Vote => (format!("{data}/cluster-metadata"), None),
+        Damaged::Identity => (data.clone(), None),
     };
     let files = world.files_in(node, &directory);
     let change = match of {
         Damaged::Journal => journal_change(random, &files),
         Damaged::Metadata => metadata_change(random, &directory, &files),
         Damaged::Vote => vote_change(random, &directory, &files),
+        // Without a journal it would look like one that nobody has used.
+        Damaged::Identity if world.names_in(node, &journal).is_empty() => None,
+        Damaged::Identity => identity_change(random, &directory, &files),
     }?;
     let before = files.get(&change.path)?.clone();
     if change.after.as_ref() == Some(&before) {
@@ -219,6 +224,18 @@ fn vote_change(random: &mut SmallRng, directory: &str, files: &Snapshot) -> Opti
             let (after, what) = flip(random, bytes, (4, bytes.len()));
             (Some(after), what)
         }
+    };
+    Some(Change { path, after, what, answer: Answer::Refusal })
+}
+
+/// It has no checksum: what is changed here is what anybody must notice.
+fn identity_change(random: &mut SmallRng, directory: &str, files: &Snapshot) -> Option<Change> {
+    let path = format!("{directory}/meta.properties");
+    let bytes = files.get(&path)?;
+    let (after, what) = match random.random_range(0..3) {
+        0 => (None, "it is gone".to_owned()),
+        1 => (Some(Vec::new()), "it is empty".to_owned()),
+        _ => (Some(vec![0; bytes.len()]), "zeros".to_owned()),
     };
     Some(Change { path, after, what, answer: Answer::Refusal })
 }

@@ -8,7 +8,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gracchus_checker::Part;
-use gracchus_workload::scenario::{Damaged, Direction, Fault, TimedFault, Trigger};
+use gracchus_workload::scenario::{
+    Damaged, Direction, Doing, Down, Fault, FileKind, InItsPlace, TimedFault, Trigger,
+};
 use rand::{Rng, rngs::SmallRng};
 use tokio::sync::mpsc;
 
@@ -16,7 +18,7 @@ use crate::{
     bounds::Bounds,
     cluster::{Cluster, Order},
     judge::Judge,
-    plan::pick,
+    plan::{MOST_AWAY, pick},
     world::{Nanos, NodeId, World},
 };
 
@@ -24,7 +26,15 @@ use crate::{
 pub const INDEXES: [&str; 2] = [".index", ".timeindex"];
 /// What a broker can rebuild only from a log that still has its first record.
 pub const PRODUCERS: &str = ".snapshot";
+/// What has a checksum, or is checked against what it speaks of, and holds nothing that is nowhere else.
+pub const CHECKED: [&str; 1] = [".kafka_cleanshutdown"];
+/// The same without a checksum, as Kafka's, or with a format that could be a newer one: only what nobody can take for the
+/// file must be noticed.
+pub const TEXTS: [&str; 3] =
+    ["leader-epoch-checkpoint", "recovery-point-offset-checkpoint", "cluster-metadata/log-end"];
 
+/// How long it takes at most until what waits for a file handle tries again, or a broker has been started anew.
+const RETRIES: Nanos = 10_000_000_000;
 /// A sync takes so much longer at most.
 const SLOWEST_SYNC_MS: u64 = 1_000;
 
@@ -88,7 +98,7 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         let (extra_ms, segments) = (random.random_range(1..=300), random.random_bool(0.5));
         (random.random_range(300..=3_000), Fault::SlowSync { node, extra_ms, segments })
     });
-    some(random, 3, &|random| (random.random_range(50..=1_000), Fault::BitRot { node }));
+    some(random, 3, &|random| (random.random_range(50..=1_000), Fault::BitRot { node, down: Down::Kill }));
     some(random, 3, &|random| {
         let of = *pick(random, &[Damaged::Journal, Damaged::Journal, Damaged::Metadata, Damaged::Vote]);
         let damage = Fault::Damage { node, of, power: random.random_bool(0.6), accept: false };
@@ -156,6 +166,114 @@ pub fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
     faults
 }
 
+/// Draws what happens to the log directories of a broker that has several: one after the other, so that at most one is not
+/// there.
+pub fn draw_directories(random: &mut SmallRng, directories: u32, duration_ms: u64) -> Vec<TimedFault> {
+    const NODE: u32 = 1;
+    let mut faults = Vec::new();
+    if directories < 2 {
+        return faults;
+    }
+    let (mut at_ms, mut away) = (random.random_range(1_500..20_000), 0);
+    while at_ms < duration_ms - 4_000 {
+        let directory = random.random_range(2..=directories);
+        let for_ms = random.random_range(500..=15_000).min(duration_ms - at_ms - 2_000);
+        let fault = match random.random_range(0..5) {
+            0 | 1 => Fault::DirectoryDies { node: NODE, directory },
+            2 => Fault::LogsMoved { node: NODE, logs: random.random_range(1..=6) },
+            _ if away == MOST_AWAY => Fault::LogsMoved { node: NODE, logs: 3 },
+            _ => {
+                away += 1;
+                let instead = *pick(
+                    random,
+                    &[InItsPlace::Nothing, InItsPlace::Empty, InItsPlace::Empty, InItsPlace::Formatted],
+                );
+                let down = *pick(random, &[Down::Stop, Down::Kill, Down::Power]);
+                Fault::DirectoryAway { node: NODE, directory, instead, down }
+            }
+        };
+        // While a directory is dead the broker is started now and then: that is another way to find it so.
+        if matches!(fault, Fault::DirectoryDies { .. }) && random.random_bool(0.6) {
+            let restart = pick(random, &[Fault::Restart { node: NODE }, Fault::Kill { node: NODE }]).clone();
+            faults.push(TimedFault {
+                when: None,
+                at_ms: at_ms + random.random_range(1..for_ms),
+                for_ms: 50,
+                fault: restart,
+            });
+        }
+        let lasts = if matches!(fault, Fault::LogsMoved { .. }) { 50 } else { for_ms };
+        faults.push(TimedFault { when: None, at_ms, for_ms: lasts, fault });
+        at_ms += lasts + random.random_range(500..=12_000);
+    }
+    faults
+}
+
+/// Draws faults of single kinds of files, and a lack of file handles.
+pub fn draw_kinds(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
+    const NODE: u32 = 1;
+    let mut faults = Vec::new();
+    let anywhen = |random: &mut SmallRng| random.random_range(1_500..duration_ms - 2_000);
+    for _ in 0..random.random_range(0..=3) {
+        let of = *pick(random, &FileKind::ALL);
+        let extra_ms = random.random_range(1..=400);
+        let for_ms = random.random_range(300..=4_000);
+        faults.push(TimedFault {
+            at_ms: anywhen(random),
+            for_ms,
+            fault: Fault::SlowFile { node: NODE, of, extra_ms },
+        });
+    }
+    // Each of these ends with a restart by the operator.
+    if random.random_bool(0.4) {
+        for _ in 0..random.random_range(1..=2) {
+            let of = *pick(random, &FileKind::ALL);
+            let doing = *pick(random, &[Doing::Write, Doing::Write, Doing::Sync, Doing::Sync, Doing::Read]);
+            let at_ms = anywhen(random);
+            faults.push(TimedFault {
+                when: None,
+                at_ms,
+                for_ms: 0,
+                fault: Fault::FailFile { node: NODE, of, doing },
+            });
+            let at_ms = at_ms + random.random_range(20..3_000);
+            if random.random_bool(0.5) && at_ms < duration_ms - 2_000 {
+                faults.push(TimedFault {
+                    when: None,
+                    at_ms,
+                    for_ms: 100,
+                    fault: Fault::PowerLoss { node: NODE },
+                });
+            }
+        }
+    }
+    for _ in 0..random.random_range(0..=2) {
+        let for_ms = random.random_range(20..=300);
+        let down = *pick(random, &[Down::Stop, Down::Stop, Down::Power]);
+        faults.push(TimedFault { at_ms: anywhen(random), for_ms, fault: Fault::BitRot { node: NODE, down } });
+    }
+    if random.random_bool(0.3) {
+        let for_ms = random.random_range(20..=300);
+        let power = random.random_bool(0.5);
+        faults.push(TimedFault {
+            at_ms: anywhen(random),
+            for_ms,
+            fault: Fault::Damage { node: NODE, of: Damaged::Identity, power, accept: false },
+        });
+    }
+    if random.random_bool(0.4) {
+        for _ in 0..random.random_range(1..=2) {
+            let (for_ms, spare) = (random.random_range(200..=6_000), random.random_range(0..=12));
+            faults.push(TimedFault {
+                at_ms: anywhen(random),
+                for_ms,
+                fault: Fault::LackOfHandles { node: NODE, spare },
+            });
+        }
+    }
+    faults
+}
+
 /// The name under which a fault is counted.
 pub fn kind(fault: &Fault) -> &'static str {
     match fault {
@@ -176,6 +294,12 @@ pub fn kind(fault: &Fault) -> &'static str {
         Fault::DiskFull { .. } => "disk_full",
         Fault::BitRot { .. } => "bit_rot",
         Fault::Damage { .. } => "damage",
+        Fault::FailFile { .. } => "fail_file",
+        Fault::SlowFile { .. } => "slow_file",
+        Fault::LackOfHandles { .. } => "lack_of_handles",
+        Fault::DirectoryDies { .. } => "directory_dies",
+        Fault::DirectoryAway { .. } => "directory_away",
+        Fault::LogsMoved { .. } => "logs_moved",
         Fault::ClockJump { .. } => "clock_jump",
         Fault::ClockDrift { .. } => "clock_drift",
     }
@@ -210,6 +334,10 @@ enum Undo {
     SlowSync(NodeId, bool),
     FailRead(NodeId),
     DiskFull(NodeId),
+    SlowFile(NodeId, FileKind),
+    Handles(NodeId),
+    Death(NodeId),
+    Away(NodeId),
     Drift(NodeId),
 }
 
@@ -284,6 +412,7 @@ impl Injector {
         self.aimed.clear();
         for node in self.cluster.nodes() {
             self.world.disarm(node);
+            self.cluster.put_back(node);
             self.world.disk_faults(node, |faults| *faults = Default::default());
             for client in self.clients.clone() {
                 for (from, to) in [(node, client), (client, node)] {
@@ -291,6 +420,9 @@ impl Injector {
                 }
             }
             self.tell_aftermath(node);
+            if self.cluster.waits_for_a_directory(node) {
+                self.judge.disturbed(node, Part::Disk, self.world.now() + RETRIES);
+            }
         }
     }
 
@@ -328,6 +460,19 @@ impl Injector {
             Fault::SlowSync { node, extra_ms, .. } => {
                 (node, vec![(Part::Syncs, bounds.after_slow_syncs(milliseconds(extra_ms)))])
             }
+            Fault::SlowFile { node, extra_ms, .. } => {
+                let lasts = bounds.after_slow_syncs(milliseconds(extra_ms));
+                (node, vec![(Part::Disk, lasts), (Part::Syncs, lasts)])
+            }
+            // Whoever has no handle waits, and tries again now and then.
+            Fault::LackOfHandles { node, .. } => {
+                let lasts = bounds.kept() + RETRIES;
+                (node, vec![(Part::Disk, lasts), (Part::Process, lasts)])
+            }
+            // What lies in the directory is not served before the restart that ends it.
+            Fault::DirectoryDies { node, .. } | Fault::DirectoryAway { node, .. } => {
+                (node, vec![(Part::Disk, bounds.kept() + RETRIES)])
+            }
             // What an error of the disk does to the broker is judged; whatever happens to its process tells the operator.
             _ => return,
         };
@@ -350,7 +495,7 @@ impl Injector {
             Fault::PowerLoss { node } => self.order(node, Order::PowerLoss(lasts)),
             Fault::Kill { node } => self.order(node, Order::Kill(lasts)),
             Fault::Restart { node } => self.order(node, Order::Stop(lasts)),
-            Fault::BitRot { node } => self.order(node, Order::Rot(lasts)),
+            Fault::BitRot { node, down } => self.order(node, Order::Rot { down: lasts, how: down }),
             Fault::Damage { node, of, power, accept } => {
                 self.order(node, Order::Damage { down: lasts, of, power, accept });
             }
@@ -407,6 +552,31 @@ impl Injector {
                 self.world.disk_faults(broker(node), |faults| faults.fail_reads = u64::MAX);
                 self.later(end, Undo::FailRead(broker(node)));
             }
+            Fault::FailFile { node, of, doing } => {
+                self.world.disk_faults(broker(node), |faults| _ = faults.fail_kinds.insert((of, doing), 1));
+            }
+            Fault::SlowFile { node, of, extra_ms } => {
+                self.world.disk_faults(broker(node), |faults| {
+                    _ = faults.slow_kinds.insert(of, extra_ms * 1_000);
+                });
+                self.later(end, Undo::SlowFile(broker(node), of));
+            }
+            Fault::LackOfHandles { node, spare } => {
+                let most = self.world.handles(broker(node)) + spare;
+                self.world.disk_faults(broker(node), |faults| faults.most_handles = Some(most));
+                self.later(end, Undo::Handles(broker(node)));
+            }
+            Fault::DirectoryDies { node, directory } => {
+                if self.cluster.lose_directory(broker(node), directory) {
+                    self.later(end, Undo::Death(broker(node)));
+                }
+            }
+            Fault::DirectoryAway { node, directory, instead, down } => {
+                let lasts = Duration::from_millis(100);
+                self.order(node, Order::Away { down: lasts, directory, instead, how: down });
+                self.later(end, Undo::Away(broker(node)));
+            }
+            Fault::LogsMoved { node, logs } => self.order(node, Order::Move { down: lasts, logs }),
             Fault::DiskFull { node } => {
                 let used = self.world.disk_used(broker(node));
                 self.world.disk_faults(broker(node), |faults| faults.quota = Some(used));
@@ -470,6 +640,10 @@ impl Injector {
             Undo::SlowSync(node, false) => world.disk_faults(node, |faults| faults.sync_delay_us = 0),
             Undo::FailRead(node) => world.disk_faults(node, |faults| faults.fail_reads = 0),
             Undo::DiskFull(node) => world.disk_faults(node, |faults| faults.quota = None),
+            Undo::SlowFile(node, of) => world.disk_faults(node, |faults| _ = faults.slow_kinds.remove(&of)),
+            Undo::Handles(node) => world.disk_faults(node, |faults| faults.most_handles = None),
+            Undo::Death(node) => self.cluster.revive_directory(node),
+            Undo::Away(node) => self.cluster.put_back(node),
             Undo::Drift(node) => world.clock_drift(node, 0),
         }
     }

@@ -27,11 +27,11 @@ use crate::{
     ack_judge::{self, AckJudge},
     cluster::{self, Slot},
     damage,
-    faults::{INDEXES, PRODUCERS},
+    faults::{CHECKED, INDEXES, PRODUCERS, TEXTS},
     files_check,
     plan::Plan,
     segment_limits,
-    world::{Nanos, NodeId, Process, World, lock},
+    world::{Nanos, NodeId, Process, Rots, World, lock},
 };
 
 /// Laws that the simulator itself and the clients judge, beside those of the checker.
@@ -69,6 +69,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     crate::run::HEALTHY,
     damage::SAID,
     damage::REAL,
+    crate::directories::NOT_SERVED,
 ];
 
 /// The tasks that publish a replica's state.
@@ -88,6 +89,8 @@ pub(crate) struct Judge {
     condition: Mutex<Condition>,
     /// An operator has chosen to lose records.
     pardoned: AtomicBool,
+    /// Partitions whose directory was away or dead when a node last started.
+    unreachable: Mutex<BTreeMap<NodeId, Vec<files_check::Place>>>,
 }
 
 /// What is wrong with the nodes, as the checker was told.
@@ -131,6 +134,7 @@ impl Judge {
             acknowledgements: Mutex::new(AckJudge::new(run.acknowledgements, span)),
             condition: Mutex::default(),
             pardoned: AtomicBool::new(false),
+            unreachable: Mutex::default(),
         })
     }
 
@@ -178,8 +182,15 @@ impl Judge {
         }
     }
 
-    /// Whether a broker can make do without the file at `path`.
-    pub(crate) fn is_rebuildable(&self, path: &str) -> bool {
+    /// Whether a broker can make do without the file at `path`, and what damage it must notice.
+    pub(crate) fn rots(&self, path: &str) -> Option<Rots> {
+        if TEXTS.iter().any(|name| path.ends_with(name)) {
+            return Some(Rots::Unreadable);
+        }
+        (self.is_rebuildable(path) || CHECKED.iter().any(|name| path.ends_with(name))).then_some(Rots::Anyhow)
+    }
+
+    fn is_rebuildable(&self, path: &str) -> bool {
         let of = |topic: &Arc<str>| {
             let partition = path.rsplit('/').nth(1).and_then(|log| log.rsplit_once('-'));
             partition.is_some_and(|(name, _)| *name == **topic)
@@ -252,6 +263,11 @@ impl Judge {
     /// What the run was drawn as.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// No process of `node` can serve these from now on.
+    pub(crate) fn unreachable(&self, node: NodeId, places: Vec<files_check::Place>) {
+        lock(&self.unreachable).insert(node, places);
     }
 
     /// The power of `node` failed.
@@ -385,6 +401,13 @@ impl Judge {
     fn recovered(&self, node: NodeId, probe: &PartitionProbe) {
         let (start, end) = (probe.log_start.0, probe.log_end.0);
         let place = place(probe);
+        if lock(&self.unreachable).get(&node).is_some_and(|places| places.contains(&place)) {
+            let what = format!(
+                "{} is served from offset {start} to {end}, but its directory is not there",
+                probe.tp
+            );
+            return self.world.violate(crate::directories::NOT_SERVED, what);
+        }
         // Retention may have moved its start already, by a clock that was not told since the last view.
         self.clock(node);
         let read = files_check::read_log(&self.world, &mut lock(&self.known), node, &place, (start, end));

@@ -17,6 +17,7 @@ mod cluster;
 #[cfg(test)]
 mod config_laws;
 pub mod damage;
+mod directories;
 pub mod faults;
 pub mod files_check;
 mod journal_format;

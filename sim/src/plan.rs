@@ -31,6 +31,8 @@ pub use knobs::Knobs;
 pub const PORT: u16 = 9092;
 /// Log directories that a broker has at most.
 pub const MOST_DIRECTORIES: u32 = 3;
+/// Times that a log directory is away in a run, at most.
+pub const MOST_AWAY: u32 = 2;
 
 /// Where the log directory of this number, from 1, lies on the simulated disk. The first one holds the metadata.
 pub fn data_directory(number: u32) -> String {
@@ -266,9 +268,9 @@ impl Plan {
         (1..=self.knobs.directories.clamp(1, MOST_DIRECTORIES)).map(data_directory).collect()
     }
 
-    /// Where the logs of partitions may lie.
+    /// Where the logs of partitions may lie; what was found in the place of a directory that was away lies at the last ones.
     pub fn data_directories() -> Vec<String> {
-        (1..=MOST_DIRECTORIES).map(data_directory).collect()
+        (1..=MOST_DIRECTORIES + MOST_AWAY).map(data_directory).collect()
     }
 }
 

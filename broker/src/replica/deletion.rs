@@ -19,10 +19,11 @@ use std::{
 use futures_util::future::join_all;
 use gracchus_core::{
     PartitionIndex, TopicId, TopicPartition,
-    controller::{Command, Image, Topic},
+    controller::{Command, Image, Topic, directory},
 };
 use gracchus_env::spawn;
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::{ReplicaManager, configuration, replica::Message};
 use crate::{
@@ -218,7 +219,17 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
         });
         reached &= join_all(looks).await.into_iter().all(|reached| reached);
     }
-    reached && manager.all_reachable()
+    reached && manager.all_reachable() && is_all_here(manager, topic)
+}
+
+/// Whether the directories that the metadata name for its partitions are among ours: one that is away, with an empty one in
+/// its place, may come back with the logs in it.
+fn is_all_here(manager: &ReplicaManager, topic: &Topic) -> bool {
+    let open: Vec<Uuid> = manager.directories().iter().map(|directory| directory.directory_id()).collect();
+    let ours = topic.partitions.iter().filter(|partition| partition.replicas.contains(&manager.node()));
+    let mut assigned = ours.map(|partition| partition.directory_of(manager.node()));
+    // Of these nobody knows which it is; all that are there have been looked into.
+    assigned.all(|id| [directory::UNASSIGNED, directory::LOST].contains(&id) || open.contains(&id))
 }
 
 /// Takes away a log that nobody has open, wherever it is.

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use gracchus_workload::scenario::{Doing, FileKind};
 use rand::{Rng, rngs::SmallRng, seq::IteratorRandom};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,12 @@ pub struct DiskFaults {
     pub sync_delay_us: u64,
     /// Syncs of log segments take so much longer besides.
     pub segment_sync_delay_us: u64,
+    /// So many steps on files of a kind fail with EIO.
+    pub fail_kinds: BTreeMap<(FileKind, Doing), u64>,
+    /// Writes and syncs of files of a kind take so much longer besides, in microseconds.
+    pub slow_kinds: BTreeMap<FileKind, u64>,
+    /// A process has at most so many files and sockets open.
+    pub most_handles: Option<u64>,
     /// The disk is full once it holds so many bytes.
     pub quota: Option<u64>,
     /// Everything below this directory is on a device that has died: every step fails with EIO.
@@ -94,6 +101,8 @@ pub struct DiskReport {
     pub dropped_names: u64,
     /// Errors given: reads, writes, syncs, no space.
     pub errors: u64,
+    /// Opens that were refused for want of a handle.
+    pub lacks: u64,
     /// Segment files that were made shorter.
     pub cuts: u64,
     /// Completed syncs.
@@ -230,18 +239,18 @@ impl NodeDisk {
         self.names.walk().into_iter().map(|(path, entry)| (path, digest(&entry))).collect()
     }
 
-    /// Damages files whose paths are `rebuildable`, all in the same way; says which.
+    /// Damages files as far as `rots` allows, all in the same way where they may be; says which.
     pub(crate) fn rot(
         &mut self,
         random: &mut SmallRng,
-        rebuildable: &dyn Fn(&str) -> bool,
+        rots: &dyn Fn(&str) -> Option<Rots>,
     ) -> Option<String> {
         let mut candidates = Vec::new();
         for (path, entry) in self.names.walk() {
             if let Entry::File(inode) = entry {
                 let filled = lock(&inode.content).length() > 0;
-                if filled && rebuildable(&path) {
-                    candidates.push((path, inode));
+                if let Some(rots) = rots(&path).filter(|_| filled) {
+                    candidates.push((path, inode, rots));
                 }
             }
         }
@@ -253,12 +262,20 @@ impl NodeDisk {
             if candidates.is_empty() {
                 break;
             }
-            let (path, inode) = candidates.swap_remove(random.random_range(0..candidates.len()));
+            // Of some kinds there are few.
+            let rare =
+                |(path, ..): &&(String, _, _)| !path.ends_with("index") && !path.ends_with(".snapshot");
+            let rare =
+                if random.random_bool(0.3) { candidates.iter().filter(rare).choose(random) } else { None };
+            let rare = rare.and_then(|(path, ..)| candidates.iter().position(|(other, ..)| other == path));
+            let chosen = rare.unwrap_or_else(|| random.random_range(0..candidates.len()));
+            let (path, inode, rots) = candidates.swap_remove(chosen);
             // Of another file of the same kind; its CRC betrays a snapshot only if a part of it is its own.
             let kind = Path::new(&path).extension();
-            let donor = donors.iter().filter(|(other, _)| Path::new(other).extension() == kind);
-            let donor = donor.filter(|(other, _)| *other != path && !other.ends_with(".snapshot"));
-            let donor = donor.choose(random).map(|(_, inode)| lock(&inode.content).bytes().to_vec());
+            let donor = donors.iter().filter(|(other, ..)| Path::new(other).extension() == kind);
+            let donor = donor.filter(|(other, ..)| *other != path && !other.ends_with(".snapshot"));
+            let donor = donor.choose(random).map(|(_, inode, _)| lock(&inode.content).bytes().to_vec());
+            let rot = if rots == Rots::Unreadable { Rot::Emptied } else { rot };
             if let Some(what) = rot.damage(&mut lock(&inode.content), donor, random) {
                 self.rotten.insert(inode.number);
                 places.push(format!("{path} ({what})"));
@@ -275,9 +292,7 @@ impl NodeDisk {
             (_, Some(contents)) => lock(&self.names.create_file(path)?.content).put(contents),
             (_, None) => self.names.remove_file(path)?,
         }
-        let name = self.names.sync_begin(path.parent().unwrap_or(Path::new("/")))?;
-        self.names.sync_end(name);
-        Ok(())
+        self.settle(path)
     }
 
     /// Whether `more` bytes still fit.
@@ -343,6 +358,67 @@ impl NodeDisk {
         // EIO, as a real kernel numbers it.
         Err(io::Error::from_raw_os_error(5))
     }
+
+    /// The same for files of a kind.
+    pub(super) fn fail_kind(&mut self, kind: Option<FileKind>, doing: Doing) -> io::Result<()> {
+        let Some(kind) = kind.filter(|_| !self.faults.fail_kinds.is_empty()) else { return Ok(()) };
+        self.fail(|faults| faults.fail_kinds.entry((kind, doing)).or_default())
+    }
+
+    /// Whether the next step of that sort fails.
+    pub(super) fn is_failing(&self, kind: Option<FileKind>, doing: Doing) -> bool {
+        let left = kind.and_then(|kind| self.faults.fail_kinds.get(&(kind, doing)));
+        left.is_some_and(|left| *left > 0)
+    }
+
+    /// EMFILE if a process that has `open` handles can have no more.
+    pub(super) fn handle(&mut self, open: impl FnOnce() -> u64) -> io::Result<()> {
+        match self.faults.most_handles {
+            Some(most) if open() >= most => {
+                self.report.lacks += 1;
+                Err(io::Error::from_raw_os_error(24))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a directory another path behind everybody's back, durably.
+    pub(crate) fn move_tree(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (Path::new(from), Path::new(to));
+        self.names.rename(from, to)?;
+        self.settle(from)?;
+        self.settle(to)
+    }
+
+    /// Makes an empty directory, durably.
+    pub(crate) fn make_tree(&mut self, path: &str) -> io::Result<()> {
+        self.names.create_directories(Path::new(path))?;
+        self.settle(Path::new(path))
+    }
+
+    /// Removes a directory with all that it holds, durably; or nothing if there is none.
+    pub(crate) fn remove_tree(&mut self, path: &str) -> io::Result<()> {
+        if let Some(Entry::Directory(_)) = self.names.find(Path::new(path)) {
+            self.names.remove_directory(Path::new(path))?;
+        }
+        self.settle(Path::new(path))
+    }
+
+    /// The name of `path` is durable.
+    fn settle(&mut self, path: &Path) -> io::Result<()> {
+        let name = self.names.sync_begin(path.parent().unwrap_or(Path::new("/")))?;
+        self.names.sync_end(name);
+        Ok(())
+    }
+}
+
+/// Which damage to a file its reader must be able to notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rots {
+    /// Any.
+    Anyhow,
+    /// Only what leaves nothing that could be taken for the file.
+    Unreadable,
 }
 
 /// How files rot.
@@ -358,6 +434,8 @@ enum Rot {
     Misdirected,
     /// The end is missing.
     Shortened,
+    /// Nothing is left, or zeros.
+    Emptied,
 }
 
 impl Rot {
@@ -400,6 +478,14 @@ impl Rot {
                 let foreign = &donor[from as usize..(from + SECTOR).min(donor.len() as u64) as usize];
                 content.write(sector, &foreign[..foreign.len().min((end - sector) as usize)]);
                 format!("another file's sector at byte {sector}")
+            }
+            Self::Emptied if random.random_bool(0.5) => {
+                content.set_length(0);
+                "nothing left".to_owned()
+            }
+            Self::Emptied => {
+                content.write(0, &vec![0; length as usize]);
+                "zeros".to_owned()
             }
             Self::Shortened => {
                 // Half of the time what is left is whole: entries of both indexes end at multiples of 24 bytes.

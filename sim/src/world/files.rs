@@ -8,6 +8,7 @@ use std::{any::Any, fmt, io, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use gracchus_env::{BoxFuture, DirEntry, Disk, File, FileLock, Op, Open};
+use gracchus_workload::scenario::{Doing, FileKind};
 use tokio::sync::oneshot;
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     activity::{Activity, Due, Purpose},
     chronicle::Mark,
     disk::NodeDisk,
+    kinds::kind_of,
     lock,
     names::{Entry, Inode},
     process::{Parked, Process},
@@ -89,6 +91,7 @@ impl SimDisk {
 
     fn open_now(&self, path: &Path, how: Open) -> io::Result<Arc<dyn File>> {
         self.with(|disk| disk.alive(&path.to_string_lossy()))?;
+        self.world.spare_handle(&self.process)?;
         let found = self.with(|disk| disk.names.find(path));
         let created = found.is_none();
         let inode = match (found, how) {
@@ -102,7 +105,9 @@ impl SimDisk {
         let segment = path.extension().is_some_and(|extension| extension == "log");
         let path: Arc<str> = Arc::from(&*path.to_string_lossy());
         self.watch(|activity, now, process| activity.opened(now, process, &path, created));
-        Ok(Arc::new(SimFile { disk: self.clone(), inode, segment, path }))
+        let kind = kind_of(&path);
+        self.process.file_opened();
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, segment, kind, path }))
     }
 
     fn lock_now(&self, path: &Path) -> io::Result<FileLock> {
@@ -156,6 +161,7 @@ impl Disk for SimDisk {
         let path = directory.to_owned();
         let profile = self.with(|disk| disk.profile.write_us);
         self.later(self.duration(1, profile), move |disk| {
+            disk.world.spare_handle(&disk.process)?;
             let names = disk.with(|disk| {
                 disk.alive(&path.to_string_lossy())?;
                 disk.names.list(&path)
@@ -206,8 +212,16 @@ pub(super) struct SimFile {
     pub(super) inode: Arc<Inode>,
     /// Whether it was opened as a log segment.
     pub(super) segment: bool,
+    /// What it is for, by the name under which it was opened.
+    pub(super) kind: Option<FileKind>,
     /// As it was opened.
     pub(super) path: Arc<str>,
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk.process.file_closed();
+    }
 }
 
 impl SimFile {
@@ -237,12 +251,13 @@ impl File for SimFile {
             self.disk.with(|disk| (disk.profile.cached, disk.profile.write_us, disk.profile.read_us));
         let cached = lock(&self.disk.world.chronicle).chance(cached);
         let delay = self.disk.duration(1, if cached { write_us } else { read_us });
-        let (inode, path) = (self.inode.clone(), self.path.clone());
+        let (inode, path, kind) = (self.inode.clone(), self.path.clone(), self.kind);
         self.disk.later(delay, move |disk| {
             disk.world.note(Mark::Disk, READ << 56 | inode.number, offset);
             disk.watch(|activity, now, process| activity.read(now, process, &path));
             disk.with(|disk| {
                 disk.alive(&path)?;
+                disk.fail_kind(kind, Doing::Read).inspect_err(|error| disk.gave(&path, error))?;
                 disk.fail(|faults| &mut faults.fail_reads).inspect_err(|error| disk.gave(&path, error))
             })?;
             Ok(Bytes::copy_from_slice(lock(&inode.content).read(offset, length)))
@@ -251,7 +266,8 @@ impl File for SimFile {
 
     fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
         let (cached, broken) = self.disk.with(|disk| {
-            (disk.profile.cached, disk.faults.fail_reads > 0 || disk.alive(&self.path).is_err())
+            let failing = disk.faults.fail_reads > 0 || disk.is_failing(self.kind, Doing::Read);
+            (disk.profile.cached, failing || disk.alive(&self.path).is_err())
         });
         if self.check().is_err() || broken || !lock(&self.disk.world.chronicle).chance(cached) {
             return None;

@@ -17,6 +17,7 @@ mod disk;
 mod env;
 mod files;
 mod hesitation;
+mod kinds;
 mod names;
 mod network;
 mod process;
@@ -28,6 +29,7 @@ mod timeline;
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
+    io,
     net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::{
@@ -46,7 +48,7 @@ use tokio::sync::{Notify, mpsc};
 pub use activity::{Busy, Phase};
 pub use chronicle::Told;
 pub use clock::EPOCH_MS;
-pub use disk::{DiskFaults, DiskProfile, DiskReport, Snapshot};
+pub use disk::{DiskFaults, DiskProfile, DiskReport, Rots, Snapshot};
 pub use env::SimEnv;
 pub use hesitation::SchedulingProfile;
 pub use network::{LinkFaults, NetworkProfile};
@@ -441,6 +443,11 @@ impl World {
         change(&mut lock(&self.node(node).disk).faults);
     }
 
+    /// The log directory whose device has died.
+    pub fn dead_directory(&self, node: NodeId) -> Option<String> {
+        lock(&self.node(node).disk).faults.dead.clone()
+    }
+
     /// Bytes that all files of a disk hold.
     pub fn disk_used(&self, node: NodeId) -> u64 {
         lock(&self.node(node).disk).used()
@@ -488,16 +495,54 @@ impl World {
         lock(&self.node(node).disk).holds()
     }
 
-    /// Damages some files whose paths are `rebuildable`; says which.
-    pub fn rot(&self, node: NodeId, rebuildable: impl Fn(&str) -> bool) -> Option<String> {
+    /// Damages some files, each as far as `rots` allows by its path; says which.
+    pub fn rot(&self, node: NodeId, rots: impl Fn(&str) -> Option<Rots>) -> Option<String> {
         let mut random = self.random();
-        lock(&self.node(node).disk).rot(&mut random, &rebuildable)
+        lock(&self.node(node).disk).rot(&mut random, &rots)
     }
 
     /// Gives a file in a directory that exists these contents behind everybody's back, durably; none: it goes.
     pub fn put_file(&self, node: NodeId, path: &str, contents: Option<Vec<u8>>) {
         let done = lock(&self.node(node).disk).put(path, contents);
         done.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Gives a directory another path behind everybody's back, durably.
+    pub fn move_directory(&self, node: NodeId, from: &str, to: &str) {
+        let done = lock(&self.node(node).disk).move_tree(from, to);
+        done.unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+    }
+
+    /// Makes an empty directory behind everybody's back, durably.
+    pub fn make_directory(&self, node: NodeId, path: &str) {
+        let done = lock(&self.node(node).disk).make_tree(path);
+        done.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Removes a directory, if it is there, with all that it holds.
+    pub fn remove_directory(&self, node: NodeId, path: &str) {
+        let done = lock(&self.node(node).disk).remove_tree(path);
+        done.unwrap_or_else(|error| panic!("{path}: {error}"));
+    }
+
+    /// Files and sockets that the process of `node` has open.
+    pub fn handles(&self, node: NodeId) -> u64 {
+        self.process(node).map_or(0, |process| self.handles_of(&process))
+    }
+
+    pub(crate) fn handles_of(&self, process: &Arc<Process>) -> u64 {
+        process.files() + lock(&self.network).sockets_of(process)
+    }
+
+    /// EMFILE if `process` can open nothing more.
+    pub(crate) fn spare_handle(&self, process: &Arc<Process>) -> io::Result<()> {
+        let node = self.node(process.node);
+        if lock(&node.disk).faults.most_handles.is_none() {
+            return Ok(());
+        }
+        // The network's lock comes before the disk's.
+        let open = self.handles_of(process);
+        lock(&node.disk).handle(|| open)
     }
 
     /// Changes what is wrong with the path from one machine to another.

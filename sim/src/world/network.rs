@@ -136,6 +136,15 @@ impl Network {
         self.hosts[node.0].powered = true;
     }
 
+    /// Sockets that the process holds.
+    pub(crate) fn sockets_of(&self, process: &Arc<Process>) -> u64 {
+        let held = self.sockets.values().filter(|socket| socket.is_held_by(process)).count();
+        let listening = self.hosts[process.node.0].listening.values();
+        let own = listening.filter(|listening| Arc::ptr_eq(&listening.process, process));
+        // Those that nobody has accepted are the kernel's.
+        own.fold(held, |held, listening| (held + 1).saturating_sub(listening.ready.len())) as u64
+    }
+
     pub(crate) fn add(&mut self, socket: Socket) -> SocketId {
         let id = self.next_socket;
         self.next_socket += 1;

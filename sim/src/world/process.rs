@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -39,6 +39,8 @@ pub struct Process {
     /// Where it runs.
     pub node: NodeId,
     state: AtomicU8,
+    /// How many files it has open.
+    files: AtomicU64,
     tasks: Mutex<Tasks>,
     ended: Notify,
 }
@@ -69,6 +71,7 @@ impl Process {
             id,
             node,
             state: AtomicU8::new(RUNNING),
+            files: AtomicU64::new(0),
             tasks: Mutex::default(),
             ended: Notify::new(),
         })
@@ -96,6 +99,19 @@ impl Process {
     /// How many tasks have been polled and have not ended.
     pub fn tasks(&self) -> usize {
         lock(&self.tasks).alive.len()
+    }
+
+    /// How many files it has open.
+    pub(crate) fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn file_opened(&self) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn file_closed(&self) {
+        self.files.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn stop(&self) {

@@ -40,6 +40,7 @@ pub(crate) fn listen(
         if !process.alive() || (!any && world.resolve(node, host) != Some(node)) {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
+        world.spare_handle(&process)?;
         let local = host.starts_with("127.") || host == "localhost";
         let port = with(&world, |network| {
             let port = if port == 0 { network.ephemeral(node) } else { port };
@@ -73,6 +74,7 @@ pub(crate) fn connect(
         if !process.alive() {
             return Err(gone());
         }
+        world.spare_handle(&process)?;
         let end = with(&world, |network| {
             let local = SocketAddr::new(address(node), network.ephemeral(node));
             let remote = SocketAddr::new(address(remote_node), port);
@@ -125,6 +127,13 @@ struct SimListener {
 impl Listener for SimListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(poll_fn(|context| {
+            let waiting = with(&self.world, |network| {
+                let listening = network.hosts[self.process.node.0].listening.get(&self.address.port());
+                listening.is_some_and(|listening| !listening.ready.is_empty())
+            });
+            if waiting && let Err(error) = self.world.spare_handle(&self.process) {
+                return Poll::Ready(Err(error));
+            }
             let taken = with(&self.world, |network| {
                 let node = self.process.node;
                 let listening = network.hosts[node.0].listening.get_mut(&self.address.port());

@@ -9,6 +9,7 @@ use std::{io, path::Path};
 
 use bytes::Bytes;
 use gracchus_env::Op;
+use gracchus_workload::scenario::{Doing, FileKind};
 use rand::{Rng, rngs::SmallRng};
 use tokio::sync::oneshot;
 
@@ -16,6 +17,7 @@ use super::{
     activity::Purpose,
     chronicle::Mark,
     files::{SimDisk, SimFile, sim},
+    kinds::kind_of,
     lock,
     names::Names,
     timeline::Event,
@@ -36,6 +38,19 @@ pub(super) struct Submission {
     pub(super) random: SmallRng,
     /// How often the power had failed when it was submitted.
     pub(super) power_losses: u64,
+}
+
+/// What the file that a step concerns is for.
+fn kind(op: &Op) -> Option<FileKind> {
+    match op {
+        Op::WriteAt { file, .. }
+        | Op::Sync { file }
+        | Op::StartWriteback { file, .. }
+        | Op::Truncate { file, .. }
+        | Op::Allocate { file, .. } => sim(file).ok()?.kind,
+        Op::SyncDir { .. } | Op::CreateDir { .. } | Op::RemoveDir { .. } => Some(FileKind::Directory),
+        Op::RemoveFile { path } | Op::Rename { to: path, .. } => kind_of(&path.to_string_lossy()),
+    }
 }
 
 /// What a step has to remember between its begin and its end.
@@ -61,6 +76,10 @@ impl Submission {
         };
         self.disk.watch(|activity, _, process| activity.began(process, &op));
         let segment = matches!(&op, Op::Sync { file } if sim(file).is_ok_and(|file| file.segment));
+        let slow = self.disk.with(|disk| match disk.faults.slow_kinds.is_empty() {
+            true => 0,
+            false => kind(&op).and_then(|kind| disk.faults.slow_kinds.get(&kind)).copied().unwrap_or(0),
+        });
         let (write, (sync_low, sync_high), extra) = self.disk.with(|disk| {
             let faults = &disk.faults;
             let backlog = if segment { faults.segment_sync_delay_us } else { 0 };
@@ -69,7 +88,7 @@ impl Submission {
         let delay = match &op {
             Op::Sync { .. } | Op::SyncDir { .. } => self.disk.duration(sync_low + extra, sync_high + extra),
             _ => self.disk.duration(1, write),
-        };
+        } + slow * 1_000;
         let world = self.disk.world.clone();
         let call = Event::Call(Box::new(move || self.end(op, begun)));
         world.timeline.schedule(world.now() + delay, call);
@@ -135,6 +154,15 @@ impl Submission {
     }
 
     fn carry_out(&mut self, op: Op, begun: Begun) -> io::Result<()> {
+        let doing =
+            if matches!(op, Op::Sync { .. } | Op::SyncDir { .. }) { Doing::Sync } else { Doing::Write };
+        let failing = self.disk.with(|disk| match disk.faults.fail_kinds.is_empty() {
+            true => false,
+            false => disk.is_failing(kind(&op), doing),
+        });
+        if failing {
+            self.fail_in_kind(&op, &begun, doing)?;
+        }
         match op {
             Op::WriteAt { file, offset, buffers } => self.write(sim(&file)?, offset, &buffers),
             Op::Sync { file } => self.sync(sim(&file)?, begun),
@@ -151,6 +179,22 @@ impl Submission {
             Op::RemoveFile { path } => self.name(&path, |names| names.remove_file(&path)),
             Op::RemoveDir { path } => self.name(&path, |names| names.remove_directory(&path)),
         }
+    }
+
+    /// A planned failure of a kind of file: a write perhaps half done, a sync that leaves what it covered in doubt.
+    fn fail_in_kind(&mut self, op: &Op, begun: &Begun, doing: Doing) -> io::Result<()> {
+        match (op, begun) {
+            (Op::WriteAt { file, offset, buffers }, _) => {
+                let length: usize = buffers.iter().map(Bytes::len).sum();
+                let some = self.random.random_range(0..=length);
+                self.write_some(sim(file)?, *offset, buffers, some);
+            }
+            (Op::Sync { file }, Begun::File(covers)) => {
+                lock(&sim(file)?.inode.content).sync_failed(*covers, &mut self.random);
+            }
+            _ => {}
+        }
+        self.disk.with(|disk| disk.fail_kind(kind(op), doing))
     }
 
     fn write(&mut self, file: &SimFile, offset: u64, buffers: &[Bytes]) -> io::Result<()> {

@@ -122,6 +122,11 @@ impl Socket {
         }
     }
 
+    /// Whether the process has it open.
+    pub(super) fn is_held_by(&self, process: &Arc<Process>) -> bool {
+        !self.closed && Arc::ptr_eq(&self.process, process)
+    }
+
     /// Takes its timer back.
     pub(crate) fn forget(mut self, world: &World) {
         if let Some(timer) = self.sending.timer.take() {

@@ -167,6 +167,99 @@ pub enum Damaged {
     Metadata,
     /// The vote of the metadata quorum.
     Vote,
+    /// What says whose the first log directory is (`meta.properties`).
+    Identity,
+}
+
+/// What a file in a broker's directories is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// `.log`.
+    Segment,
+    /// `.index` and `.timeindex`.
+    Index,
+    /// `.snapshot`: the producers of a log.
+    Producers,
+    /// `leader-epoch-checkpoint`.
+    Epochs,
+    /// `segment-ages`.
+    Ages,
+    /// `partition.metadata`.
+    PartitionMetadata,
+    /// `recovery-point-offset-checkpoint` and `log-start-offset-checkpoint`.
+    Checkpoint,
+    /// `.kafka_cleanshutdown`.
+    CleanMarker,
+    /// `meta.properties`.
+    Identity,
+    /// The parts of the journal.
+    Journal,
+    /// The log of the cluster metadata, and how far it was synced.
+    Metadata,
+    /// Their snapshot.
+    MetadataSnapshot,
+    /// The vote of the metadata quorum.
+    Vote,
+    /// A directory: creating it, and making its names durable.
+    Directory,
+}
+
+impl FileKind {
+    /// All of them.
+    pub const ALL: [FileKind; 14] = [
+        FileKind::Segment,
+        FileKind::Index,
+        FileKind::Producers,
+        FileKind::Epochs,
+        FileKind::Ages,
+        FileKind::PartitionMetadata,
+        FileKind::Checkpoint,
+        FileKind::CleanMarker,
+        FileKind::Identity,
+        FileKind::Journal,
+        FileKind::Metadata,
+        FileKind::MetadataSnapshot,
+        FileKind::Vote,
+        FileKind::Directory,
+    ];
+}
+
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doing {
+    /// A write, a cut, an allocation, a change of its name.
+    Write,
+    /// A sync.
+    Sync,
+    /// A read.
+    Read,
+}
+
+/// How a broker goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Down {
+    /// A clean stop.
+    Stop,
+    /// `kill -9`.
+    #[default]
+    Kill,
+    /// Without power.
+    Power,
+}
+
+/// What is found in the place of a log directory that is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InItsPlace {
+    /// Nothing: not even the directory.
+    Nothing,
+    /// An empty directory: a mount point, or a new disk.
+    Empty,
+    /// A directory that somebody has formatted for this node and cluster: `meta.properties` with a new id.
+    Formatted,
 }
 
 /// Something that goes wrong. `node` numbers brokers from 1.
@@ -222,8 +315,12 @@ pub enum Fault {
     /// No space is left for `for_ms`.
     DiskFull { node: u32 },
     /// Files that can be rebuilt (indexes, snapshots) are damaged while the node is down: bits flip, sectors are zeroed
-    /// or hold what belongs elsewhere, ends are missing; implies a kill.
-    BitRot { node: u32 },
+    /// or hold what belongs elsewhere, ends are missing; implies a kill, or what `down` says.
+    BitRot {
+        node: u32,
+        #[serde(default)]
+        down: Down,
+    },
     /// What cannot be rebuilt is damaged while the node is down; implies a kill, or with `power` a power loss. The broker must
     /// say so; then the operator puts back what was, or with `accept` starts without it where that can be asked for, and the
     /// run ends there.
@@ -235,6 +332,19 @@ pub enum Fault {
         #[serde(default)]
         accept: bool,
     },
+    /// The next step of this kind on a file of this kind fails with EIO.
+    FailFile { node: u32, of: FileKind, doing: Doing },
+    /// Writes and syncs of files of this kind take `extra_ms` longer for `for_ms`.
+    SlowFile { node: u32, of: FileKind, extra_ms: u64 },
+    /// For `for_ms` the process can open no more than `spare` files and sockets besides those that it has open.
+    LackOfHandles { node: u32, spare: u64 },
+    /// The device under log directory number `directory` is dead for `for_ms`, over all starts in between; a start ends it.
+    DirectoryDies { node: u32, directory: u32 },
+    /// The node goes down; when it starts again log directory number `directory` is away. After `for_ms` it is put back;
+    /// what was found in its place, and has been used, stays in use under another path.
+    DirectoryAway { node: u32, directory: u32, instead: InItsPlace, down: Down },
+    /// After a clean stop up to `logs` logs are moved by hand from one log directory to another.
+    LogsMoved { node: u32, logs: u32 },
     /// The wall clock jumps.
     ClockJump { node: u32, by_ms: i64 },
     /// The wall clock runs fast (positive) or slow, in parts per million, for `for_ms`.
@@ -260,7 +370,13 @@ impl Fault {
             | Fault::FailWrite { node }
             | Fault::FailRead { node }
             | Fault::DiskFull { node }
-            | Fault::BitRot { node }
+            | Fault::BitRot { node, .. }
+            | Fault::FailFile { node, .. }
+            | Fault::SlowFile { node, .. }
+            | Fault::LackOfHandles { node, .. }
+            | Fault::DirectoryDies { node, .. }
+            | Fault::DirectoryAway { node, .. }
+            | Fault::LogsMoved { node, .. }
             | Fault::Damage { node, .. }
             | Fault::ClockJump { node, .. }
             | Fault::ClockDrift { node, .. } => *node,
