@@ -13,6 +13,7 @@ compile_error!(
 pub mod ack_judge;
 mod aim;
 mod bounds;
+pub mod child;
 mod cluster;
 #[cfg(test)]
 mod config_laws;

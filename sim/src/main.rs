@@ -75,14 +75,26 @@ enum Verb {
         #[arg(long)]
         jobs: Option<usize>,
     },
-    /// Plants each bug of sim/mutants and counts the seeds until a law catches it.
+    /// Plants each bug of sim/mutants, or with --drawn changes that nobody chose, and counts the seeds until a law catches it.
     Mutants {
         /// Only the one of this name.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "drawn")]
         only: Option<String>,
-        /// The most seeds that a bug may need.
-        #[arg(long, default_value_t = 200)]
-        seeds: u64,
+        /// Instead, so many of the changes that a mutation tool makes of the broker.
+        #[arg(long)]
+        drawn: Option<usize>,
+        /// What draws them.
+        #[arg(long, default_value_t = 1, requires = "drawn")]
+        seed: u64,
+        /// A drawn one that changed nothing in so many runs gets no more.
+        #[arg(long, default_value_t = 25, requires = "drawn")]
+        same_after: u64,
+        /// Asks the unit tests also of drawn ones that the swarm finds.
+        #[arg(long, requires = "drawn")]
+        unit_tests: bool,
+        /// The most seeds that a bug may need; 200, or 100 for a drawn one, unless told otherwise.
+        #[arg(long)]
+        seeds: Option<u64>,
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
@@ -132,8 +144,28 @@ fn main() -> Result<ExitCode> {
             swarm::swarm(from, seeds, jobs_or_cores(jobs), &Child::default())
         }
         Verb::Meta { seeds, from, jobs } => meta::meta(from, seeds, jobs_or_cores(jobs)),
-        Verb::Mutants { only, seeds, from, jobs, fresh } => {
-            mutants::mutants(&mutants::Options { only, from, seeds, jobs: jobs_or_cores(jobs), fresh })?
+        Verb::Mutants { only, drawn, seed, same_after, unit_tests, seeds, from, jobs, fresh } => {
+            let jobs = jobs_or_cores(jobs);
+            match drawn {
+                Some(count) => {
+                    let seeds = seeds.unwrap_or(100);
+                    mutants::drawn(&mutants::DrawnOptions {
+                        count,
+                        seed,
+                        from,
+                        seeds,
+                        same_after,
+                        unit_tests,
+                        jobs,
+                        fresh,
+                    })?;
+                    true
+                }
+                None => {
+                    let seeds = seeds.unwrap_or(200);
+                    mutants::mutants(&mutants::Options { only, from, seeds, jobs, fresh })?
+                }
+            }
         }
         Verb::Coverage { seeds, from, jobs, source } => {
             page::coverage(&page::Options { from, seeds, jobs: jobs_or_cores(jobs), source })?

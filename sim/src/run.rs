@@ -15,12 +15,14 @@ use gracchus_workload::{Beacon, Workload};
 
 use crate::{
     bounds::Bounds,
+    child::processor_time,
     cluster::{Cluster, ConfigFile, Order},
     faults::Injector,
     files_check,
     judge::Judge,
     plan::{Ending, PORT, Plan},
     report::{Broken, Report},
+    swarm::{ENDS, RUNS},
     world::{self, NodeId, World, lock},
 };
 
@@ -47,32 +49,22 @@ pub fn run(plan: Plan, patience: Duration) -> Report {
         let _ = sender.send(report);
     });
     if let Err(error) = spawned {
-        return Report::failed(seed, "the simulator runs", format!("no thread: {error}"));
+        return Report::failed(seed, RUNS, format!("no thread: {error}"));
     }
     let mut report = match receiver.recv_timeout(patience) {
         Ok(report) => report,
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
             let what = format!("no end after {patience:?} of real time: a task that never waits?");
-            Report::failed(seed, "a run ends", what)
+            Report::failed(seed, ENDS, what)
         }
         Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-            Report::failed(seed, "the simulator runs", world::last_panic().unwrap_or_default())
+            Report::failed(seed, RUNS, world::last_panic().unwrap_or_default())
         }
     };
     report.wall_s = began.elapsed().as_secs_f64();
-    report.cpu_s = processor_seconds().unwrap_or(report.wall_s);
+    // The measure of a run, whatever else the machine does meanwhile.
+    report.cpu_s = processor_time("/proc/self/stat").map_or(report.wall_s, |used| used.as_secs_f64());
     report
-}
-
-/// What this process has used of a core: the measure of a run, whatever else the machine does meanwhile.
-fn processor_seconds() -> Option<f64> {
-    const TICKS_PER_SECOND: f64 = 100.0;
-    #[allow(clippy::disallowed_methods, reason = "the simulator measures itself")]
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name, in parentheses, may hold blanks; user and system time are the 12th and 13th field behind it.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) / TICKS_PER_SECOND)
 }
 
 /// Everything that happens in the world, in order.

@@ -7,7 +7,7 @@
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,7 +16,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{moments, report::Report, world::lock};
+use crate::{
+    child::{self, Ended, Limits},
+    moments,
+    report::Report,
+    world::lock,
+};
+
+/// Law: a run comes to its end, within its time and its memory.
+pub(crate) const ENDS: &str = "a run ends";
+/// Law: the simulator itself does what it is asked.
+pub(crate) const RUNS: &str = "the simulator runs";
 
 /// How a child is started.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +39,8 @@ pub struct Child {
     pub arguments: Vec<String>,
     /// Where it runs.
     pub directory: Option<PathBuf>,
+    /// What it may take.
+    pub limits: Limits,
 }
 
 impl Child {
@@ -38,26 +50,30 @@ impl Child {
             Some(program) => program.clone(),
             None => match std::env::current_exe() {
                 Ok(program) => program,
-                Err(error) => return Report::failed(seed, "the simulator runs", error.to_string()),
+                Err(error) => return Report::failed(seed, RUNS, error.to_string()),
             },
         };
         let mut command = Command::new(program);
         command.arg("one").arg(seed.to_string()).args(&self.arguments);
-        command.envs(self.variables.iter().cloned()).stdin(Stdio::null());
+        command.envs(self.variables.iter().cloned());
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let output = match command.output() {
-            Ok(output) => output,
-            Err(error) => return Report::failed(seed, "the simulator runs", error.to_string()),
+        let mut last = String::new();
+        let ended = child::run(&mut command, self.limits, |line| {
+            last = line;
+            true
+        });
+        let (status, errors) = match ended {
+            Ok((Ended::Itself(status), errors)) => (status, errors),
+            Ok((Ended::TooLong(what) | Ended::TooLarge(what), _)) => return Report::failed(seed, ENDS, what),
+            Ok((Ended::Enough, _)) => unreachable!("all is read"),
+            Err(error) => return Report::failed(seed, RUNS, error.to_string()),
         };
-        let text = String::from_utf8_lossy(&output.stdout);
-        let report = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
-        report.unwrap_or_else(|| {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            let last: Vec<&str> = errors.lines().rev().take(5).collect();
-            let what = format!("{}; its last words, latest first: {}", output.status, last.join(" | "));
-            Report::failed(seed, "the simulator runs", what)
+        serde_json::from_str(&last).unwrap_or_else(|_| {
+            let words: Vec<&str> = errors.lines().rev().take(5).collect();
+            let what = format!("{status}; its last words, latest first: {}", words.join(" | "));
+            Report::failed(seed, RUNS, what)
         })
     }
 }

@@ -7,13 +7,15 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 use anyhow::Result;
 use gracchus_page::{commit, row as line, rows};
 
-use super::{Found, Mutant, row};
+use super::chosen::{Found, Mutant, row};
 
 const HEAD: &str = "# Planted bugs
 
 `cargo sim mutants` wrote this page. Each bug of this folder is a change to the shipped code. The default swarm runs on the
 changed code from seed 0 on, untold, until a law breaks: how many seeds that took, which law broke, what a short run without
-faults says of the bug (one that it notices proves little about the simulator), the seconds on two cores, and the commit.
+faults says of the bug (one that it notices proves little about the simulator), the seconds on two cores, and the commit. What is
+planted and not found stands under [Gaps](#gaps), each with the reason. These bugs we chose; [DRAWN.md](DRAWN.md) has those
+that chance did.
 
 | planted bug | seeds | law | without faults | seconds | commit |
 |---|--:|---|---|--:|---|
@@ -36,25 +38,30 @@ fn page(before: &str, all: &[Mutant], measured: &[(&Mutant, &Found)], commit: &s
     for (mutant, found) in measured {
         rows.insert(&mutant.name, format!("{} {commit} |", row(mutant, found)));
     }
-    let (mut page, mut gaps) = (HEAD.to_owned(), String::new());
+    let (mut page, mut gaps, mut unknown) = (HEAD.to_owned(), String::new(), Vec::new());
     for mutant in all {
         let row = rows.get(mutant.name.as_str()).cloned();
         let row = row.unwrap_or_else(|| format!("| {} | not run yet | | | | |", mutant.name));
         if row.contains("| not found |") {
             let why = mutant.gap.as_deref().unwrap_or("nobody knows yet").trim();
             let _ = writeln!(gaps, "- {}: {} Not found: {why}", mutant.name, mutant.story.trim());
+        } else if row.contains("| not run yet |") {
+            unknown.push(mutant.name.as_str());
         }
         let _ = writeln!(page, "{row}");
     }
     let gaps = if gaps.is_empty() { "None: each bug that was run is found.\n" } else { &gaps };
     let _ = write!(page, "\n## Gaps\n\n{gaps}");
+    if !unknown.is_empty() {
+        let _ = write!(page, "\nNot run yet, so that nobody knows: {}.\n", unknown.join(", "));
+    }
     page
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{read_mutants, root},
+        super::{chosen::read_mutants, root},
         *,
     };
 
@@ -91,6 +98,6 @@ mod tests {
         assert_eq!(first.matches("| not run yet |").count(), mutants.len() - 2);
         let second = page(&first, &mutants, &[(two, &found)], "c2");
         assert!(second.contains(&row) && second.contains("| c2 |\n"), "{second}");
-        assert!(second.ends_with("None: each bug that was run is found.\n"));
+        assert!(second.contains("\n## Gaps\n\nNone: each bug that was run is found.\n"));
     }
 }
