@@ -29,6 +29,8 @@ pub const LAW: &str = "files parse as Kafka's format";
 pub const SPACE: &str = "space is given back";
 /// Law: retention happens: no segment stays whose newest record is too old, nor more than the size allows.
 pub const RETENTION: &str = "retention happens";
+/// Law: a segment spans no more than `segment.ms`.
+pub const ROLLS: &str = "segments end in time";
 /// Law: a partition lies in one log directory.
 pub const ONE_PLACE: &str = "a partition has one place";
 
@@ -131,7 +133,7 @@ pub(crate) fn read_log(
     let (topic, partition) = (&*place.topic, place.partition);
     let mut records = Vec::new();
     let mut next = None;
-    let files = world.files_in(node, &directory);
+    let files = world.files_ending(node, &directory, ".log");
     let bases: Vec<i64> = files.keys().filter_map(|path| offset_in_name(path, ".log")).collect();
     for (path, bytes) in files {
         let base = offset_in_name(&path, ".log").filter(|base| *base < end);
@@ -280,6 +282,20 @@ pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeS
             let directory = format!("{data}/{}-{}", place.topic, place.partition);
             let (age, size) = (limit("retention.ms"), limit("retention.bytes"));
             let times = (due.settled_ms, due.wall_ms);
+            let deleted = log_start_on_disk(world, node, &data, &place);
+            let names = world.names_in(node, &directory);
+            if let Some(problem) = deleted.and_then(|start| check_deleted(&names, start)) {
+                world.violate(SPACE, format!("{directory}/{problem}"));
+            }
+            let span = topic
+                .configs
+                .get("segment.ms")
+                .filter(|_| !topic.changes.iter().any(|key| key == "segment.ms"));
+            if let Some(span) = span.and_then(|span| span.parse().ok())
+                && let Err(problem) = check_spans(&world.files_ending(node, &directory, ".log"), span)
+            {
+                world.violate(ROLLS, format!("{directory}: {problem}"));
+            }
             if let Err(problem) = check_retention(&world.files_in(node, &directory), age, size, times) {
                 world.violate(RETENTION, problem);
             }
@@ -313,6 +329,40 @@ fn check_retention(
     }
     if let Some(size) = size.filter(|size| total - bytes >= *size) {
         return Err(format!("{path} is still there: {bytes} bytes of {total}, retention.bytes is {size}"));
+    }
+    Ok(())
+}
+
+/// Where a log begins by the checkpoint of its directory: lines of version 0, a count, then topic, partition and offset.
+fn log_start_on_disk(world: &World, node: NodeId, data: &str, place: &Place) -> Option<i64> {
+    let bytes = world.file(node, &format!("{data}/log-start-offset-checkpoint"))?;
+    let text = std::str::from_utf8(&bytes).ok()?;
+    text.lines().skip(2).find_map(|line| {
+        let mut words = line.split(' ');
+        let same = words.next()? == &*place.topic && words.next()?.parse() == Ok(place.partition);
+        if same { words.next()?.parse().ok() } else { None }
+    })
+}
+
+/// A segment that lies wholly below the log start, if one is still there.
+fn check_deleted(names: &[String], start: i64) -> Option<String> {
+    let mut bases: Vec<i64> = names.iter().filter_map(|name| offset_in_name(name, ".log")).collect();
+    bases.sort_unstable();
+    let gone = bases.windows(2).find(|pair| pair[1] <= start)?;
+    Some(format!("{:020}.log is still there: it ends at {}, the log begins at {start}", gone[0], gone[1]))
+}
+
+/// A segment ends before the batch that is more than `span` younger than its first.
+fn check_spans(files: &Snapshot, span: i64) -> Checked<()> {
+    for (path, content) in files {
+        let Some(base) = offset_in_name(path, ".log") else { continue };
+        let batches = walk(path, content, base, None)?;
+        let Some(first) = batches.first().filter(|first| first.max_timestamp >= 0) else { continue };
+        let age = |batch: &Batch| batch.max_timestamp.saturating_sub(first.max_timestamp);
+        let oldest = batches.iter().map(age).max().unwrap_or(0);
+        if oldest > span {
+            return Err(format!("{path} spans {oldest} ms, segment.ms is {span}"));
+        }
     }
     Ok(())
 }
@@ -622,6 +672,21 @@ mod tests {
         let untimed = Snapshot::from([("00000000000000000000.log".to_owned(), batch(0, 0, 1, -1))]);
         check_retention(&untimed, Some(10), None, (70, 80)).expect("not older than that");
         assert!(check_retention(&untimed, Some(10), None, (70, 81)).is_err());
+    }
+
+    #[test]
+    fn segments_that_do_not_end_in_time_are_noticed() {
+        let segment = [batch(0, 0, 1, 50), batch(1, 0, 1, 70)].concat();
+        let files = Snapshot::from([("00000000000000000000.log".to_owned(), segment)]);
+        check_spans(&files, 20).expect("within it");
+        assert!(check_spans(&files, 19).unwrap_err().contains("segment.ms"));
+    }
+
+    #[test]
+    fn what_lies_below_the_log_start_is_noticed() {
+        let names = ["00000000000000000000.log", "00000000000000000005.log", "x"].map(str::to_owned);
+        assert_eq!(check_deleted(&names, 4), None);
+        assert!(check_deleted(&names, 5).expect("the first").starts_with("00000000000000000000.log"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 use gracchus::config::{BrokerConfig, Settings};
 use gracchus_workload::{
     WorkloadPlan,
-    plan::DrawLimits,
+    plan::{DrawLimits, TopicPlan},
     scenario::{Expectation, Scenario},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
@@ -46,6 +46,9 @@ pub struct Plan {
     pub seed: u64,
     /// How the broker stops and starts once more before everything is read back.
     pub ending: Ending,
+    /// Whether in the end a broker runs for a while that nobody asks anything: what is too old has to go all the same.
+    #[serde(default)]
+    pub idle: bool,
     /// Knobs of log directories and metadata that no configuration file has.
     pub knobs: Knobs,
     /// How many acknowledgements are judged by what is on disk when they are given.
@@ -160,10 +163,14 @@ impl Plan {
         self
     }
 
-    fn around(seed: u64, scenario: Scenario, random: &mut SmallRng) -> Plan {
+    fn around(seed: u64, mut scenario: Scenario, random: &mut SmallRng) -> Plan {
         let brokers = (1..=scenario.nodes).map(|number| format!("broker-{number}"));
         let clients = (1..=random.random_range(2..=3)).map(|number| format!("client-{number}"));
-        let machines = brokers.chain(clients).map(|name| draw_machine(random, name)).collect();
+        let mut machines: Vec<Machine> =
+            brokers.chain(clients).map(|name| draw_machine(random, name)).collect();
+        let late = &mut late_stream(seed);
+        suit_hoarders(&mut scenario, &mut machines, late);
+        set_client_clocks(&mut machines, &scenario, late);
         Plan {
             seed,
             ending: *pick(
@@ -172,6 +179,7 @@ impl Plan {
             ),
             knobs: Knobs::draw(random),
             acknowledgements: draw_looks(&mut stream_of(seed, "looks")),
+            idle: late.random_bool(0.4),
             world: WorldPlan { machines, network: draw_network(random), ..WorldPlan::default() },
             scenario,
             later: Later::default(),
@@ -259,9 +267,19 @@ impl Plan {
 
     /// How long records without timestamps are kept at most, where there are some.
     pub fn untimed_age(&self) -> Option<Duration> {
-        let untimed = self.workload().topics.iter().filter(|topic| topic.untimed);
+        let untimed = self.workload().topics.iter().filter(|topic| topic.untimed || topic.mixed);
         let ages = untimed.filter_map(|topic| topic.configs.get("retention.ms")?.parse().ok());
         ages.max().map(Duration::from_millis)
+    }
+
+    /// How long a record is kept at most by its age, where a setting of retention stays as it is.
+    pub fn longest_age(&self) -> Duration {
+        let fixed = |topic: &&TopicPlan| {
+            !topic.changes.iter().any(|key| key == "retention.ms" || key == "cleanup.policy")
+        };
+        let topics = self.workload().topics.iter().filter(fixed);
+        let ages = topics.filter_map(|topic| topic.configs.get("retention.ms")?.parse::<u64>().ok());
+        Duration::from_millis(ages.max().unwrap_or(0))
     }
 
     fn data_directories_in_use(&self) -> Vec<String> {
@@ -292,6 +310,36 @@ fn stream_of(seed: u64, what: &str) -> SmallRng {
 
 fn draw_looks(random: &mut SmallRng) -> Looks {
     Looks { most: random.random_range(20..=40), seed: u64::from(random.random::<u32>()) }
+}
+
+/// For what came to be drawn later: all else stays as it was.
+fn late_stream(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed ^ 0x6c61_7465_0000_0000)
+}
+
+/// Hoarders have an address of their own, and a broker with so little memory for requests that they can hold it.
+fn suit_hoarders(scenario: &mut Scenario, machines: &mut Vec<Machine>, random: &mut SmallRng) {
+    if scenario.workload.as_ref().is_none_or(|workload| workload.hoarders.is_empty()) {
+        return;
+    }
+    machines.push(draw_machine(random, "stranger".to_owned()));
+    scenario.broker.insert("socket.request.max.bytes".to_owned(), (1 << 20).to_string());
+    scenario.broker.insert("queued.max.request.bytes".to_owned(), (3 << 20).to_string());
+}
+
+/// Where records go by their age, clients whose clocks are minutes off would make all of them old or all of them young: in
+/// most such plans their clocks agree with that of the broker, so that what goes has to be old.
+fn set_client_clocks(machines: &mut [Machine], scenario: &Scenario, random: &mut SmallRng) {
+    let by_age = |topic: &TopicPlan| {
+        topic.configs.contains_key("retention.ms") || topic.changes.iter().any(|key| key == "retention.ms")
+    };
+    let goes_by_age = scenario.workload.as_ref().is_some_and(|workload| workload.topics.iter().any(by_age));
+    if goes_by_age && random.random_bool(0.8) {
+        let (brokers, clients) = machines.split_at_mut(scenario.nodes as usize);
+        for client in clients {
+            client.clock_offset_ms = brokers[0].clock_offset_ms + random.random_range(-50..=50);
+        }
+    }
 }
 
 pub(crate) fn pick<'a, T>(random: &mut SmallRng, from: &'a [T]) -> &'a T {

@@ -23,6 +23,9 @@ pub struct Report {
     pub faults: BTreeMap<String, u64>,
     /// What clients did to topics, and what became of logs, by kind.
     pub actions: BTreeMap<String, u64>,
+    /// Requests that clients sent, by api key.
+    #[serde(default)]
+    pub calls: BTreeMap<i16, u64>,
     /// Power losses of a running or starting broker.
     pub power_losses: u64,
     /// Power losses that dropped unsynced bytes or names.

@@ -116,6 +116,7 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
     let summary = if judged { judge.finish() } else { Summary::default() };
     report.acknowledged = workload.acknowledged();
     report.actions = workload.actions().into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    report.calls = workload.calls();
     report.actions.insert("log_starts_moved".to_owned(), judge.log_starts_moved());
     report.actions.insert("acknowledgements_judged".to_owned(), judge.looked());
     workload.abort();
@@ -142,6 +143,10 @@ async fn phases(
     let healed = world.now();
     world.pass(Duration::from_secs(3)).await;
     converge(world, plan, judge, workload.beacons(), healed).await;
+    if workload.has_hoarders() {
+        world.tell("an address hoards memory");
+        bounded(world, "everybody is served", workload.hoard()).await;
+    }
     if let Some(directory) = plan.dying_directory() {
         lose_directory(world, cluster, judge, &directory).await;
     }
@@ -162,6 +167,12 @@ async fn phases(
         ));
     }
     let settled = outlive_untimed(world, plan, cluster).await;
+    if plan.idle {
+        world.tell("a broker starts that nobody asks anything");
+        let down = Duration::from_millis(100);
+        cluster.cycle(if plan.seed.is_multiple_of(2) { Order::Stop(down) } else { Order::Kill(down) }).await;
+        world.pass(plan.longest_age()).await;
+    }
     // Whatever is to be removed has time enough.
     let due = |(node, settled_ms): (NodeId, &i64)| files_check::Due::now(world, node, *settled_ms);
     let due: Vec<_> = cluster.nodes().into_iter().zip(&settled).map(due).collect();

@@ -28,6 +28,10 @@ pub(crate) const ENDS: &str = "a run ends";
 /// Law: the simulator itself does what it is asked.
 pub(crate) const RUNS: &str = "the simulator runs";
 
+/// How a child's allocator is told to be generous: it lives for seconds and has one thread.
+const MEMORY_VARIABLE: &str = "_RJEM_MALLOC_CONF";
+const MEMORY: &str = "narenas:1,dirty_decay_ms:-1,muzzy_decay_ms:-1,tcache_max:262144,lg_tcache_nslots_mul:3";
+
 /// How a child is started.
 #[derive(Debug, Clone, Default)]
 pub struct Child {
@@ -55,7 +59,7 @@ impl Child {
         };
         let mut command = Command::new(program);
         command.arg("one").arg(seed.to_string()).args(&self.arguments);
-        command.envs(self.variables.iter().cloned());
+        command.env(MEMORY_VARIABLE, MEMORY).envs(self.variables.iter().cloned());
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }

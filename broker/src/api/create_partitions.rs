@@ -57,7 +57,7 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     let plans = plan(&body.topics, &image, || services.env.random());
     let services = services.clone();
     Ok(Reply::Later(Box::pin(async move {
-        let add = |(name, plan)| add(&services, name, plan, body.validate_only);
+        let add = |(name, plan)| add(&services, &body, name, plan);
         let results = join_all(plans.into_iter().map(add)).await;
         let response = CreatePartitionsResponse::default()
             .with_throttle_time_ms(throttle_ms)
@@ -170,23 +170,41 @@ fn manual(
     assignments.iter().map(replicas).collect()
 }
 
-/// Commits what was planned, unless it was only to be checked.
-async fn add(services: &Services, name: Arc<str>, plan: Plan, validate_only: bool) -> (Arc<str>, Plan) {
-    let Planned { id, present, assignment } = match plan {
-        Ok(planned) if !validate_only => planned,
-        decided => return (name, decided),
-    };
-    let count = present + assignment.len();
-    let planned = Planned { id, present, assignment: Vec::new() };
-    let command = Command::AddPartitions { id, present, assignment };
-    let added = match services.change(command, "given more partitions").await {
-        Ok(_) => {
-            tracing::info!("topic {name} ({id}) has {count} partitions now");
-            Ok(planned)
-        }
-        Err(rejection) => Err((rejection.error(), Some(rejection.message))),
-    };
-    (name, added)
+/// Commits what was planned, unless it was only to be checked. Where somebody else's addition came first, what is asked may
+/// still be one: it is planned anew.
+async fn add(
+    services: &Services,
+    body: &CreatePartitionsRequest,
+    name: Arc<str>,
+    mut plan: Plan,
+) -> (Arc<str>, Plan) {
+    loop {
+        let Planned { id, present, assignment } = match plan {
+            Ok(planned) if !body.validate_only => planned,
+            decided => return (name, decided),
+        };
+        let count = present + assignment.len();
+        let planned = Planned { id, present, assignment: Vec::new() };
+        let command = Command::AddPartitions { id, present, assignment };
+        let rejection = match services.change(command, "given more partitions").await {
+            Ok(_) => {
+                tracing::info!("topic {name} ({id}) has {count} partitions now");
+                return (name, Ok(planned));
+            }
+            Err(rejection) => rejection,
+        };
+        let image = services.controller.image();
+        let asked = body.topics.iter().find(|topic| topic.name.as_str() == &*name);
+        let is_overtaken = rejection.error() == ResponseError::InvalidPartitions
+            && image.topic(&name).is_some_and(|topic| topic.partitions.len() != present);
+        let again = asked.filter(|_| is_overtaken).and_then(|asked| {
+            self::plan(std::slice::from_ref(asked), &image, || services.env.random()).pop()
+        });
+        plan = match again {
+            Some((_, plan)) => plan,
+            None => return (name, Err((rejection.error(), Some(rejection.message)))),
+        };
+    }
 }
 
 fn respond((name, plan): (Arc<str>, Plan)) -> CreatePartitionsTopicResult {

@@ -489,7 +489,10 @@ impl ReplicaManager {
 
     /// What every open replica publishes, ordered by topic id and partition.
     pub fn probe(&self) -> Vec<PartitionProbe> {
-        self.handles().values().filter_map(|replica| replica.probe()).collect()
+        let handles = self.handles();
+        let mut published = Vec::with_capacity(handles.len());
+        published.extend(handles.values().filter_map(|replica| replica.probe()));
+        published
     }
 }
 

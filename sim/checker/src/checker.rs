@@ -13,12 +13,13 @@ use crate::laws::answers_in_time::Wait;
 use crate::laws::deletion_allowed::Circumstances;
 use crate::laws::flush_kept::Allowed;
 use crate::laws::{
-    Broken, Verdict, acknowledged_end, acknowledged_kept, answers_in_time, available, below_high_watermark,
-    config_in_effect, config_kept, deadline_kept, deletion_allowed, every_partition, flush_kept,
-    listed_offsets, log_start_kept, namesake, no_duplicate, no_gap, no_overtaking, nothing_unwritten,
-    offline_by_error, one_value_per_offset, original_offset, partitions_kept, producer_order, progress,
-    reader_never_back, record_unchanged, recovered_log, replica_bounds, replica_never_back, stays_created,
-    stays_deleted, valid_offset, wakes_in_time, well_formed,
+    Broken, Verdict, acknowledged_end, acknowledged_kept, answers_in_time, append_time_kept, available,
+    below_high_watermark, config_in_effect, config_kept, deadline_kept, deletion_allowed, every_partition,
+    flush_kept, listed_offsets, log_start_kept, namesake, no_duplicate, no_gap, no_overtaking,
+    nothing_unwritten, offline_by_error, one_value_per_offset, original_offset, partitions_kept,
+    producer_order, progress, reader_never_back, record_unchanged, recovered_log, replica_bounds,
+    replica_never_back, stays_created, stays_deleted, stored_codec, topics_linearizable, valid_offset,
+    wakes_in_time, well_formed,
 };
 use crate::{
     CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Part, Partition,
@@ -35,6 +36,7 @@ pub struct Checker {
     lanes: no_overtaking::Lanes,
     polls: wakes_in_time::Polls,
     condition: Condition,
+    desk: topics_linearizable::Desk,
     nodes: BTreeMap<i32, Node>,
     healed_ns: Option<u64>,
     /// When `progress` is to be asked next.
@@ -42,6 +44,8 @@ pub struct Checker {
     now_ns: u64,
     /// The latest time that a broker can have read from its wall clock.
     wall_ms: i64,
+    /// What its wall clock showed last.
+    clock_ms: i64,
 }
 
 /// What a node showed last.
@@ -65,11 +69,13 @@ impl Checker {
             lanes: no_overtaking::Lanes::default(),
             polls: wakes_in_time::Polls::default(),
             condition: Condition::default(),
+            desk: topics_linearizable::Desk::default(),
             nodes: BTreeMap::new(),
             healed_ns: None,
             progress_due_ns: u64::MAX,
             now_ns: 0,
             wall_ms: i64::MIN,
+            clock_ms: i64::MIN,
         }
     }
 
@@ -91,7 +97,7 @@ impl Checker {
         }
         (node.incarnation, node.version) = (view.incarnation, view.version);
         self.summary.views += 1;
-        self.wall_ms = self.wall_ms.max(view.wall_ms);
+        self.see_clock(view.wall_ms);
         self.at(view.time_ns, |checker| {
             for directory in &view.offline {
                 let failed = checker.condition.has_failed(view.node, Some(directory));
@@ -260,7 +266,7 @@ impl Checker {
                 self.history.client(*consumer, ClientKind::Consumer, now).follows = follows;
             }
             EventKind::Clock { node, wall_ms } => {
-                self.wall_ms = self.wall_ms.max(*wall_ms);
+                self.see_clock(*wall_ms);
                 self.history.forgetting.clock(*node, self.now_ns, *wall_ms);
             }
             EventKind::ClientStarted { client, kind } => {
@@ -299,6 +305,8 @@ impl Checker {
                     first_sent_ns: 0,
                     sent_ns: 0,
                     attempts_ns: Vec::new(),
+                    appended_ms: i64::MAX,
+                    append_time: None,
                     identity: (*producer_id >= 0).then_some((*producer_id, *producer_epoch)),
                     sent: 0,
                     refused: 0,
@@ -312,6 +320,8 @@ impl Checker {
             EventKind::ProduceSent { op, connection, by_name, .. } => {
                 let op = self.find_op(*op)?;
                 self.history.send(op, *connection, *by_name, self.now_ns);
+                let appended_ms = &mut self.history.ops[op].appended_ms;
+                *appended_ms = self.clock_ms.min(*appended_ms);
             }
             EventKind::ProduceReturned { op, attempt, outcome } => {
                 let index = self.find_op(*op)?;
@@ -341,13 +351,15 @@ impl Checker {
                     return self.refused(index, *consumer, &reading, *from);
                 }
             }
-            EventKind::ListedOffsets { at, spec, offset, invoked_ns, .. } => {
+            EventKind::ListedOffsets { at, spec, offset, timestamp, invoked_ns, .. } => {
                 let index = self.find(at)?;
                 let partition = &self.history.partitions[index];
                 if partition.judged == Judged::Fully && !partition.is_of_the_past(*invoked_ns) {
-                    listed_offsets::answer(partition, *spec, *offset, *invoked_ns)?;
+                    let (offset, timestamp, invoked_ns) = (*offset, *timestamp, *invoked_ns);
+                    let listed = listed_offsets::Listed { spec: *spec, offset, timestamp, invoked_ns };
+                    listed_offsets::answer(partition, listed)?;
                     if *spec == OffsetSpec::Earliest {
-                        return self.see_start(index, *offset);
+                        return self.see_start(index, offset);
                     }
                 }
             }
@@ -355,6 +367,8 @@ impl Checker {
                 let index = self.find(at)?;
                 return self.see_start(index, *log_start);
             }
+            EventKind::AdminAsked { call, name, what, .. } => self.desk.asked(*call, name, *what),
+            EventKind::AdminAnswered { call, answer, .. } => return self.desk.answered(*call, *answer),
             EventKind::Waited { .. } => return self.waited(event),
             EventKind::Refused { client, at, code, invoked_ns } => {
                 return self.not_served(*client, at, *code, *invoked_ns);
@@ -395,6 +409,17 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// What a broker's wall clock shows now. It may have been set back meanwhile: what is on its way may be appended as early.
+    fn see_clock(&mut self, wall_ms: i64) {
+        self.wall_ms = self.wall_ms.max(wall_ms);
+        if wall_ms < self.clock_ms {
+            for op in self.history.ops.iter_mut().filter(|op| op.places.is_empty()) {
+                op.appended_ms = op.appended_ms.min(wall_ms);
+            }
+        }
+        self.clock_ms = wall_ms;
     }
 
     /// The whole log of a partition as a process found it.
@@ -644,14 +669,19 @@ impl Checker {
             let around = self.circumstances().at_once();
             config_in_effect::taken(topic, op, log_append_time, around)?;
             original_offset::repeated(&self.history, op, base_offset)?;
+            append_time_kept::told(partition, op, log_append_time)?;
             self.lanes.acknowledged(partition, op, base_offset)?;
             self.place(index, base_offset)?;
+            let op = &mut self.history.ops[index];
+            op.append_time = op.append_time.filter(|known| *known >= 0).or(Some(log_append_time));
             let op = &self.history.ops[index];
             let end = base_offset + op.records.len() as i64;
+            let timed = log_append_time >= 0 || op.sent == 1;
             let partition = &mut self.history.partitions[op.partition];
             for offset in base_offset..end {
                 if let Some(slot) = partition.slot_mut(offset) {
                     slot.acked = true;
+                    slot.timed |= timed;
                     if log_append_time >= 0 {
                         slot.time = log_append_time;
                     }
@@ -689,10 +719,14 @@ impl Checker {
             config_in_effect::stored_at_most(self.history.topic_of(op.partition), op, self.circumstances());
         let op = &mut self.history.ops[index];
         op.places.push(base_offset);
+        let appended_ms = op.appended_ms;
         let partition = &mut self.history.partitions[op.partition];
         let bytes = stored.div_ceil(u32::try_from(op.records.len().max(1)).unwrap_or(u32::MAX));
         for (offset, Written { value, hash, time }) in (base_offset..).zip(op.records.iter().copied()) {
-            partition.set(offset, Slot { value, hash, time, bytes, acked: false, read: false });
+            partition.set(
+                offset,
+                Slot { value, hash, time, timed: false, appended_ms, bytes, acked: false, read: false },
+            );
         }
         if let Some(identity) = op.identity {
             partition.orders.entry(identity).or_default().entry(op.number).or_insert(base_offset);
@@ -774,11 +808,10 @@ impl Checker {
     /// One record as a reader found it.
     fn read(&mut self, index: usize, judged: Judged, seen: &Seen) -> Verdict {
         if judged == Judged::Fully
-            && let Some(slot) = self.history.partitions[index].slot_mut(seen.offset)
-            && (slot.value, slot.hash) == (seen.value, seen.hash)
-            && slot.time == seen.time
+            && let Some(slot) = self.history.partitions[index].slot(seen.offset)
+            && slot.read
+            && slot.holds(seen)
         {
-            slot.read = true;
             return Ok(());
         }
         let partition = &self.history.partitions[index];
@@ -791,6 +824,13 @@ impl Checker {
         let (op, position) = nothing_unwritten::writer(&self.history, index, seen)?;
         let types = self.circumstances().texts(self.history.topic_of(index), "message.timestamp.type", 0);
         record_unchanged::same(partition, self.history.ops[op].records[position as usize], seen, &types)?;
+        let topic = self.history.topic_of(index);
+        stored_codec::found(partition, topic, &self.history.ops[op], seen, self.circumstances())?;
+        if !seen.created && judged == Judged::Fully {
+            append_time_kept::told(partition, &self.history.ops[op], seen.time)?;
+            self.history.ops[op].append_time = Some(seen.time);
+        }
+        let partition = &self.history.partitions[index];
         if self.history.ops[op].partition != index && self.history.ops[op].places.is_empty() {
             // Sent by name, it went to this one.
             self.history.ops[op].partition = index;
@@ -800,7 +840,7 @@ impl Checker {
             acknowledged_kept::has_offset(partition, self.history.ops[op].number, base)?;
             self.place(op, base)?;
             if let Some(slot) = self.history.partitions[index].slot_mut(seen.offset) {
-                slot.read = true;
+                (slot.read, slot.timed) = (true, true);
                 slot.time = seen.time;
             }
         }
@@ -855,6 +895,8 @@ impl Checker {
         if partition.judged == Judged::Fully {
             acknowledged_end::covered(view.node, partition, replica)?;
             partition.latest_end = partition.latest_end.max(replica.log_end);
+            partition.latest_high_watermark =
+                partition.latest_high_watermark.max(Some(replica.high_watermark));
             if reborn && partition.kept_by_one_disk() {
                 log_start_kept::reborn(partition, replica.log_start)?;
             }

@@ -58,6 +58,10 @@ pub struct Seen {
     pub time: i64,
     /// Whether the timestamp is the client's (`CreateTime`), not the broker's.
     pub created: bool,
+    /// Number of the codec in which its batch was sent; the record carries it.
+    pub sent_in: u8,
+    /// Number of the codec in which its batch is stored.
+    pub stored_in: u8,
 }
 
 /// An event with the time at which the client saw it (the history's own monotonic clock).
@@ -145,6 +149,37 @@ pub enum Request {
     },
     ListOffsets,
     Metadata,
+}
+
+/// What an administrator asks of a topic that others administer too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdminCall {
+    Create {
+        partitions: i32,
+    },
+    Delete,
+    /// So many partitions in all.
+    Grow {
+        count: i32,
+    },
+    Look,
+}
+
+/// What it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdminAnswer {
+    Done,
+    /// An error that says that nothing was changed, and why.
+    Refused {
+        code: i16,
+    },
+    /// Id 0: there is none.
+    Shown {
+        topic_id: u128,
+        partitions: i32,
+    },
+    /// No answer, or one that leaves it open.
+    Unknown,
 }
 
 /// What happened. Clients are numbered over the whole history, producers and consumers alike; `op` numbers are
@@ -287,6 +322,10 @@ pub enum EventKind {
     StoppedCleanly { node: i32 },
     /// A log start offset was seen outside of the answers above.
     LogStartSeen { client: u32, at: Partition, log_start: i64 },
+    /// A call to a topic that several administrators share; numbers of calls are unique.
+    AdminAsked { client: u32, call: u64, name: Arc<str>, what: AdminCall },
+    /// How it ended. Each call ends once.
+    AdminAnswered { client: u32, call: u64, answer: AdminAnswer },
     /// A process of the node begins: none before it answers any more.
     NodeStarted { node: i32 },
     /// A node's power failed: what no sync had reached may be gone. (A plain kill loses nothing: no event needed.)

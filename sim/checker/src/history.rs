@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::configs::Configs;
 use crate::forgetting::Forgetting;
 use crate::laws::flush_kept::Floor;
-use crate::{ClientKind, Partition, Written};
+use crate::{ClientKind, Partition, Seen, Written};
 
 /// An offset further than this beyond the ledger's end is not a record's place but nonsense.
 const LEAP_MOST: i64 = 10_000_000;
@@ -34,11 +34,22 @@ pub(crate) struct Slot {
     pub(crate) hash: u64,
     /// The record's timestamp as clients know it.
     pub(crate) time: i64,
+    /// Whether that is certain: an answer that says nothing of a broker's time may be to a repetition.
+    pub(crate) timed: bool,
+    /// The earliest that the broker's clock can have shown when it was appended.
+    pub(crate) appended_ms: i64,
     /// Its share of its batch's bytes, rounded up.
     pub(crate) bytes: u32,
     pub(crate) acked: bool,
     /// A reader has seen it.
     pub(crate) read: bool,
+}
+
+impl Slot {
+    /// Whether it is the record that was found.
+    pub(crate) fn holds(&self, seen: &Seen) -> bool {
+        (self.value, self.hash, self.time) == (seen.value, seen.hash, seen.time)
+    }
 }
 
 /// A number that only grows, with the times at which clients learned it.
@@ -117,6 +128,8 @@ pub(crate) struct PartitionState {
     pub(crate) deletions: Deletions,
     /// The largest log end that was shown.
     pub(crate) latest_end: i64,
+    /// The largest high watermark that a replica showed; `None` where nobody looks at replicas.
+    pub(crate) latest_high_watermark: Option<i64>,
     /// The most bytes of a record that was ever sent here.
     pub(crate) largest_bytes: u32,
     /// All below is on disk for good, whatever the topic leaves to the operating system.
@@ -217,6 +230,10 @@ pub(crate) struct Op {
     pub(crate) sent_ns: u64,
     /// When each was.
     pub(crate) attempts_ns: Vec<u64>,
+    /// The earliest that the broker's clock can have shown when it was appended.
+    pub(crate) appended_ms: i64,
+    /// The time that the broker gave the batch, as far as it was told of: −1 where the producer's counts.
+    pub(crate) append_time: Option<i64>,
     pub(crate) sent: u32,
     /// Attempts that ended with an error which says that they wrote nothing.
     pub(crate) refused: u32,
@@ -295,6 +312,55 @@ impl Hasher for NumberHasher {
 
 pub(crate) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
+/// A map from numbers that each client counts up for itself: the upper 24 bits are the client's, the rest is its count.
+/// Numbers that come in their turn are kept side by side, others in a map.
+#[derive(Debug)]
+pub(crate) struct Counted<V> {
+    clients: Vec<Vec<V>>,
+    others: NumberMap<V>,
+}
+
+impl<V> Default for Counted<V> {
+    fn default() -> Self {
+        Self { clients: Vec::new(), others: NumberMap::default() }
+    }
+}
+
+impl<V: Copy> Counted<V> {
+    const COUNT_BITS: u32 = 40;
+
+    /// Client and index, for counts from 1.
+    fn place(number: u64) -> Option<(usize, usize)> {
+        let count = number & ((1 << Self::COUNT_BITS) - 1);
+        Some(((number >> Self::COUNT_BITS) as usize, usize::try_from(count.checked_sub(1)?).ok()?))
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<V> {
+        let counted = Self::place(number).and_then(|(client, index)| self.clients.get(client)?.get(index));
+        counted.or_else(|| self.others.get(&number)).copied()
+    }
+
+    /// `false` if the number was used before.
+    pub(crate) fn insert(&mut self, number: u64, value: V) -> bool {
+        if self.get(number).is_some() {
+            return false;
+        }
+        match Self::place(number) {
+            Some((client, index)) if client < 1 << 16 => {
+                if client >= self.clients.len() {
+                    self.clients.resize_with(client + 1, Vec::new);
+                }
+                match &mut self.clients[client] {
+                    counted if index == counted.len() => counted.push(value),
+                    _ => _ = self.others.insert(number, value),
+                }
+            }
+            _ => _ = self.others.insert(number, value),
+        }
+        true
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct History {
@@ -303,9 +369,9 @@ pub(crate) struct History {
     /// The topics of a name by index, newest last.
     names: HashMap<Arc<str>, Vec<usize>>,
     pub(crate) ops: Vec<Op>,
-    ops_by_number: NumberMap<usize>,
+    ops_by_number: Counted<u32>,
     /// Operation and index in it, by value.
-    values: NumberMap<(usize, u32)>,
+    values: Counted<(u32, u32)>,
     pub(crate) clients: BTreeMap<u32, Client>,
     /// Batches handed to each connection so far.
     sends: NumberMap<u64>,
@@ -380,10 +446,10 @@ impl History {
 
     /// Takes in a new operation. `false` if its number or one of its values was used before.
     pub(crate) fn begin(&mut self, op: Op) -> bool {
-        let index = self.ops.len();
-        let mut fresh = self.ops_by_number.insert(op.number, index).is_none();
-        for (place, record) in op.records.iter().enumerate() {
-            fresh &= self.values.insert(record.value, (index, place as u32)).is_none();
+        let index = u32::try_from(self.ops.len()).expect("a history of so few operations");
+        let mut fresh = self.ops_by_number.insert(op.number, index);
+        for (record, place) in op.records.iter().zip(0..) {
+            fresh &= self.values.insert(record.value, (index, place));
         }
         self.ops.push(op);
         fresh
@@ -391,12 +457,12 @@ impl History {
 
     /// The index of an operation.
     pub(crate) fn op(&self, number: u64) -> Option<usize> {
-        self.ops_by_number.get(&number).copied()
+        self.ops_by_number.get(number).map(|index| index as usize)
     }
 
     /// The operation that wrote `value`, and the record's index in it.
     pub(crate) fn writer(&self, value: u64) -> Option<(usize, u32)> {
-        self.values.get(&value).copied()
+        self.values.get(value).map(|(op, index)| (op as usize, index))
     }
 
     /// Whether the producer of `op` may have been forgotten before what stands at `offset` was appended, after its batches
@@ -483,6 +549,7 @@ impl PartitionState {
             starts: Timeline::default(),
             deletions: Deletions::default(),
             latest_end: 0,
+            latest_high_watermark: None,
             largest_bytes: 0,
             durable_end: 0,
             exposed: None,

@@ -18,6 +18,6 @@ mod tests;
 
 pub use checker::Checker;
 pub use event::{
-    CheckerConfig, ClientKind, Event, EventKind, Level, NodeView, OffsetSpec, Outcome, Part, Partition,
-    PartitionView, Request, Seen, Settled, Summary, Violation, Written,
+    AdminAnswer, AdminCall, CheckerConfig, ClientKind, Event, EventKind, Level, NodeView, OffsetSpec,
+    Outcome, Part, Partition, PartitionView, Request, Seen, Settled, Summary, Violation, Written,
 };

@@ -286,6 +286,8 @@ fn seen(records: &[(i64, u64)]) -> Vec<Seen> {
             hash: hash(*value),
             time: 0,
             created: true,
+            sent_in: 0,
+            stored_in: 0,
         })
         .collect()
 }

@@ -75,6 +75,8 @@ fn of_a_seed() -> Vec<Event> {
                 hash: hash(value),
                 time: 0,
                 created: true,
+                sent_in: 0,
+                stored_in: 0,
             };
             events.push(EventKind::Fetched {
                 consumer,

@@ -217,9 +217,10 @@ impl NodeDisk {
         entries.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// The files right in `directory`.
-    pub(crate) fn files_in(&self, directory: &str) -> Snapshot {
-        let Ok(names) = self.names.list(Path::new(directory)) else { return Snapshot::new() };
+    /// The files right in `directory` whose names end so.
+    pub(crate) fn files_in(&self, directory: &str, ending: &str) -> Snapshot {
+        let Ok(mut names) = self.names.list(Path::new(directory)) else { return Snapshot::new() };
+        names.retain(|(name, _)| name.ends_with(ending));
         let bytes = |entry: Entry| match entry {
             Entry::File(inode) => Some(lock(&inode.content).bytes().to_vec()),
             Entry::Directory(_) => None,

@@ -465,7 +465,12 @@ impl World {
 
     /// The files right in `directory`, by their whole path.
     pub fn files_in(&self, node: NodeId, directory: &str) -> Snapshot {
-        lock(&self.node(node).disk).files_in(directory)
+        self.files_ending(node, directory, "")
+    }
+
+    /// The same, of those whose names end so.
+    pub fn files_ending(&self, node: NodeId, directory: &str, ending: &str) -> Snapshot {
+        lock(&self.node(node).disk).files_in(directory, ending)
     }
 
     /// The contents of one file.

@@ -7,7 +7,8 @@
 //! Never: an event that runs before its time, or an order of events that depends on anything but time and insertion.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cmp::Reverse,
+    collections::BinaryHeap,
     future::{Future, poll_fn},
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -20,8 +21,8 @@ use madsim::time::{Sleep, TimeHandle};
 /// Nanoseconds of virtual time since the world began.
 pub type Nanos = u64;
 
-/// Identifies a scheduled event until it has run.
-pub(crate) type EventKey = (Nanos, u64);
+/// Identifies a scheduled event until it has run: its time, its place among all that were ever planned, and where it is kept.
+pub(crate) type EventKey = (Nanos, u64, usize);
 
 /// What happens at a point in time.
 pub(crate) enum Event {
@@ -41,12 +42,57 @@ pub(crate) struct Timeline {
 }
 
 struct State {
-    events: BTreeMap<EventKey, Event>,
+    /// Keys of all events to come, and of those taken back whose time has not come: most are, before it does.
+    order: BinaryHeap<Reverse<EventKey>>,
+    /// Each with its number, where its key says.
+    events: Vec<Option<(u64, Event)>>,
+    /// Places in `events` that no key names.
+    free: Vec<usize>,
     sequence: u64,
     sleep: Pin<Box<Sleep>>,
     driver: Option<Waker>,
-    /// Times for which madsim holds a timer; those cannot be taken back, so each is set once.
-    armed: BTreeSet<Nanos>,
+    /// Times for which madsim holds a timer, the earliest last; those cannot be taken back, so each is set once.
+    armed: Vec<Nanos>,
+}
+
+impl State {
+    fn insert(&mut self, at: Nanos, event: Event) -> EventKey {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        let key = (at, self.sequence, place);
+        self.events[place] = Some((self.sequence, event));
+        self.sequence += 1;
+        self.order.push(Reverse(key));
+        key
+    }
+
+    fn get(&mut self, (_, sequence, place): EventKey) -> Option<&mut Event> {
+        let (found, event) = self.events[place].as_mut()?;
+        (*found == sequence).then_some(event)
+    }
+
+    fn take(&mut self, key: EventKey) -> Option<Event> {
+        self.get(key)?;
+        self.events[key.2].take().map(|(_, event)| event)
+    }
+
+    /// The first event if it is due, or when it will be.
+    fn next(&mut self, now: Nanos) -> Result<Event, Option<Nanos>> {
+        while let Some(Reverse(key)) = self.order.peek().copied() {
+            let there = self.get(key).is_some();
+            if there && key.0 > now {
+                return Err(Some(key.0));
+            }
+            self.order.pop();
+            self.free.push(key.2);
+            if let Some((_, event)) = self.events[key.2].take() {
+                return Ok(event);
+            }
+        }
+        Err(None)
+    }
 }
 
 impl Timeline {
@@ -58,11 +104,13 @@ impl Timeline {
             origin: time.now_instant(),
             origin_elapsed: time.elapsed(),
             state: Mutex::new(State {
-                events: BTreeMap::new(),
+                order: BinaryHeap::new(),
+                events: Vec::new(),
+                free: Vec::new(),
                 sequence: 0,
                 sleep,
                 driver: None,
-                armed: BTreeSet::new(),
+                armed: Vec::new(),
             }),
             time,
         }
@@ -75,22 +123,20 @@ impl Timeline {
     /// Plans `event` for `at`, or for as soon as possible when `at` has passed.
     pub(crate) fn schedule(&self, at: Nanos, event: Event) -> EventKey {
         let mut state = self.lock();
-        let key = (at, state.sequence);
-        state.sequence += 1;
-        state.events.insert(key, event);
+        let key = state.insert(at, event);
         self.arm(&mut state, at);
         key
     }
 
     /// Takes an event back; nothing happens when it has run.
     pub(crate) fn cancel(&self, key: EventKey) {
-        let cancelled = self.lock().events.remove(&key);
+        let cancelled = self.lock().take(key);
         drop(cancelled);
     }
 
     /// Replaces the waker of a timer that has not fired; false when it has.
     pub(crate) fn rewake(&self, key: EventKey, waker: &Waker) -> bool {
-        match self.lock().events.get_mut(&key) {
+        match self.lock().get(key) {
             Some(Event::Wake(current)) => {
                 current.clone_from(waker);
                 true
@@ -110,31 +156,30 @@ impl Timeline {
     }
 
     fn run_due(&self) {
+        // No time passes while a task runs.
+        let now = self.now();
         loop {
-            let now = self.now();
             let event = {
                 let mut state = self.lock();
-                state.armed = state.armed.split_off(&(now + 1));
-                match state.events.first_key_value().map(|(key, _)| *key) {
-                    Some(key) if key.0 <= now => state.events.remove(&key),
-                    Some((at, _)) => {
-                        self.arm(&mut state, at);
-                        return;
-                    }
-                    None => return,
+                while state.armed.last().is_some_and(|armed| *armed <= now) {
+                    state.armed.pop();
+                }
+                match state.next(now) {
+                    Ok(event) => event,
+                    Err(Some(at)) => return self.arm(&mut state, at),
+                    Err(None) => return,
                 }
             };
             match event {
-                Some(Event::Wake(waker)) => waker.wake(),
-                Some(Event::Call(call)) => call(),
-                None => {}
+                Event::Wake(waker) => waker.wake(),
+                Event::Call(call) => call(),
             }
         }
     }
 
     /// Makes sure that the driver is woken at `at` or earlier.
     fn arm(&self, state: &mut State, at: Nanos) {
-        if state.armed.first().is_some_and(|armed| *armed <= at) {
+        if state.armed.last().is_some_and(|armed| *armed <= at) {
             return;
         }
         let Some(driver) = state.driver.clone() else { return };
@@ -142,7 +187,7 @@ impl Timeline {
         match state.sleep.as_mut().poll(&mut Context::from_waker(&driver)) {
             Poll::Ready(()) => driver.wake(),
             Poll::Pending => {
-                state.armed.insert(at);
+                state.armed.push(at);
             }
         }
     }

@@ -125,12 +125,14 @@ pub fn written(record: &NewRecord) -> Written {
 
 /// A record as the checker is told of it when it is read.
 pub fn seen(batch: &ReadBatch, record: &ReadRecord) -> Seen {
-    let ReadRecord { offset, id, timestamp, filler } = *record;
+    let ReadRecord { offset, id, timestamp, filler, sent_in } = *record;
     Seen {
         offset,
         value: id.0,
         hash: fingerprint(id, filler),
         time: timestamp,
         created: !batch.log_append_time,
+        sent_in,
+        stored_in: batch.codec,
     }
 }

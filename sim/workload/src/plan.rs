@@ -6,6 +6,7 @@
 //! Never: a choice that depends on the wall clock or on what another client does.
 
 mod draw;
+mod misbehaviour;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
 pub use draw::DrawLimits;
+pub use misbehaviour::{AdministratorsPlan, ErrandsPlan, HoarderPlan, TrespasserPlan, WandererPlan};
 
 /// Everything the clients of one run do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +36,21 @@ pub struct WorkloadPlan {
     /// Raw clients that send batches which nobody could read.
     #[serde(default)]
     pub forgers: Vec<ForgerPlan>,
+    /// Clients that ask for offsets and epochs that cannot be right.
+    #[serde(default)]
+    pub wanderers: Vec<WandererPlan>,
+    /// Clients that break the protocol.
+    #[serde(default)]
+    pub trespassers: Vec<TrespasserPlan>,
+    /// Asks for whatever else is served.
+    #[serde(default)]
+    pub errands: Option<ErrandsPlan>,
+    /// Administrators of the same topics.
+    #[serde(default)]
+    pub administrators: Option<AdministratorsPlan>,
+    /// Clients at an address of their own that begin large requests and do not end them.
+    #[serde(default)]
+    pub hoarders: Vec<HoarderPlan>,
     /// Clients that read.
     #[serde(default)]
     pub consumers: Vec<ConsumerPlan>,
@@ -89,13 +106,16 @@ pub struct TopicPlan {
     /// Its records have no timestamps, as those of old clients: their age is known to the broker alone.
     #[serde(default)]
     pub untimed: bool,
+    /// Some of its batches have no timestamps, and the others those of records that were copied from elsewhere and are old.
+    #[serde(default)]
+    pub mixed: bool,
 }
 
 impl TopicPlan {
     /// A topic with the broker's settings.
     pub fn plain(name: String, partitions: i32) -> Self {
         let (configs, changes) = (BTreeMap::new(), Vec::new());
-        Self { name, partitions, replication_factor: -1, configs, changes, untimed: false }
+        Self { name, partitions, replication_factor: -1, configs, changes, untimed: false, mixed: false }
     }
 }
 
@@ -521,6 +541,8 @@ impl WorkloadPlan {
         let lists = lists.chain(self.offset_pollers.iter().map(|poller| ("offset poller", &poller.topics)));
         let lists = lists.chain(self.forgers.iter().map(|forger| ("forger", &forger.topics)));
         let lists = lists.chain(self.slow_readers.iter().map(|reader| ("slow reader", &reader.topics)));
+        let lists = lists.chain(self.wanderers.iter().map(|wanderer| ("wanderer", &wanderer.topics)));
+        let lists = lists.chain(self.trespassers.iter().map(|one| ("trespasser", &one.topics)));
         let lists = lists.chain(self.grow.iter().map(|grow| ("topic grower", &grow.topics)));
         let lists = lists.chain(self.delete_records.iter().map(|deletes| ("trimmer", &deletes.topics)));
         for (who, topics) in lists {

@@ -31,6 +31,9 @@ pub(crate) fn mix(value: u64) -> u64 {
 }
 
 const VALUE_MAGIC: u16 = 0x4756;
+/// The byte that holds the length of the topic's name holds the codec of its batch above it.
+const CODEC_SHIFT: u32 = 5;
+const LONGEST_NAME: u8 = (1 << CODEC_SHIFT) - 1;
 /// Bytes of a record batch header (format v2).
 pub const BATCH_HEADER: usize = 61;
 
@@ -66,24 +69,24 @@ pub fn sequence_after(sequence: i32, count: i32) -> i32 {
     (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
 }
 
-fn encode_records(topic: &str, partition: i32, records: &[NewRecord]) -> Bytes {
+fn encode_records(topic: &str, partition: i32, records: &[NewRecord], sent_in: u8) -> Bytes {
     let base_timestamp = records[0].timestamp;
-    let mut body = BytesMut::with_capacity(records.iter().map(|record| record.filler as usize + 96).sum());
-    let mut scratch = BytesMut::new();
+    let mut body = Vec::with_capacity(records.iter().map(|record| record.filler as usize + 96).sum());
+    let mut scratch = Vec::new();
     for (index, record) in records.iter().enumerate() {
         scratch.clear();
-        put_record(&mut scratch, topic, partition, record, index as i64, record.timestamp - base_timestamp);
+        let place = (index as i64, record.timestamp - base_timestamp);
+        put_record(&mut scratch, topic, partition, record, sent_in, place);
         put_varint(&mut body, scratch.len() as i64);
         body.extend_from_slice(&scratch);
     }
-    body.freeze()
+    body.into()
 }
 
-/// The most bytes of a batch of `records`, whatever codec it is stored in: what cannot be compressed grows by a sixth at
+/// The most bytes of a batch whose records take `plain` bytes, whatever codec it is stored in: what cannot be compressed grows by a sixth at
 /// most (snappy's own bound, the largest), and a frame.
-pub fn stored_at_most(topic: &str, partition: i32, records: &[NewRecord]) -> usize {
+pub fn stored_at_most(plain: usize) -> usize {
     const FRAME: usize = 64;
-    let plain = encode_records(topic, partition, records).len();
     BATCH_HEADER + plain + plain / 6 + FRAME
 }
 
@@ -95,10 +98,23 @@ pub fn encode_batch(
     codec: Codec,
     sequenced: Sequenced,
 ) -> Bytes {
+    encode_sized(topic, partition, records, codec, sequenced).0
+}
+
+/// The same, and the bytes that its records take without a codec.
+pub(crate) fn encode_sized(
+    topic: &str,
+    partition: i32,
+    records: &[NewRecord],
+    codec: Codec,
+    sequenced: Sequenced,
+) -> (Bytes, usize) {
     assert!(!records.is_empty(), "a batch holds at least one record");
     let base_timestamp = records[0].timestamp;
     let max_timestamp = records.iter().map(|record| record.timestamp).max().unwrap_or(base_timestamp);
-    let body = packing::pack(codec, encode_records(topic, partition, records));
+    let plain = encode_records(topic, partition, records, packing::attribute(codec) as u8);
+    let plain_bytes = plain.len();
+    let body = packing::pack(codec, plain);
     let mut batch = BytesMut::with_capacity(BATCH_HEADER + body.len());
     batch.put_i64(0);
     batch.put_i32((BATCH_HEADER - 12 + body.len()) as i32);
@@ -114,7 +130,7 @@ pub fn encode_batch(
     batch.put_i32(sequenced.sequence);
     batch.put_i32(records.len() as i32);
     batch.extend_from_slice(&body);
-    checksummed(batch)
+    (checksummed(batch), plain_bytes)
 }
 
 /// The batch with `time_ms` for the largest timestamp in its header, whatever its records say; −1 is none.
@@ -163,15 +179,17 @@ impl Forgery {
     /// A batch of at least two `records` that is forged in this way, its length right, and its checksum too but where that is
     /// the forgery. Without a codec only what is inside can be.
     pub(crate) fn batch(self, topic: &str, partition: i32, records: &[NewRecord], codec: Codec) -> Bytes {
-        let mut body = BytesMut::from(&encode_records(topic, partition, records)[..]);
+        let mut body = BytesMut::from(&encode_records(topic, partition, records, 0)[..]);
         let mut count = records.len() as i32;
         let packed = codec != Codec::None;
         match self {
             Forgery::OneMore => count += 1,
             Forgery::OneLess => count -= 1,
             Forgery::SameOffset => {
-                body =
-                    records.iter().flat_map(|record| encode_records(topic, partition, &[*record])).collect();
+                body = records
+                    .iter()
+                    .flat_map(|record| encode_records(topic, partition, &[*record], 0))
+                    .collect();
             }
             Forgery::CutRecord => body.truncate(body.len() - 1),
             Forgery::CutFrame | Forgery::Twice | Forgery::OtherCodec if packed => {}
@@ -206,13 +224,21 @@ impl Forgery {
     }
 }
 
-fn checksummed(mut batch: BytesMut) -> Bytes {
+/// The batch with the checksum that its bytes have.
+pub(crate) fn checksummed(mut batch: BytesMut) -> Bytes {
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     batch.freeze()
 }
 
-fn put_record(out: &mut BytesMut, topic: &str, partition: i32, record: &NewRecord, offset: i64, time: i64) {
+fn put_record(
+    out: &mut Vec<u8>,
+    topic: &str,
+    partition: i32,
+    record: &NewRecord,
+    sent_in: u8,
+    (offset, time): (i64, i64),
+) {
     out.put_i8(0);
     put_varint(out, time);
     put_varint(out, offset);
@@ -228,7 +254,8 @@ fn put_record(out: &mut BytesMut, topic: &str, partition: i32, record: &NewRecor
     out.put_u16(VALUE_MAGIC);
     out.put_u64(id);
     out.put_i32(partition);
-    out.put_u8(topic.len() as u8);
+    assert!(topic.len() <= usize::from(LONGEST_NAME), "{topic} is too long a name for records of ours");
+    out.put_u8(topic.len() as u8 | sent_in << CODEC_SHIFT);
     out.extend_from_slice(topic.as_bytes());
     put_filler(out, id, record.filler as usize);
     let headers = headers_of(record.id);
@@ -267,33 +294,33 @@ fn headers_of(id: ValueId) -> Vec<(&'static str, Option<[u8; 8]>)> {
     if drawn.is_multiple_of(8) { vec![("h", Some(drawn.to_be_bytes())), ("h", None)] } else { Vec::new() }
 }
 
-fn put_filler(out: &mut BytesMut, id: u64, length: usize) {
-    let mut left = length;
+fn put_filler(out: &mut Vec<u8>, id: u64, length: usize) {
+    let begin = out.len();
+    out.resize(begin + length, 0);
     let mut state = id;
-    while left > 0 {
+    for chunk in out[begin..].chunks_mut(8) {
         state = mix(state);
-        let word = state.to_le_bytes();
-        let take = left.min(8);
-        out.extend_from_slice(&word[..take]);
-        left -= take;
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
     }
 }
 
 fn filler_is_right(bytes: &[u8], id: u64) -> bool {
     let mut state = id;
-    bytes.chunks(8).all(|chunk| {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let right = words.iter().all(|word| {
         state = mix(state);
-        *chunk == state.to_le_bytes()[..chunk.len()]
-    })
+        u64::from_le_bytes(*word) == state
+    });
+    right && *rest == mix(state).to_le_bytes()[..rest.len()]
 }
 
-fn put_varint(out: &mut BytesMut, value: i64) {
+fn put_varint(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
-        out.put_u8(rest as u8 | 0x80);
+        out.push(rest as u8 | 0x80);
         rest >>= 7;
     }
-    out.put_u8(rest as u8);
+    out.push(rest as u8);
 }
 
 /// Why bytes that a broker returned cannot be what a client wrote.
@@ -323,6 +350,8 @@ pub struct ReadBatch {
     pub sequenced: Sequenced,
     /// Whether the broker set the timestamps (LogAppendTime).
     pub log_append_time: bool,
+    /// Number of the codec that it is stored in.
+    pub codec: u8,
     /// Bytes of the whole batch.
     pub length: usize,
     /// The records, by offset.
@@ -340,6 +369,8 @@ pub struct ReadRecord {
     pub timestamp: i64,
     /// Bytes of filler in its value.
     pub filler: u32,
+    /// Number of the codec that it was sent in.
+    pub sent_in: u8,
 }
 
 /// Decodes and checks whole batches from fetched bytes; a cut one at the end is left out.
@@ -380,9 +411,10 @@ fn decode_batch(topic: &str, partition: i32, batch: Bytes) -> Result<ReadBatch, 
     let sequenced =
         Sequenced { producer_id: header.get_i64(), epoch: header.get_i16(), sequence: header.get_i32() };
     let count = header.get_i32();
-    let mut body = packing::unpack(attributes, batch.slice(BATCH_HEADER..))
+    let body = packing::unpack(attributes, batch.slice(BATCH_HEADER..))
         .ok_or(Damage::Record(base_offset, "its compression is not what clients of ours write"))?;
     let log_append_time = attributes & 8 != 0;
+    let mut body = &body[..];
     let mut records = Vec::with_capacity(count.clamp(0, 10_000) as usize);
     for _ in 0..count {
         let damaged = |what| Damage::Record(base_offset, what);
@@ -390,7 +422,9 @@ fn decode_batch(topic: &str, partition: i32, batch: Bytes) -> Result<ReadBatch, 
         if size < 0 || size as usize > body.len() {
             return Err(damaged("length beyond its batch"));
         }
-        let mut record = decode_record(topic, partition, body.split_to(size as usize), base_offset)?;
+        let (record, rest) = body.split_at(size as usize);
+        body = rest;
+        let mut record = decode_record(topic, partition, record, base_offset)?;
         record.timestamp = if log_append_time { max_timestamp } else { base_timestamp + record.timestamp };
         records.push(record);
     }
@@ -398,14 +432,24 @@ fn decode_batch(topic: &str, partition: i32, batch: Bytes) -> Result<ReadBatch, 
         return Err(Damage::Record(base_offset, "bytes behind its last record"));
     }
     let last_offset = base_offset + i64::from(last_offset_delta);
-    Ok(ReadBatch { base_offset, last_offset, leader_epoch, sequenced, log_append_time, length, records })
+    let codec = (attributes & 7) as u8;
+    Ok(ReadBatch {
+        base_offset,
+        last_offset,
+        leader_epoch,
+        sequenced,
+        log_append_time,
+        codec,
+        length,
+        records,
+    })
 }
 
 /// The record with its timestamp still relative to the batch.
 fn decode_record(
     topic: &str,
     partition: i32,
-    mut body: Bytes,
+    mut body: &[u8],
     base_offset: i64,
 ) -> Result<ReadRecord, Damage> {
     let damaged = |what| Damage::Record(base_offset, what);
@@ -418,8 +462,8 @@ fn decode_record(
     let damaged = |what| Damage::Record(offset, what);
     let key = get_bytes(&mut body).ok_or(damaged("key cut"))?;
     let value = get_bytes(&mut body).ok_or(damaged("value cut"))?.ok_or(damaged("null value"))?;
-    let (id, filler) = check_value(topic, partition, value).map_err(damaged)?;
-    if key.as_deref() != key_of(id).as_ref().map(|key| key.as_slice()) {
+    let (id, filler, sent_in) = check_value(topic, partition, value).map_err(damaged)?;
+    if key != key_of(id).as_ref().map(|key| key.as_slice()) {
         return Err(damaged("another key"));
     }
     let headers = headers_of(id);
@@ -429,16 +473,14 @@ fn decode_record(
     for (name, content) in headers {
         let found_name = get_bytes(&mut body).flatten().ok_or(damaged("header cut"))?;
         let found = get_bytes(&mut body).ok_or(damaged("header cut"))?;
-        if found_name != name.as_bytes()
-            || found.as_deref() != content.as_ref().map(|content| content.as_slice())
-        {
+        if found_name != name.as_bytes() || found != content.as_ref().map(|content| content.as_slice()) {
             return Err(damaged("another header"));
         }
     }
-    Ok(ReadRecord { offset, id, timestamp, filler })
+    Ok(ReadRecord { offset, id, timestamp, filler, sent_in })
 }
 
-fn check_value(topic: &str, partition: i32, mut value: Bytes) -> Result<(ValueId, u32), &'static str> {
+fn check_value(topic: &str, partition: i32, mut value: &[u8]) -> Result<(ValueId, u32, u8), &'static str> {
     if value.len() < 15 || value.get_u16() != VALUE_MAGIC {
         return Err("not a value of ours");
     }
@@ -446,21 +488,21 @@ fn check_value(topic: &str, partition: i32, mut value: Bytes) -> Result<(ValueId
     if value.get_i32() != partition {
         return Err("written to another partition");
     }
-    let length = value.get_u8() as usize;
-    if value.len() < length || value.split_to(length) != topic.as_bytes() {
+    let tag = value.get_u8();
+    let (length, sent_in) = (usize::from(tag & LONGEST_NAME), tag >> CODEC_SHIFT);
+    let Some(filler) = value.strip_prefix(topic.as_bytes()).filter(|_| length == topic.len()) else {
         return Err("written to another topic");
-    }
-    if !filler_is_right(&value, id) {
+    };
+    if !filler_is_right(filler, id) {
         return Err("changed bytes");
     }
-    Ok((ValueId(id), value.len() as u32))
+    Ok((ValueId(id), filler.len() as u32, sent_in))
 }
 
-fn get_varint(bytes: &mut Bytes) -> Option<i64> {
+fn get_varint(bytes: &mut &[u8]) -> Option<i64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
-        let byte = *bytes.first()?;
-        bytes.advance(1);
+        let byte = *bytes.split_off_first()?;
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some((value >> 1) as i64 ^ -((value & 1) as i64));
@@ -470,13 +512,13 @@ fn get_varint(bytes: &mut Bytes) -> Option<i64> {
 }
 
 /// A length-prefixed field: outer `None` when cut, inner `None` when null.
-fn get_bytes(bytes: &mut Bytes) -> Option<Option<Bytes>> {
+fn get_bytes<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let length = get_varint(bytes)?;
     if length == -1 {
         return Some(None);
     }
     let length = usize::try_from(length).ok()?;
-    (length <= bytes.len()).then(|| Some(bytes.split_to(length)))
+    bytes.split_off(..length).map(Some)
 }
 
 #[cfg(test)]
@@ -514,6 +556,7 @@ mod tests {
                         id: record.id,
                         timestamp: record.timestamp,
                         filler: record.filler,
+                        sent_in: codec as u8,
                     })
                     .collect();
                 assert_eq!(read[0].records, expected, "{codec:?}");

@@ -5,16 +5,19 @@
 //! [`Workload::final_read`] reads every partition from log start to log end.
 //! Never: waits for ever by itself; bounds are the caller's, who knows which faults are on.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use gracchus_checker::EventKind;
-use gracchus_env::{Env, JoinHandle, spawn};
+use gracchus_env::{Env, JoinHandle, Task, spawn};
 use tokio::sync::watch;
 
 use crate::{
-    client::{Bootstrap, Link, Topic, create_topic, find_topic},
+    client::{Bootstrap, Calls, Link, Topic, create_topic, find_topic},
     history::{Beacon, History, Recorder},
-    plan::{TopicPlan, Versions, WorkloadPlan},
+    plan::{HoarderPlan, TopicPlan, Versions, WorkloadPlan},
     workloads::{self, Context, Part, Shared},
 };
 
@@ -39,7 +42,15 @@ pub struct Workload {
     beacons: Vec<Arc<Beacon>>,
     conductor: Option<JoinHandle<Option<()>>>,
     reader: Option<Context>,
+    hoarding: Option<Hoarding>,
+    calls: Arc<Calls>,
     shared: Arc<Shared>,
+}
+
+/// Hoarders, and the client that must be served beside them.
+struct Hoarding {
+    hoarders: Vec<(Context, HoarderPlan)>,
+    beside: Context,
 }
 
 impl std::fmt::Debug for Workload {
@@ -49,7 +60,8 @@ impl std::fmt::Debug for Workload {
 }
 
 impl Workload {
-    /// Starts `plan` on `envs` (clients take them in turn) against the brokers at `bootstrap` (`host:port`).
+    /// Starts `plan` on `envs` (clients take them in turn; hoarders have the last one for themselves, if there are several)
+    /// against the brokers at `bootstrap` (`host:port`).
     /// Must be called where [`gracchus_env::spawn`] on these Envs works.
     ///
     /// # Panics
@@ -62,8 +74,15 @@ impl Workload {
     ) -> Workload {
         plan.check().unwrap_or_else(|error| panic!("unsound plan: {error}"));
         let bootstrap = Arc::new(Bootstrap::new(bootstrap, plan.timing.clone()));
+        let calls = Arc::clone(&bootstrap.calls);
         let shared = Arc::new(Shared::default());
         let (phase, phases) = watch::channel(Phase::Load);
+        let (strangers, envs) = match envs.as_slice() {
+            [others @ .., last] if !plan.hoarders.is_empty() && !others.is_empty() => {
+                (Arc::clone(last), others.to_vec())
+            }
+            all => (Arc::clone(&all[0]), all.to_vec()),
+        };
         let mut next = 0;
         let mut context = |kind: &str, versions: Versions| {
             let number = next;
@@ -137,12 +156,38 @@ impl Workload {
         for reader in &plan.slow_readers {
             clients.push((context("slow reader", Versions::Newest), Role::SlowReader(reader.clone())));
         }
+        // Behind all others, whose numbers stay what they are without them.
+        for wanderer in &plan.wanderers {
+            clients.push((context("wanderer", wanderer.versions), Role::Wanderer(wanderer.clone())));
+        }
+        for trespasser in &plan.trespassers {
+            clients.push((context("trespasser", trespasser.versions), Role::Trespasser(trespasser.clone())));
+        }
+        if let Some(errands) = &plan.errands {
+            clients.push((context("errand runner", errands.versions), Role::Errands(errands.clone())));
+        }
+        if let Some(administrators) = &plan.administrators {
+            let names = Arc::new(workloads::SharedNames::default());
+            for _ in 0..administrators.count {
+                let role = Role::Administrator(administrators.clone(), Arc::clone(&names));
+                clients.push((context("administrator", Versions::Newest), role));
+            }
+        }
+        let hoarding = (!plan.hoarders.is_empty()).then(|| {
+            let beside = context("neighbour", Versions::Newest);
+            let hoarders = plan.hoarders.iter().map(|hoarder| {
+                let mut context = context("hoarder", Versions::Newest);
+                context.link.env = Arc::clone(&strangers);
+                (context, hoarder.clone())
+            });
+            Hoarding { hoarders: hoarders.collect(), beside }
+        });
         let beacons = clients.iter().map(|(context, _)| context.recorder.beacon()).collect();
         let env = Arc::clone(&envs[0]);
         let (ready_sender, ready) = watch::channel(false);
         let conductor = until_stopped(phases, conduct(plan, setup, clients, ready_sender));
         let conductor = Some(spawn(&*env, "workload", conductor));
-        Workload { env, phase, ready, beacons, conductor, reader: Some(reader), shared }
+        Workload { env, phase, ready, beacons, conductor, reader: Some(reader), hoarding, calls, shared }
     }
 
     /// Waits until the plan's topics exist and all clients have started.
@@ -166,9 +211,36 @@ impl Workload {
         self.shared.actions.counts()
     }
 
+    /// How often each API was called so far, by its key.
+    pub fn calls(&self) -> std::collections::BTreeMap<i16, u64> {
+        self.calls.counts()
+    }
+
     /// Ids of the topics that were deleted.
     pub fn gone(&self) -> std::collections::BTreeSet<u128> {
         self.shared.gone()
+    }
+
+    /// Whether there are hoarders.
+    pub fn has_hoarders(&self) -> bool {
+        self.hoarding.is_some()
+    }
+
+    /// Lets the hoarders hoard and another client be served beside them; ends when it was, and they are gone.
+    pub async fn hoard(&mut self) {
+        let Some(Hoarding { hoarders, beside }) = self.hoarding.take() else { return };
+        let mut hoarding = Vec::new();
+        for (context, plan) in hoarders {
+            let env = Arc::clone(&context.link.env);
+            let hoarder = until_stopped(self.phase.subscribe(), workloads::hoard(context, plan));
+            hoarding.push(spawn(&*env, "hoarders", hoarder).detach());
+        }
+        let env = Arc::clone(&beside.link.env);
+        // They are there first.
+        env.sleep(Duration::from_secs(2)).await;
+        let served = until_stopped(self.phase.subscribe(), workloads::serve_beside(beside));
+        let _ = spawn(&*env, "neighbour", served).await;
+        hoarding.iter().for_each(Task::abort);
     }
 
     /// Lets producers finish what they have begun and everyone else stop; ends when all clients have.
@@ -218,6 +290,10 @@ enum Role {
     Sleeper(crate::plan::SleeperPlan),
     Auditor(crate::plan::AuditorPlan),
     SlowReader(crate::plan::SlowReaderPlan),
+    Wanderer(crate::plan::WandererPlan),
+    Trespasser(crate::plan::TrespasserPlan),
+    Errands(crate::plan::ErrandsPlan),
+    Administrator(crate::plan::AdministratorsPlan, Arc<workloads::SharedNames>),
 }
 
 async fn conduct(
@@ -267,6 +343,19 @@ async fn conduct(
             Role::Bell(plan) => spawn(&*env, "bell", until_stopped(phase, workloads::bell(context, plan))),
             Role::SlowReader(plan) => {
                 spawn(&*env, "slow-reader", until_stopped(phase, workloads::read_slowly(context, plan)))
+            }
+            Role::Wanderer(plan) => {
+                spawn(&*env, "wanderer", until_stopped(phase, workloads::wander(context, plan)))
+            }
+            Role::Trespasser(plan) => {
+                spawn(&*env, "trespasser", until_stopped(phase, workloads::trespass(context, plan)))
+            }
+            Role::Errands(plan) => {
+                spawn(&*env, "errands", until_stopped(phase, workloads::run_errands(context, plan)))
+            }
+            Role::Administrator(plan, names) => {
+                let client = workloads::administer(context, plan, names);
+                spawn(&*env, "administrator", until_stopped(phase, client))
             }
             Role::Forger(plan) => {
                 spawn(&*env, "forger", until_stopped(phase, workloads::forge(context, plan)))

@@ -3,7 +3,7 @@
 //! the log could spare: what is left holds at least `retention.bytes`.
 //!
 //! Source: semantics §15; KIP-107. A setting counts for as long as it may be in effect; of the clock, the latest time that
-//! the broker can have read.
+//! the broker can have read. A record without a timestamp is as old as the broker has had it.
 
 use super::{Verdict, demand};
 use crate::configs::Defaults;
@@ -68,7 +68,8 @@ pub(crate) fn up_to(
     let expired = |time: i64| age.is_some_and(|age| time.saturating_add(age) < around.wall_ms);
     let missed = |offset: &i64| {
         let slot = partition.slot(*offset).filter(|slot| slot.acked || slot.read);
-        slot.is_some_and(|slot| !expired(slot.time))
+        // Without a timestamp it is as old as the broker has had it.
+        slot.is_some_and(|slot| !expired(if slot.time < 0 { slot.appended_ms } else { slot.time }))
     };
     // The log goes from its front, so the last record that is not too old was spared with all before it, when there was
     // enough behind it; what follows it was too old.
@@ -161,6 +162,18 @@ mod tests {
         let compacted = [("retention.ms", "1"), ("cleanup.policy", "compact")];
         begins(four(&compacted), 2).broken("deletion_allowed");
         begins(four(&[("retention.ms", "1"), ("cleanup.policy", "")]), 2).broken("deletion_allowed");
+    }
+
+    #[test]
+    fn a_record_without_a_timestamp_is_as_old_as_the_broker_has_had_it() {
+        let later = |wall_ms| {
+            let story = timed(&[-1, -1], &[("retention.ms", "4000")]);
+            begins(story.event(EventKind::Clock { node: 1, wall_ms }), 1)
+        };
+        later(9_000).broken("deletion_allowed");
+        later(9_001).holds();
+        let mixed = timed(&[0, -1], &[("retention.ms", "4000")]);
+        begins(mixed, 2).broken("deletion_allowed");
     }
 
     #[test]

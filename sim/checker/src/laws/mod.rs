@@ -8,6 +8,8 @@
 //! | `record_unchanged` | readers, logs | KIP-98: batches are stored as sent |
 //! | `nothing_unwritten` | readers, logs | Jepsen's Kafka workload |
 //! | `no_duplicate` | acknowledgements, readers, logs | KIP-98; O2 |
+//! | `append_time_kept` | acknowledgements, readers | semantics §5; B19 |
+//! | `stored_codec` | readers | semantics §4 |
 //! | `original_offset` | acknowledgements | semantics §5; B19 |
 //! | `producer_order` | acknowledgements, readers | KIP-98; O3 |
 //! | `no_overtaking` | acknowledgements | the protocol: a connection is served in order |
@@ -27,6 +29,7 @@
 //! | `stays_deleted` | whatever is served | KIP-516; S12 |
 //! | `stays_created` | whatever is not served | semantics §16; S12 |
 //! | `partitions_kept` | metadata | KIP-195 |
+//! | `topics_linearizable` | several administrators | Herlihy and Wing; semantics §16 |
 //! | `config_kept` | DescribeConfigs | KIP-339 |
 //! | `config_in_effect` | acknowledgements, refusals | semantics §4, §16 |
 //! | `wakes_in_time` | waiting fetches, time | semantics §6; O7 |
@@ -42,6 +45,7 @@
 pub(crate) mod acknowledged_end;
 pub(crate) mod acknowledged_kept;
 pub(crate) mod answers_in_time;
+pub(crate) mod append_time_kept;
 pub(crate) mod available;
 pub(crate) mod below_high_watermark;
 pub(crate) mod config_in_effect;
@@ -70,6 +74,8 @@ pub(crate) mod replica_bounds;
 pub(crate) mod replica_never_back;
 pub(crate) mod stays_created;
 pub(crate) mod stays_deleted;
+pub(crate) mod stored_codec;
+pub(crate) mod topics_linearizable;
 pub(crate) mod valid_offset;
 pub(crate) mod wakes_in_time;
 pub(crate) mod well_formed;
@@ -97,6 +103,8 @@ pub const NAMES: &[&str] = &[
     record_unchanged::LAW,
     nothing_unwritten::LAW,
     no_duplicate::LAW,
+    append_time_kept::LAW,
+    stored_codec::LAW,
     original_offset::LAW,
     producer_order::LAW,
     no_overtaking::LAW,
@@ -116,6 +124,7 @@ pub const NAMES: &[&str] = &[
     stays_deleted::LAW,
     stays_created::LAW,
     partitions_kept::LAW,
+    topics_linearizable::LAW,
     config_kept::LAW,
     config_in_effect::LAW,
     wakes_in_time::LAW,

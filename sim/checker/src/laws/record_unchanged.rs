@@ -34,7 +34,8 @@ mod tests {
             if again {
                 story = story.fetched(8, "t", 0, &[(0, 1)], 1);
             }
-            let changed = Seen { offset: 0, value: 1, hash: 12345, time: 0, created: true };
+            let changed =
+                Seen { offset: 0, value: 1, hash: 12345, time: 0, created: true, sent_in: 0, stored_in: 0 };
             let fetched = EventKind::Fetched {
                 consumer: 9,
                 at: Partition::new("t", 0),

@@ -46,9 +46,25 @@ pub enum ClientError {
     NotServed(String),
 }
 
+/// How often each API was called, by its key.
+#[derive(Debug, Default)]
+pub struct Calls(Mutex<BTreeMap<i16, u64>>);
+
+impl Calls {
+    fn count(&self, key: i16) {
+        *lock(&self.0).entry(key).or_default() += 1;
+    }
+
+    /// So far.
+    pub fn counts(&self) -> BTreeMap<i16, u64> {
+        lock(&self.0).clone()
+    }
+}
+
 /// An open connection. Dropping it closes it.
 pub struct Connection {
     env: Arc<dyn Env>,
+    calls: Arc<Calls>,
     /// Unique over the history.
     pub id: u64,
     versions: Mutex<BTreeMap<i16, i16>>,
@@ -108,6 +124,7 @@ impl Connection {
         address: &str,
         deadline: Instant,
         recorder: &Recorder,
+        calls: Arc<Calls>,
     ) -> Result<Connection, ClientError> {
         let connection = env
             .connect(address, deadline)
@@ -125,6 +142,7 @@ impl Connection {
         let reader = spawn(&**env, "client-reader", read(connection.reader, Arc::clone(&shared)));
         Ok(Connection {
             env: Arc::clone(env),
+            calls,
             id,
             versions: Mutex::default(),
             outgoing,
@@ -159,6 +177,7 @@ impl Connection {
         if let Some(error) = &shared.closed {
             return Err(error.clone());
         }
+        self.calls.count(R::KEY);
         let correlation = shared.next_correlation;
         shared.next_correlation = correlation.wrapping_add(1);
         let frame = encode(request, version, correlation)?;
@@ -378,6 +397,36 @@ fn hand_out(buffer: &mut BytesMut, shared: &Mutex<Shared>) -> Result<(), ClientE
     Ok(())
 }
 
+/// What tools ask for.
+const ERRANDS: [ApiKey; 18] = {
+    use ApiKey::*;
+    [
+        FindCoordinator,
+        ListGroups,
+        AlterReplicaLogDirs,
+        DescribeLogDirs,
+        ElectLeaders,
+        AlterPartitionReassignments,
+        ListPartitionReassignments,
+        DescribeClientQuotas,
+        DescribeUserScramCredentials,
+        DescribeQuorum,
+        UpdateFeatures,
+        DescribeCluster,
+        DescribeProducers,
+        UnregisterBroker,
+        DescribeTransactions,
+        ListTransactions,
+        ListConfigResources,
+        DescribeTopicPartitions,
+    ]
+};
+
+/// Whether only tools ask for it.
+pub(super) fn is_errand(key: i16) -> bool {
+    ERRANDS.iter().any(|errand| *errand as i16 == key)
+}
+
 /// The api keys that the workload may use, with the versions the client knows.
 pub(super) fn known_versions() -> BTreeMap<i16, (i16, i16)> {
     use ApiKey::*;
@@ -399,6 +448,7 @@ pub(super) fn known_versions() -> BTreeMap<i16, (i16, i16)> {
     ];
     known
         .into_iter()
+        .chain(ERRANDS)
         .map(|key| {
             let range = key.valid_versions();
             // Version 6 of InitProducerId exists for its answer only; brokers must not offer it.

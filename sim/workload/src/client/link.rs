@@ -20,7 +20,7 @@ use kafka_protocol::{
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
-use super::connection::{ClientError, Connection, known_versions};
+use super::connection::{Calls, ClientError, Connection, is_errand, known_versions};
 use crate::{
     history::Recorder,
     plan::{ClientTiming, Versions},
@@ -33,6 +33,8 @@ pub struct Bootstrap {
     pub addresses: Vec<String>,
     /// Deadlines and pauses.
     pub timing: ClientTiming,
+    /// What was called.
+    pub calls: Arc<Calls>,
     next_connection: AtomicU64,
 }
 
@@ -40,7 +42,7 @@ impl Bootstrap {
     /// Brokers at `addresses`.
     pub fn new(addresses: Vec<String>, timing: ClientTiming) -> Self {
         assert!(!addresses.is_empty(), "a client needs an address");
-        Self { addresses, timing, next_connection: AtomicU64::new(1) }
+        Self { addresses, timing, calls: Arc::default(), next_connection: AtomicU64::new(1) }
     }
 }
 
@@ -75,6 +77,11 @@ impl Link {
     pub fn sibling(&mut self) -> Link {
         let (env, bootstrap) = (Arc::clone(&self.env), Arc::clone(&self.bootstrap));
         Link::new(env, bootstrap, self.recorder.clone(), self.versions, &mut self.random)
+    }
+
+    /// `host:port` of the broker that it tries first.
+    pub fn address(&self) -> &str {
+        &self.bootstrap.addresses[0]
     }
 
     /// How long a request may take.
@@ -156,7 +163,8 @@ impl Link {
         let id = self.bootstrap.next_connection.fetch_add(1, Ordering::Relaxed);
         let address = &self.bootstrap.addresses[self.attempts as usize % self.bootstrap.addresses.len()];
         let deadline = self.env.now() + Duration::from_millis(timing.connect_timeout_ms);
-        let connection = Connection::open(&self.env, id, address, deadline, &self.recorder).await?;
+        let calls = Arc::clone(&self.bootstrap.calls);
+        let connection = Connection::open(&self.env, id, address, deadline, &self.recorder, calls).await?;
         self.negotiate(&connection).await?;
         Ok(connection)
     }
@@ -181,9 +189,18 @@ impl Link {
             if let Some((lowest, highest)) = known.get(&served.api_key) {
                 let (lowest, highest) =
                     ((*lowest).max(served.min_version), (*highest).min(served.max_version));
-                if lowest <= highest {
-                    agreed.insert(served.api_key, self.choose(lowest, highest));
+                if lowest > highest {
+                    continue;
                 }
+                let version = match self.versions {
+                    // Not from the client's own stream: it draws what it would draw without them.
+                    Versions::Drawn if is_errand(served.api_key) => {
+                        let drawn = crate::record::mix(connection.id << 16 ^ served.api_key as u64);
+                        lowest + (drawn % (highest - lowest + 1) as u64) as i16
+                    }
+                    _ => self.choose(lowest, highest),
+                };
+                agreed.insert(served.api_key, version);
             }
         }
         connection.agree(agreed);

@@ -15,7 +15,7 @@ pub use admin::{
     Alteration, Resource, alter_config, alter_configs, create_partitions, delete_records, delete_topic,
     describe_configs, epoch_end, replace_configs, serves,
 };
-pub use connection::{ClientError, Connection, Pending};
+pub use connection::{Calls, ClientError, Connection, Pending};
 pub(crate) use connection::{decode, encode as frame};
 pub use fetch::{FetchLimits, Fetched, FetchedPartition, Fetcher, Position};
 pub use link::{Bootstrap, Link};

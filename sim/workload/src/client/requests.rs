@@ -42,6 +42,8 @@ pub struct Topic {
     pub dense: bool,
     /// Whether its records have no timestamps.
     pub untimed: bool,
+    /// Whether some of its batches have none, and the others old ones.
+    pub mixed: bool,
     /// Whether it is deleted before the run ends.
     pub passing: bool,
 }
@@ -69,6 +71,7 @@ impl Topic {
                 || changes("message.timestamp.type"),
             synced: config("flush.messages").is_none_or(|count| count == "1") && !changes("flush.messages"),
             untimed: plan.untimed,
+            mixed: plan.mixed,
             passing: false,
             dense: !config("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
         }

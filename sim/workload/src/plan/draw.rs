@@ -58,7 +58,12 @@ impl WorkloadPlan {
         let some = |random: &mut SmallRng| -> Vec<usize> {
             all.iter().copied().filter(|topic| *topic == 0 || random.random_bool(0.4)).collect()
         };
-        WorkloadPlan {
+        let mut plan = WorkloadPlan {
+            wanderers: Vec::new(),
+            trespassers: Vec::new(),
+            errands: None,
+            administrators: None,
+            hoarders: Vec::new(),
             recreators: draw_recreators(random),
             grow: random.random_bool(0.4).then(|| GrowPlan {
                 topics: some(random),
@@ -113,7 +118,9 @@ impl WorkloadPlan {
                 versions: draw_versions(random),
             }),
             topics,
-        }
+        };
+        plan.draw_misbehaviour(&mut own_stream(seed, "misbehaviour"));
+        plan
     }
 }
 
@@ -131,7 +138,7 @@ fn draw_auditor(random: &mut SmallRng) -> Option<AuditorPlan> {
     })
 }
 
-fn draw_versions(random: &mut SmallRng) -> Versions {
+pub(super) fn draw_versions(random: &mut SmallRng) -> Versions {
     *[Versions::Newest, Versions::Newest, Versions::Drawn, Versions::Drawn, Versions::Oldest]
         .choose(random)
         .expect("not empty")
@@ -176,6 +183,7 @@ fn draw_topics(random: &mut SmallRng, limits: DrawLimits) -> Vec<TopicPlan> {
                 configs,
                 changes,
                 untimed,
+                mixed: false,
             }
         })
         .collect()

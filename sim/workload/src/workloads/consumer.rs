@@ -267,9 +267,10 @@ pub(super) fn tell_fetched(
     asked: Asked,
 ) -> i64 {
     let Asked { session, session_epoch, by_name, invoked_ns } = asked;
-    if let Some(last) = answer.batches.last() {
-        let (topic, epoch) = (&position.topic, last.leader_epoch);
-        context.shared.read_epoch(topic, position.partition, epoch, last.last_offset);
+    for same in answer.batches.chunk_by(|one, next| one.leader_epoch == next.leader_epoch) {
+        let (first, last) = (&same[0], &same[same.len() - 1]);
+        let places = (first.base_offset, last.last_offset);
+        context.shared.read_epoch(&position.topic, position.partition, first.leader_epoch, places);
     }
     let from = position.offset;
     let next = answer.batches.last().map_or(from, |batch| (batch.last_offset + 1).max(from));

@@ -4,21 +4,26 @@
 //! [`Shared`] holds, which judges answers and never steers anyone.
 
 mod actions;
+mod administrators;
 mod auditor;
 mod bell;
 mod churn;
 mod configure;
 mod consumer;
 mod delete_records;
+mod errands;
 mod final_read;
 mod forger;
 mod grow;
+mod hoarder;
 mod offsets;
 mod producer;
 mod recreate;
 mod replayer;
 mod sleeper;
 mod slow_reader;
+mod trespasser;
+mod wanderer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,27 +41,32 @@ use crate::{
     client::{Link, Topic, init_producer_id},
     history::{Recorder, written},
     plan::{Codec, TopicPlan},
-    record::{NewRecord, Sequenced, ValueId, encode_batch, stored_at_most},
+    record::{NewRecord, Sequenced, ValueId, encode_sized, mix, stored_at_most},
     run::Phase,
 };
 
 pub(crate) use actions::Actions;
+pub(crate) use administrators::{SharedNames, administer};
 pub(crate) use auditor::audit;
 pub(crate) use bell::bell;
 pub(crate) use churn::churn;
 pub(crate) use configure::configure;
 pub(crate) use consumer::consume;
 pub(crate) use delete_records::delete_records;
+pub(crate) use errands::run_errands;
 pub use final_read::FinalRead;
 pub(crate) use final_read::final_read;
 pub(crate) use forger::forge;
 pub(crate) use grow::grow;
+pub(crate) use hoarder::{hoard, serve_beside};
 pub(crate) use offsets::poll_offsets;
 pub(crate) use producer::produce;
 pub(crate) use recreate::{Generations, Part, recreate};
 pub(crate) use replayer::replay;
 pub(crate) use sleeper::sleep;
 pub(crate) use slow_reader::read_slowly;
+pub(crate) use trespasser::trespass;
+pub(crate) use wanderer::wander;
 
 /// Does `what` until the drain begins.
 pub(crate) async fn until_drain(mut phase: watch::Receiver<Phase>, what: impl Future<Output = ()>) {
@@ -144,21 +154,17 @@ impl Context {
         sequenced: Sequenced,
         acks: i16,
     ) -> Batch {
-        let records = if topic.untimed {
-            records.iter().map(|record| NewRecord { timestamp: -1, ..*record }).collect()
-        } else {
-            records
-        };
+        let records = stamped(topic, records);
         self.ops += 1;
         let op = ValueId::new(self.number, self.ops).0;
-        let bytes = encode_batch(&topic.name, partition, &records, codec, sequenced);
+        let (bytes, plain) = encode_sized(&topic.name, partition, &records, codec, sequenced);
         self.recorder.tell(EventKind::ProduceInvoked {
             producer: self.number,
             op,
             at: topic.at(partition),
             records: records.iter().map(written).collect(),
             bytes: bytes.len() as u32,
-            stored_most: stored_at_most(&topic.name, partition, &records) as u32,
+            stored_most: stored_at_most(plain) as u32,
             producer_id: sequenced.producer_id,
             producer_epoch: sequenced.epoch,
             base_sequence: sequenced.sequence,
@@ -214,6 +220,17 @@ impl Context {
     }
 }
 
+/// Records with the timestamps that those of the topic have.
+fn stamped(topic: &Topic, records: Arc<[NewRecord]>) -> Arc<[NewRecord]> {
+    const AN_HOUR_MS: i64 = 3_600_000;
+    let untimed = topic.untimed || (topic.mixed && mix(records[0].id.0 ^ 0x7469_6d65).is_multiple_of(2));
+    if !untimed && !topic.mixed {
+        return records;
+    }
+    let time = |record: &NewRecord| if untimed { -1 } else { record.timestamp - AN_HOUR_MS };
+    records.iter().map(|record| NewRecord { timestamp: time(record), ..*record }).collect()
+}
+
 /// The first version of Produce and of Fetch that names topics by id.
 pub(crate) const BY_ID: i16 = 13;
 pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
@@ -225,8 +242,8 @@ pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
 
 /// Offset and timestamp of an acknowledged record.
 type OffsetAndTime = (i64, i64);
-/// The last offset that was read of each leader epoch, by topic and partition.
-type Epochs = BTreeMap<(Arc<str>, i32), BTreeMap<i32, i64>>;
+/// The first and the last offset that were read of each leader epoch, by topic and partition.
+type Epochs = BTreeMap<(Arc<str>, i32), BTreeMap<i32, (i64, i64)>>;
 /// By topic and partition, in the order of the acknowledgements.
 type Times = BTreeMap<(Arc<str>, i32), Vec<OffsetAndTime>>;
 
@@ -295,18 +312,19 @@ impl Shared {
         lock(&self.counts).get(&topic.name).copied().unwrap_or(topic.partitions).max(topic.partitions)
     }
 
-    /// A batch of this leader epoch that ends at `last` was read.
-    pub(crate) fn read_epoch(&self, topic: &Topic, partition: i32, epoch: i32, last: i64) {
+    /// Batches of this leader epoch were read, the first from offset `first` and the last up to `last`.
+    pub(crate) fn read_epoch(&self, topic: &Topic, partition: i32, epoch: i32, (first, last): (i64, i64)) {
         if !topic.synced || topic.passing {
             return;
         }
         let mut epochs = lock(&self.epochs);
-        let known = epochs.entry((topic.name.clone(), partition)).or_default().entry(epoch).or_insert(last);
-        *known = last.max(*known);
+        let known = epochs.entry((topic.name.clone(), partition)).or_default();
+        let known = known.entry(epoch).or_insert((first, last));
+        *known = (first.min(known.0), last.max(known.1));
     }
 
-    /// The leader epochs of a partition with the last offset that was read of each.
-    pub(crate) fn known_epochs(&self, topic: &Topic, partition: i32) -> BTreeMap<i32, i64> {
+    /// The leader epochs of a partition with the first and the last offset that were read of each.
+    pub(crate) fn known_epochs(&self, topic: &Topic, partition: i32) -> BTreeMap<i32, (i64, i64)> {
         lock(&self.epochs).get(&(topic.name.clone(), partition)).cloned().unwrap_or_default()
     }
 

@@ -91,8 +91,8 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
 
 /// Where a leader epoch ends: behind everything that was read of it.
 async fn ask_epoch(context: &mut Context, topic: &Topic, partition: i32) {
-    let known: Vec<(i32, i64)> = context.shared.known_epochs(topic, partition).into_iter().collect();
-    let Some((epoch, last)) = known.choose(&mut context.random).copied() else { return };
+    let known: Vec<(i32, (i64, i64))> = context.shared.known_epochs(topic, partition).into_iter().collect();
+    let Some((epoch, (_, last))) = known.choose(&mut context.random).copied() else { return };
     if !serves::<OffsetForLeaderEpochRequest>(&mut context.link).await {
         return;
     }
@@ -118,7 +118,7 @@ async fn ask_epoch(context: &mut Context, topic: &Topic, partition: i32) {
 }
 
 /// Where the log begins by now, if somebody answers.
-async fn earliest(context: &mut Context, topic: &Topic, partition: i32) -> Option<i64> {
+pub(super) async fn earliest(context: &mut Context, topic: &Topic, partition: i32) -> Option<i64> {
     for _ in 0..20 {
         match list_offsets(&mut context.link, topic, partition, -2, false).await {
             Ok(Listed { code: 0, offset, .. }) => return Some(offset),

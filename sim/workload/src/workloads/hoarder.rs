@@ -1,0 +1,131 @@
+//! An address that hoards memory, and a client at another that must be served all the same.
+//!
+//! The model: the hoarder opens connections, announces a large request on each and sends a part of it: then it stops, or
+//! goes on as slowly as a broker has to bear. Nothing else is wrong meanwhile. The other sends requests of some size one
+//! after the other; each is answered in time, since no address can have all the memory for requests.
+//! Never: a request that ends; a judgement while anything else may be to blame.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use gracchus_checker::Outcome;
+use gracchus_env::{Connection, Env, Piece, Task, spawn};
+use kafka_protocol::messages::ProduceRequest;
+use rand::Rng;
+
+use super::{Context, producer::outcome_of};
+use crate::{
+    client::produce_request,
+    plan::{Codec, HoarderPlan, TopicPlan},
+    record::Sequenced,
+    run::make_topic,
+};
+
+/// Law: an address that hoards memory keeps no other from being served.
+const SERVED_BESIDE: &str = "served_beside_a_hoarder";
+
+/// A request of some size is answered within this, whoever else is there.
+const SERVED: Duration = Duration::from_millis(1_500);
+/// How many are sent.
+const REQUESTS: u32 = 6;
+/// The memory for large requests, which this one takes part of, begins behind 64 KiB.
+const FILLER: u32 = 80_000;
+
+/// Hoards until it is aborted.
+pub(crate) async fn hoard(context: Context, plan: HoarderPlan) {
+    let mut open = Vec::new();
+    for _ in 0..plan.connections {
+        let link = &context.link;
+        let holding = hold(Arc::clone(&link.env), link.address().to_owned(), plan.clone());
+        open.push(spawn(&*link.env, "hoarder", holding));
+    }
+    let _abort = Abort(open.into_iter().map(|holding| holding.detach()).collect());
+    std::future::pending::<()>().await;
+}
+
+/// Ends the tasks when it is dropped.
+struct Abort(Vec<Task>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Task::abort);
+    }
+}
+
+/// One connection after the other, each with a request that does not end.
+async fn hold(env: Arc<dyn Env>, address: String, plan: HoarderPlan) {
+    loop {
+        let deadline = env.now() + Duration::from_secs(1);
+        if let Ok(connection) = env.connect(&address, deadline).await {
+            let Connection { mut reader, mut writer, .. } = connection;
+            let mut left = plan.announced / 2;
+            let begun = beginning(plan.announced, plan.announced - left);
+            let mut open = writer.write(vec![Piece::Bytes(begun)]).await.is_ok();
+            let mut unread = BytesMut::new();
+            while open {
+                // Nothing is ever answered: that it ends is all there is to read.
+                tokio::select! {
+                    biased;
+                    _ = reader.read(&mut unread, 1) => break,
+                    () = env.sleep(Duration::from_secs(1)) => {}
+                }
+                let more = plan.trickle.min(left.saturating_sub(1));
+                left -= more;
+                let bytes = Bytes::from(vec![0; more as usize]);
+                open = more == 0 || writer.write(vec![Piece::Bytes(bytes)]).await.is_ok();
+            }
+        }
+        env.sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The first `sent` bytes of a frame of `announced` bytes: a Produce, as far as anybody can see.
+fn beginning(announced: u32, sent: u32) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(sent as usize + 64);
+    bytes.put_i32(announced as i32);
+    bytes.put_i16(0);
+    bytes.put_i16(9);
+    bytes.put_i32(1);
+    bytes.put_i16(-1);
+    bytes.resize(sent as usize, 0);
+    bytes.freeze()
+}
+
+/// Sends large requests one after the other, each of which must be answered in time.
+pub(crate) async fn serve_beside(mut context: Context) {
+    let described = TopicPlan::plain(format!("beside-{}", context.number), 1);
+    let topic = Arc::new(make_topic(&mut context, &described).await);
+    for _ in 0..REQUESTS {
+        let pause = context.random.random_range(200..=900);
+        context.link.env.sleep(Duration::from_millis(pause)).await;
+        let connection = context.link.connection().await;
+        let Ok(mut version) = connection.version::<ProduceRequest>() else { return };
+        if topic.id.is_nil() {
+            version = version.min(12);
+        }
+        let records = context.fresh_records(1, |_| FILLER);
+        let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, -1);
+        let parts = [(Arc::clone(&topic), 0, batch.bytes.clone())];
+        let timeout = Duration::from_secs(20);
+        let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
+        let attempt = context.tell_sent(&mut batch, connection.id, version);
+        let begin = context.link.env.now();
+        let answer = match connection.send(&request, version, timeout, true) {
+            Ok(mut pending) => pending.wait().await,
+            Err(error) => Err(error),
+        };
+        let outcome = match answer {
+            Ok(response) => outcome_of(&response, &batch).unwrap_or(Outcome::Unknown),
+            Err(error) => {
+                context.link.note(&error);
+                Outcome::Unknown
+            }
+        };
+        context.tell_returned(&batch, attempt, outcome);
+        let took = context.link.env.now().since(begin);
+        if took > SERVED {
+            let story = format!("a produce of {} bytes took {took:?}: {outcome:?}", batch.bytes.len());
+            context.recorder.complain(SERVED_BESIDE, story);
+        }
+    }
+}
