@@ -219,6 +219,7 @@ pub fn draw_kinds(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         let extra_ms = random.random_range(1..=400);
         let for_ms = random.random_range(300..=4_000);
         faults.push(TimedFault {
+            when: None,
             at_ms: anywhen(random),
             for_ms,
             fault: Fault::SlowFile { node: NODE, of, extra_ms },
@@ -250,12 +251,18 @@ pub fn draw_kinds(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
     for _ in 0..random.random_range(0..=2) {
         let for_ms = random.random_range(20..=300);
         let down = *pick(random, &[Down::Stop, Down::Stop, Down::Power]);
-        faults.push(TimedFault { at_ms: anywhen(random), for_ms, fault: Fault::BitRot { node: NODE, down } });
+        faults.push(TimedFault {
+            when: None,
+            at_ms: anywhen(random),
+            for_ms,
+            fault: Fault::BitRot { node: NODE, down },
+        });
     }
     if random.random_bool(0.3) {
         let for_ms = random.random_range(20..=300);
         let power = random.random_bool(0.5);
         faults.push(TimedFault {
+            when: None,
             at_ms: anywhen(random),
             for_ms,
             fault: Fault::Damage { node: NODE, of: Damaged::Identity, power, accept: false },
@@ -265,6 +272,7 @@ pub fn draw_kinds(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
         for _ in 0..random.random_range(1..=2) {
             let (for_ms, spare) = (random.random_range(200..=6_000), random.random_range(0..=12));
             faults.push(TimedFault {
+                when: None,
                 at_ms: anywhen(random),
                 for_ms,
                 fault: Fault::LackOfHandles { node: NODE, spare },

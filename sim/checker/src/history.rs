@@ -502,8 +502,8 @@ impl History {
             order.retain(|_, base| *base < end);
         }
         for value in gone {
-            if let Some((op, _)) = self.values.get(&value) {
-                self.ops[*op].places.retain(|base| *base < end);
+            if let Some((op, _)) = self.values.get(value) {
+                self.ops[op as usize].places.retain(|base| *base < end);
             }
         }
         for client in self.clients.values_mut() {
