@@ -28,6 +28,10 @@ const MESSAGE: u64 = 1 << 20;
 const ROLL_SYNCS: u64 = 8;
 /// The syncs of a log that is closed: as many, and its share of the checkpoints.
 const CLOSE_SYNCS: u64 = 10;
+/// Topics that the auditor makes at most.
+const MOST_AUDITED: u64 = 8;
+/// Partitions that administrators have made of one topic, and of the one before it, at most.
+const MOST_SHARED: u64 = 16;
 /// Reads of one partition for a fetch, or for an offset by its time: the index, a block of the segment behind the entry that
 /// it names, and its neighbour.
 const LOOKUP_READS: u64 = 4;
@@ -59,12 +63,21 @@ impl Bounds {
         let planned = workload.topics.iter().map(|topic| topic.partitions.max(grown));
         let churned = workload.churn.as_ref().map_or(0, |churn| churn.limit * churn.partitions.1);
         let made: u32 = workload.recreators.iter().map(|recreator| recreator.partitions.1).sum();
-        let bells = workload.bells.len() as u64;
+        let audited = workload
+            .auditor
+            .as_ref()
+            .map_or(0, |auditor| MOST_AUDITED * u64::try_from(auditor.num_partitions.max(1)).unwrap_or(1));
+        let shared = workload.administrators.as_ref().map_or(0, |_| MOST_SHARED);
+        let alone = (workload.bells.len() + workload.sleepers.len()) as u64;
         let planned: i32 = planned.sum();
         Self {
             network: plan.world.network.clone(),
             disk: plan.world.machines[0].disk.clone(),
-            partitions: u64::try_from(planned).unwrap_or(0) + u64::from(churned + made) + bells,
+            partitions: u64::try_from(planned).unwrap_or(0)
+                + u64::from(churned + made)
+                + audited
+                + shared
+                + alone,
             short_of_memory: plan.scenario.broker.contains_key("queued.max.request.bytes"),
         }
     }

@@ -47,10 +47,13 @@ impl Limits {
         let codecs = ["uncompressed", "gzip", "snappy", "lz4", "zstd"];
         let codec = text("compression.type", "compression.type");
         let codec = codec.and_then(|name| codecs.iter().position(|codec| *codec == name));
+        let interval = setting("index.interval.bytes", "log.index.interval.bytes", 4_096);
         Self {
             segment_bytes: setting("segment.bytes", "log.segment.bytes", 1 << 30),
-            index_bytes: setting("segment.index.bytes", "log.index.size.max.bytes", 10 << 20),
-            interval: setting("index.interval.bytes", "log.index.interval.bytes", 4_096),
+            // Recovery makes the index of a segment anew, by an interval that may be shorter than when the segment was written.
+            index_bytes: setting("segment.index.bytes", "log.index.size.max.bytes", 10 << 20)
+                .filter(|_| interval.is_some()),
+            interval,
             codec: codec.map(|codec| codec as u8),
         }
     }

@@ -46,6 +46,8 @@ pub struct Checker {
     wall_ms: i64,
     /// What its wall clock showed last.
     clock_ms: i64,
+    /// By how much it was set back so far: what went by is what it shows and this.
+    set_back_ms: i64,
 }
 
 /// What a node showed last.
@@ -76,6 +78,7 @@ impl Checker {
             now_ns: 0,
             wall_ms: i64::MIN,
             clock_ms: i64::MIN,
+            set_back_ms: 0,
         }
     }
 
@@ -320,8 +323,9 @@ impl Checker {
             EventKind::ProduceSent { op, connection, by_name, .. } => {
                 let op = self.find_op(*op)?;
                 self.history.send(op, *connection, *by_name, self.now_ns);
+                let gone_by_ms = self.gone_by_ms();
                 let appended_ms = &mut self.history.ops[op].appended_ms;
-                *appended_ms = self.clock_ms.min(*appended_ms);
+                *appended_ms = gone_by_ms.min(*appended_ms);
             }
             EventKind::ProduceReturned { op, attempt, outcome } => {
                 let index = self.find_op(*op)?;
@@ -411,15 +415,18 @@ impl Checker {
         Ok(())
     }
 
-    /// What a broker's wall clock shows now. It may have been set back meanwhile: what is on its way may be appended as early.
+    /// What a broker's wall clock shows now. It may have been set back: what it had by then is no younger for that.
     fn see_clock(&mut self, wall_ms: i64) {
         self.wall_ms = self.wall_ms.max(wall_ms);
-        if wall_ms < self.clock_ms {
-            for op in self.history.ops.iter_mut().filter(|op| op.places.is_empty()) {
-                op.appended_ms = op.appended_ms.min(wall_ms);
-            }
+        if self.clock_ms > i64::MIN {
+            self.set_back_ms += (self.clock_ms - wall_ms).max(0);
         }
         self.clock_ms = wall_ms;
+    }
+
+    /// A broker's wall clock as if it had never been set back.
+    fn gone_by_ms(&self) -> i64 {
+        self.clock_ms.saturating_add(self.set_back_ms)
     }
 
     /// The whole log of a partition as a process found it.
@@ -582,6 +589,7 @@ impl Checker {
         Circumstances {
             defaults: &self.defaults,
             wall_ms: self.wall_ms,
+            gone_by_ms: self.gone_by_ms(),
             lag_ns: self.config.effect_within_ns,
         }
     }

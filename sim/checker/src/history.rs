@@ -36,7 +36,7 @@ pub(crate) struct Slot {
     pub(crate) time: i64,
     /// Whether that is certain: an answer that says nothing of a broker's time may be to a repetition.
     pub(crate) timed: bool,
-    /// The earliest that the broker's clock can have shown when it was appended.
+    /// The earliest that the broker's clock, had it never been set back, can have shown when it was appended.
     pub(crate) appended_ms: i64,
     /// Its share of its batch's bytes, rounded up.
     pub(crate) bytes: u32,
@@ -230,7 +230,7 @@ pub(crate) struct Op {
     pub(crate) sent_ns: u64,
     /// When each was.
     pub(crate) attempts_ns: Vec<u64>,
-    /// The earliest that the broker's clock can have shown when it was appended.
+    /// The earliest that the broker's clock, had it never been set back, can have shown when it was appended.
     pub(crate) appended_ms: i64,
     /// The time that the broker gave the batch, as far as it was told of: −1 where the producer's counts.
     pub(crate) append_time: Option<i64>,

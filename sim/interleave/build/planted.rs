@@ -33,9 +33,20 @@ pub const PLANTED: &[Planted] = &[
     Planted {
         name: "slot_looked_at_before_listening",
         module: "slots",
-        from: "            changed.as_mut().enable();
+        from: "            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Some(taken) = self.try_take(address) {
+                return taken;
+            }
+            changed.await;
 ",
-        to: "",
+        to: "            if let Some(taken) = self.try_take(address) {
+                return taken;
+            }
+            self.changed.notified().await;
+",
     },
     // Who asks for memory looks whether there is some, and stands in line only later: what is given back in between is
     // given to nobody.

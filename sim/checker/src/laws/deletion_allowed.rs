@@ -17,6 +17,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) defaults: &'a Defaults,
     /// The latest wall-clock time that a broker can have read.
     pub(crate) wall_ms: i64,
+    /// What the broker's clock would show now if it had never been set back.
+    pub(crate) gone_by_ms: i64,
     /// How long a change of settings may take to come into effect.
     pub(crate) lag_ns: u64,
 }
@@ -65,11 +67,14 @@ pub(crate) fn up_to(
             .min()
     };
     let (age, size) = (least("retention.ms"), least("retention.bytes"));
-    let expired = |time: i64| age.is_some_and(|age| time.saturating_add(age) < around.wall_ms);
+    let expired = |time: i64, now: i64| age.is_some_and(|age| time.saturating_add(age) < now);
     let missed = |offset: &i64| {
         let slot = partition.slot(*offset).filter(|slot| slot.acked || slot.read);
         // Without a timestamp it is as old as the broker has had it.
-        slot.is_some_and(|slot| !expired(if slot.time < 0 { slot.appended_ms } else { slot.time }))
+        slot.is_some_and(|slot| match slot.time {
+            ..0 => !expired(slot.appended_ms, around.gone_by_ms),
+            time => !expired(time, around.wall_ms),
+        })
     };
     // The log goes from its front, so the last record that is not too old was spared with all before it, when there was
     // enough behind it; what follows it was too old.
@@ -79,10 +84,10 @@ pub(crate) fn up_to(
         let slot = partition.slot(last).expect("a record that is missed");
         let how = if slot.acked { "acknowledged" } else { "read" };
         format!(
-            "{}: record {:#x} at offset {last} with timestamp {} was {how}; now the log begins at {start}. \
-             DeleteRecords went up to {}, retention.ms is at least {age:?} and the broker's clock at most {}, \
+            "{}: record {:#x} at offset {last} with timestamp {} (appended at {} or later) was {how}; now the \
+             log begins at {start}. DeleteRecords went up to {}, retention.ms is at least {age:?} and the broker's clock at most {}, \
              retention.bytes is at least {size:?} and {behind} bytes came behind it",
-            partition.name, slot.value, slot.time, deletions.asked, around.wall_ms,
+            partition.name, slot.value, slot.time, slot.appended_ms, deletions.asked, around.wall_ms,
         )
     })
 }
@@ -172,6 +177,16 @@ mod tests {
         };
         later(9_000).broken("deletion_allowed");
         later(9_001).holds();
+        // What had gone by before its clock was set back, has.
+        let set_back = |wall_ms| {
+            let story = timed(&[-1, -1], &[("retention.ms", "4000")]);
+            let story = [8_000, 6_000, wall_ms]
+                .into_iter()
+                .fold(story, |story, wall_ms| story.event(EventKind::Clock { node: 1, wall_ms }));
+            begins(story, 1)
+        };
+        set_back(7_000).broken("deletion_allowed");
+        set_back(7_001).holds();
         let mixed = timed(&[0, -1], &[("retention.ms", "4000")]);
         begins(mixed, 2).broken("deletion_allowed");
     }

