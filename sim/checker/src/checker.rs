@@ -677,7 +677,7 @@ impl Checker {
             let around = self.circumstances().at_once();
             config_in_effect::taken(topic, op, log_append_time, around)?;
             original_offset::repeated(&self.history, op, base_offset)?;
-            append_time_kept::told(partition, op, log_append_time)?;
+            append_time_kept::told(partition, op, base_offset, log_append_time)?;
             self.lanes.acknowledged(partition, op, base_offset)?;
             self.place(index, base_offset)?;
             let op = &mut self.history.ops[index];
@@ -835,7 +835,8 @@ impl Checker {
         let topic = self.history.topic_of(index);
         stored_codec::found(partition, topic, &self.history.ops[op], seen, self.circumstances())?;
         if !seen.created && judged == Judged::Fully {
-            append_time_kept::told(partition, &self.history.ops[op], seen.time)?;
+            let base_offset = seen.offset - position as i64;
+            append_time_kept::told(partition, &self.history.ops[op], base_offset, seen.time)?;
             self.history.ops[op].append_time = Some(seen.time);
         }
         let partition = &self.history.partitions[index];

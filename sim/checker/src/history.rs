@@ -503,7 +503,10 @@ impl History {
         }
         for value in gone {
             if let Some((op, _)) = self.values.get(value) {
-                self.ops[op as usize].places.retain(|base| *base < end);
+                let op = &mut self.ops[op as usize];
+                op.places.retain(|base| *base < end);
+                // Sent once more, it is appended at another time.
+                op.append_time = op.append_time.filter(|_| !op.places.is_empty());
             }
         }
         for client in self.clients.values_mut() {

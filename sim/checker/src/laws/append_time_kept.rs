@@ -8,11 +8,12 @@ use crate::history::{Op, PartitionState};
 
 pub(crate) const LAW: &str = "append_time_kept";
 
-/// The operation is acknowledged, or a record of it is read, with `time`; −1 for none.
-pub(crate) fn told(partition: &PartitionState, op: &Op, time: i64) -> Verdict {
+/// The operation is acknowledged at `base_offset`, or a record of the batch there is read, with `time`; −1 for none.
+pub(crate) fn told(partition: &PartitionState, op: &Op, base_offset: i64, time: i64) -> Verdict {
     let known = op.append_time.filter(|known| *known >= 0 && time >= 0);
-    // Of a plain producer each attempt is a batch of its own.
-    let known = known.filter(|_| op.identity.is_some());
+    // Of a plain producer each attempt is a batch of its own; whether another may be one is for `original_offset` to say.
+    let is_the_one = op.identity.is_some() && op.places.iter().all(|place| *place == base_offset);
+    let known = known.filter(|_| is_the_one);
     demand(known.is_none_or(|known| known == time), LAW, || {
         format!(
             "operation {} of producer {} was appended to {} at {:?}, and is said to have been at {time}",

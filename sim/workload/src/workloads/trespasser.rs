@@ -12,7 +12,7 @@ use gracchus_env::{Connection, Piece};
 use kafka_protocol::messages::ProduceRequest;
 use rand::{Rng, seq::IndexedRandom};
 
-use super::{Context, OUT_OF_ORDER_SEQUENCE_NUMBER, producer::outcome_of, until_drain};
+use super::{Context, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER, producer::outcome_of, until_drain};
 use crate::{
     client::{ClientError, Topic, init_producer_id, is_retriable, produce_request},
     plan::{Codec, TrespasserPlan},
@@ -194,7 +194,7 @@ async fn begin_anywhere(
     let next = send(context, topic, partition, Sequenced { producer_id, epoch: 1, sequence }).await?;
     let right = matches!(next, Outcome::Failed { code: OUT_OF_ORDER_SEQUENCE_NUMBER, .. });
     let open = match next {
-        Outcome::Failed { code, .. } => is_retriable(code),
+        Outcome::Failed { code, .. } => is_retriable(code) || code == INVALID_TIMESTAMP,
         Outcome::Unknown => true,
         Outcome::Acked { .. } => false,
     };
