@@ -106,6 +106,8 @@ impl AckJudge {
             }
             EventKind::TopicDeletionAsked { topic, topic_id } => {
                 self.passing.insert(*topic_id);
+                // A client may never have learned of what was found, and a namesake gives the same offsets.
+                self.found.retain(|(name, ..), _| name != topic);
                 // Answers by name may be of either.
                 for other in self.topics.iter_mut().filter(|other| other.name == *topic) {
                     other.strict = false;
