@@ -136,7 +136,7 @@ fn source_part(about: &str, lines: &[source::Lines]) -> String {
 }
 
 fn percent(part: u64, whole: u64) -> u64 {
-    if whole == 0 { 100 } else { part * 100 / whole }
+    (part * 100).checked_div(whole).unwrap_or(100)
 }
 
 #[cfg(test)]

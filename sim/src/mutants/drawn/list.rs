@@ -73,7 +73,7 @@ impl Mutation {
 
     /// What changes, without the place.
     pub(super) fn what(&self) -> &str {
-        self.name.splitn(2, ": ").nth(1).unwrap_or(&self.name)
+        self.name.split_once(": ").map_or(&self.name, |(_, what)| what)
     }
 }
 
