@@ -232,7 +232,7 @@ mod tests {
         headless[ALIGNMENT] ^= 1;
         assert_eq!(
             sequences(&[headless]),
-            Err(7),
+            Err(8),
             "the first one is torn, the second says that it was there"
         );
         assert_eq!(sequences(&[vec![0; 4096]]), Ok(Vec::new()));
