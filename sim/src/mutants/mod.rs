@@ -2,7 +2,7 @@
 //!
 //! [`chosen`] plants the bugs of `sim/mutants/`, which we thought of; [`drawn`] plants changes that a mutation tool makes of the
 //! shipped code and chance takes, which we did not. Both lay out a scratch copy of the sources ([`scratch`]) in which
-//! every change is a switch, so that one build serves all, and run the default swarm on it, untold. [`laws`]: every law
+//! every change is a switch, so that one build serves all, and run the default swarm on it, untold. `laws`: every law
 //! is named by a bug. Never: a flag or a hook of a mutant in the shipped code.
 
 #![allow(
