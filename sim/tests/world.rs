@@ -422,6 +422,7 @@ async fn written_until_struck(world: &Arc<World>, trigger: Trigger) -> Option<u6
         std::future::pending::<()>().await;
     });
     let number = tokio::select! {
+        biased;
         number = struck.recv() => number,
         () = world.pass(Duration::from_secs(1)) => None,
     };
