@@ -14,7 +14,7 @@ const HEAD: &str = "# Planted bugs
 `cargo sim mutants` wrote this page. Each bug of this folder is a change to the shipped code. The default swarm runs on the
 changed code from seed 0 on, untold, until a law breaks: how many seeds that took, which law broke, what a short run without
 faults says of the bug (one that it notices proves little about the simulator), the seconds on two cores, and the commit. What is
-planted and not found stands under [Gaps](#gaps), each with the reason. These bugs we chose; [DRAWN.md](DRAWN.md) has those
+planted and not found stands under [Gaps](#gaps), each with the reason. These bugs we chose; `--drawn` plants those
 that chance did.
 
 | planted bug | seeds | law | without faults | seconds | commit |
