@@ -14,11 +14,11 @@ use kafka_protocol::messages::{
 };
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
-use super::{Actions, Context, configure::see_configs, producer::outcome_of, until_drain};
+use super::{Actions, Context, configure::see_configs, producer::attempt_alone, until_drain};
 use crate::{
     client::{
         Alteration, ClientError, Resource, Topic, alter_configs, describe_configs, is_retriable,
-        produce_request, replace_configs, serves,
+        replace_configs, serves,
     },
     plan::{AuditorPlan, Codec, TopicPlan},
     record::{NewRecord, Sequenced, ValueId, has_key},
@@ -321,21 +321,7 @@ impl Auditor<'_> {
         }
         let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, probe.acks);
         let timeout = context.link.request_timeout();
-        let parts = [(topic, 0, batch.bytes.clone())];
-        let request = produce_request(version, probe.acks, timeout.as_millis() as i32, &parts);
-        let attempt = context.tell_sent(&mut batch, connection.id, version);
-        let answer = match connection.send(&request, version, timeout, true) {
-            Ok(mut pending) => pending.wait().await,
-            Err(error) => Err(error),
-        };
-        let outcome = match answer {
-            Ok(response) => outcome_of(&response, &batch).unwrap_or(Outcome::Unknown),
-            Err(error) => {
-                context.link.note(&error);
-                Outcome::Unknown
-            }
-        };
-        context.tell_returned(&batch, attempt, outcome);
+        let outcome = attempt_alone(context, &connection, version, &mut batch, probe.acks, timeout).await;
         outcome
     }
 

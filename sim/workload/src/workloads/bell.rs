@@ -10,9 +10,11 @@ use gracchus_checker::{EventKind, Outcome};
 use kafka_protocol::messages::ProduceRequest;
 use rand::Rng;
 
-use super::{Actions, Context, consumer::Asked, consumer::tell_fetched, producer::outcome_of, until_drain};
+use super::{
+    Actions, Context, consumer::Asked, consumer::tell_fetched, producer::attempt_alone, until_drain,
+};
 use crate::{
-    client::{FetchLimits, Fetcher, Position, Topic, produce_request},
+    client::{FetchLimits, Fetcher, Position, Topic},
     plan::{BellPlan, Codec, TopicPlan},
     record::Sequenced,
     run::make_topic,
@@ -97,20 +99,6 @@ async fn ring(context: &mut Context, topic: &Arc<Topic>) -> bool {
     let records = context.fresh_records(1, |_| 10);
     let mut batch = context.begin(topic, 0, records, Codec::None, Sequenced::NONE, -1);
     let timeout = context.link.request_timeout();
-    let parts = [(Arc::clone(topic), 0, batch.bytes.clone())];
-    let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
-    let attempt = context.tell_sent(&mut batch, connection.id, version);
-    let answer = match connection.send(&request, version, timeout, true) {
-        Ok(mut pending) => pending.wait().await,
-        Err(error) => Err(error),
-    };
-    let outcome = match answer {
-        Ok(response) => outcome_of(&response, &batch).unwrap_or(Outcome::Unknown),
-        Err(error) => {
-            context.link.note(&error);
-            Outcome::Unknown
-        }
-    };
-    context.tell_returned(&batch, attempt, outcome);
+    let outcome = attempt_alone(context, &connection, version, &mut batch, -1, timeout).await;
     matches!(outcome, Outcome::Acked { .. })
 }

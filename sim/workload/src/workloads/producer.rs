@@ -23,7 +23,7 @@ use super::{
     OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
-    client::{ClientError, Pending, Topic, is_retriable, produce_request},
+    client::{ClientError, Connection, Pending, Topic, is_retriable, produce_request},
     plan::{Codec, Delivery, EpochRecovery, Newest, ProducerPlan},
     record::{Sequenced, sequence_after, with_max_timestamp},
 };
@@ -518,6 +518,33 @@ fn is_before(left: i32, right: i32) -> bool {
         && right >= 0
         && (i64::from(right) - i64::from(left)).rem_euclid(1 << 31) - 1 < 1 << 30
         && left != right
+}
+
+/// Sends one attempt of `batch` in a request of its own, waits for the answer, and tells how it ended.
+pub(super) async fn attempt_alone(
+    context: &mut Context,
+    connection: &Connection,
+    version: i16,
+    batch: &mut Batch,
+    acks: i16,
+    timeout: Duration,
+) -> Outcome {
+    let parts = [(Arc::clone(&batch.topic), batch.partition, batch.bytes.clone())];
+    let request = produce_request(version, acks, timeout.as_millis() as i32, &parts);
+    let attempt = context.tell_sent(batch, connection.id, version);
+    let answer = match connection.send(&request, version, timeout, true) {
+        Ok(mut pending) => pending.wait().await,
+        Err(error) => Err(error),
+    };
+    let outcome = match answer {
+        Ok(response) => outcome_of(&response, batch).unwrap_or(Outcome::Unknown),
+        Err(error) => {
+            context.link.note(&error);
+            Outcome::Unknown
+        }
+    };
+    context.tell_returned(batch, attempt, outcome);
+    outcome
 }
 
 /// What the answer says about `batch`; `None` when it says nothing.

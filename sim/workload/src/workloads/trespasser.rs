@@ -12,7 +12,7 @@ use gracchus_env::{Connection, Piece};
 use kafka_protocol::messages::ProduceRequest;
 use rand::{Rng, seq::IndexedRandom};
 
-use super::{Context, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER, producer::outcome_of, until_drain};
+use super::{Context, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER, producer::attempt_alone, until_drain};
 use crate::{
     client::{ClientError, Topic, init_producer_id, is_retriable, produce_request},
     plan::{Codec, TrespasserPlan},
@@ -223,21 +223,7 @@ async fn send(
     let records = context.fresh_records(1, |_| 20);
     let mut batch = context.begin(topic, partition, records, Codec::None, sequenced, -1);
     let timeout = context.link.request_timeout();
-    let parts = [(Arc::clone(topic), partition, batch.bytes.clone())];
-    let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
-    let attempt = context.tell_sent(&mut batch, connection.id, version);
-    let answer = match connection.send(&request, version, timeout, true) {
-        Ok(mut pending) => pending.wait().await,
-        Err(error) => Err(error),
-    };
-    let outcome = match answer {
-        Ok(response) => outcome_of(&response, &batch).unwrap_or(Outcome::Unknown),
-        Err(error) => {
-            context.link.note(&error);
-            Outcome::Unknown
-        }
-    };
-    context.tell_returned(&batch, attempt, outcome);
+    let outcome = attempt_alone(context, &connection, version, &mut batch, -1, timeout).await;
     Ok(outcome)
 }
 
