@@ -321,8 +321,7 @@ impl Auditor<'_> {
         }
         let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, probe.acks);
         let timeout = context.link.request_timeout();
-        let outcome = attempt_alone(context, &connection, version, &mut batch, probe.acks, timeout).await;
-        outcome
+        attempt_alone(context, &connection, version, &mut batch, probe.acks, timeout).await
     }
 
     /// Reads what is set at a level and tells it.
