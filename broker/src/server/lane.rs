@@ -8,7 +8,7 @@
 //! there are two reserves: of those who wait like that one at a time, the favourite, may draw on a reserve until its request
 //! is whole. Whole requests end by themselves. The large reserve is for whoever needs it, and holds the largest request; the
 //! small one is for requests that fit into it, of addresses that hold no more than half, so that those do not wait for what
-//! an address beyond its half does not send.
+//! an address beyond its half does not send: neither in the middle of a request nor before they begin one.
 //! A favourite that dawdles would keep everybody waiting; it is cut off by [`super::watch`], which is told here whether
 //! others wait for what a connection holds.
 //! Never: more lent than there is; a favourite that has to wait for somebody who waits.
@@ -250,7 +250,9 @@ impl Lane {
         let (modest, other) = (state.modest, state.other);
         let others = |waiter: &&Waiter| Some(waiter.id) != modest && Some(waiter.id) != other;
         let waiting = || growing.clone().filter(others);
-        let next_modest = waiting().find(|waiter| is_modest(waiter)).map(|waiter| waiter.id);
+        // What it holds is all that it will ever need: it may begin with it too.
+        let ends = |waiter: &&Waiter| waiter.stage != Stage::Whole && is_modest(waiter);
+        let next_modest = state.line.iter().filter(others).find(ends).map(|waiter| waiter.id);
         let within_half = |waiter: &&Waiter| waiter.account.held.load(Relaxed) <= half;
         let mut large = waiting().filter(|waiter| !is_modest(waiter));
         let next_other = large.clone().find(within_half).or_else(|| large.next()).map(|waiter| waiter.id);
@@ -404,6 +406,24 @@ mod tests {
         let mut large = Sender::new(&lane, &other, 100);
         others.clear();
         assert!(sends(&mut large, 100), "which does not wait for the first");
+    }
+
+    #[test]
+    fn a_small_request_begins_beside_an_address_that_wants_more_than_there_is() {
+        let (lane, greedy, other) = lane();
+        let mut senders: Vec<Sender> = (0..3).map(|_| Sender::new(&lane, &greedy, 400)).collect();
+        assert!(sends(&mut senders[0], 160) && sends(&mut senders[1], 80));
+        // The first draws on the reserve, the second waits for memory that is not there.
+        let mut waiting: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
+        for mut sender in senders.drain(..) {
+            waiting.push(Box::pin(async move { sender.send(320).await }));
+        }
+        for _ in 0..5 {
+            waiting.retain_mut(|sender| sender.now_or_never_mut().is_none());
+        }
+        assert!(!waiting.is_empty() && lane.waiting() > 0);
+        let mut small = Sender::new(&lane, &other, 90);
+        assert!(sends(&mut small, 90), "it does not wait for them");
     }
 
     #[test]

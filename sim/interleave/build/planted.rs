@@ -29,6 +29,13 @@ pub const PLANTED: &[Planted] = &[
         from: "self.wake.notify_one();",
         to: "self.wake.notify_waiters();",
     },
+    // A deadline is late: the timer looks through them while an earlier one comes, and then sleeps until the later one.
+    Planted {
+        name: "earlier_deadline_not_kept",
+        module: "purgatory",
+        from: "self.deadlines.earlier.notify_one();",
+        to: "self.deadlines.earlier.notify_waiters();",
+    },
     // A wake-up is lost: a slot that is given back between the look and the wait wakes nobody.
     Planted {
         name: "slot_looked_at_before_listening",

@@ -42,7 +42,7 @@ macro_rules! modules {
 }
 
 modules! {
-    purgatory watchers_cleared_after_a_copy wake_up_not_kept
+    purgatory watchers_cleared_after_a_copy wake_up_not_kept earlier_deadline_not_kept
     files forgotten_counted_after_the_open
     lane lane_looked_at_before_the_line
     slots slot_looked_at_before_listening

@@ -270,6 +270,7 @@ fn a_file_that_was_replaced_is_not_handed_out() {
 fn planted_lost_wake_ups_are_found() {
     is_found("watchers_cleared_after_a_copy", fetch!(watchers_cleared_after_a_copy));
     is_found("wake_up_not_kept", fetch!(wake_up_not_kept));
+    is_found("earlier_deadline_not_kept", deadline!(earlier_deadline_not_kept));
     is_found("slot_looked_at_before_listening", connections!(slot_looked_at_before_listening));
     is_found("lane_looked_at_before_the_line", memory!(lane_looked_at_before_the_line));
 }

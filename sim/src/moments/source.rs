@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
-    mutants::{link_all, target_directory},
+    mutants::{share_libraries, target_directory},
     swarm::Child,
 };
 
@@ -57,9 +57,7 @@ pub fn build(root: &Path) -> Result<Instrumented> {
     }
     fs::create_dir_all(&profiles)?;
     if !home.join("debug").exists() {
-        for part in ["deps", "build", ".fingerprint"] {
-            link_all(&target.join("debug").join(part), &home.join("debug").join(part))?;
-        }
+        share_libraries(&target, &home)?;
     }
     let wrapper = home.join("rustc");
     fs::write(&wrapper, "#!/bin/sh\nexec \"$@\" -C instrument-coverage\n")?;

@@ -28,7 +28,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::scratch::{link_all, target_directory};
+pub(crate) use self::scratch::{share_libraries, target_directory};
 pub use self::{
     chosen::{Options, mutants},
     drawn::{Options as DrawnOptions, drawn},

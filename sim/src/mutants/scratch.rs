@@ -70,10 +70,7 @@ impl Scratch {
         let (tree, own_target, programs) = (home.join("tree"), home.join("target"), home.join("programs"));
         fs::create_dir_all(&programs)?;
         if !own_target.exists() && target.join("debug").exists() {
-            // What does not change (the libraries of others) is compiled already: links to it cost nothing.
-            for part in ["deps", "build", ".fingerprint"] {
-                link_all(&target.join("debug").join(part), &own_target.join("debug").join(part))?;
-            }
+            share_libraries(&target, &own_target)?;
         }
         let code = digest(root)?;
         Ok(Self { root: root.to_owned(), tree, target: own_target, programs, code })
@@ -125,7 +122,8 @@ impl Scratch {
         Ok(command.current_dir(&self.tree).output()?)
     }
 
-    /// Writes the changed sources; unchanged files keep their times, so that only what differs is compiled.
+    /// Writes the changed sources; unchanged files keep their times, so that only what differs is compiled. Files that are gone
+    /// go: cargo would find them.
     pub(super) fn lay_out(&self, planted: &BTreeMap<String, String>) -> Result<()> {
         let mut wanted = BTreeSet::new();
         for file in sources(&self.root)? {
@@ -145,6 +143,9 @@ impl Scratch {
         }
         if let Some(file) = planted.keys().find(|file| !wanted.contains(*file)) {
             bail!("there is no file {file}");
+        }
+        for file in sources(&self.tree)?.into_iter().filter(|file| !wanted.contains(file)) {
+            fs::remove_file(self.tree.join(file))?;
         }
         Ok(())
     }
@@ -199,18 +200,40 @@ pub(crate) fn target_directory(root: &Path) -> PathBuf {
     own.unwrap_or_else(|| root.join("target"))
 }
 
-/// Hard links to every file below `from`.
-pub(crate) fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+/// What does not change (the libraries of others) is compiled already in `target`: into the target folder `other` it comes
+/// by links, which cost nothing.
+pub(crate) fn share_libraries(target: &Path, other: &Path) -> io::Result<()> {
+    for (part, share) in [("deps", Share::Link), ("build", Share::Link), (".fingerprint", Share::Copy)] {
+        let part = Path::new("debug").join(part);
+        share_all(&target.join(&part), &other.join(&part), share)?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Share {
+    Link,
+    /// With its time: cargo writes into these where they lie.
+    Copy,
+}
+
+/// Every file below `from` comes below `to`, but for those of our own crates: they are compiled anew in any case.
+fn share_all(from: &Path, to: &Path, share: Share) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (from, to) = (entry.path(), to.join(entry.file_name()));
-        let ours = entry.file_name().to_string_lossy().contains("gracchus");
-        match entry.file_type()? {
-            kind if kind.is_dir() => link_all(&from, &to)?,
-            // Our own crates are compiled anew in any case.
-            kind if kind.is_file() && !ours => fs::hard_link(&from, &to)?,
-            _ => {}
+        if entry.file_name().to_string_lossy().contains("gracchus") {
+            continue;
+        }
+        match (entry.file_type()?, share) {
+            (kind, _) if kind.is_dir() => share_all(&from, &to, share)?,
+            (kind, _) if !kind.is_file() => {}
+            (_, Share::Link) => fs::hard_link(&from, &to)?,
+            (_, Share::Copy) => {
+                fs::copy(&from, &to)?;
+                fs::File::options().write(true).open(&to)?.set_modified(entry.metadata()?.modified()?)?;
+            }
         }
     }
     Ok(())

@@ -67,8 +67,8 @@ pub struct HoarderPlan {
     pub trickle: u32,
 }
 
-/// How often somebody hoards: not yet, since a broker that is short of memory for requests makes others wait for seconds.
-const HOARDERS: f64 = 0.0;
+/// How often somebody hoards.
+const HOARDERS: f64 = 0.15;
 
 impl WorkloadPlan {
     /// Clients that do what they should not, from a stream of their own: the others do what they would do without them.
