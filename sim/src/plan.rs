@@ -119,6 +119,12 @@ impl Plan {
         aim::draw(&mut stream_of(seed, "aims"), &mut plan.scenario.faults);
         extremes::draw(&mut plan);
         plan.draw_later();
+        // From a stream of their own: what else a seed draws stays as it is.
+        let random = &mut stream_of(seed, "directories");
+        let (directories, length) = (plan.knobs.directories, plan.scenario.duration_ms);
+        plan.scenario.faults.extend(faults::draw_directories(random, directories, length));
+        plan.scenario.faults.extend(faults::draw_kinds(random, length));
+        plan.scenario.faults.sort_by_key(|fault| fault.at_ms);
         plan
     }
 
