@@ -432,6 +432,12 @@ fn check_format(files: &Snapshot) -> Checked<()> {
     check_metadata(files)
 }
 
+/// All batches of the segment at `path`.
+pub(crate) fn batches(path: &str, bytes: &[u8]) -> Checked<Vec<Batch>> {
+    let base = offset_in_name(path, ".log").ok_or_else(|| format!("{path}: not named by an offset"))?;
+    walk(path, bytes, base, None)
+}
+
 /// The batches of a segment; up to `end` when given, else all of it, and then nothing may stand behind them.
 fn walk(name: &str, bytes: &[u8], base: i64, end: Option<i64>) -> Checked<Vec<Batch>> {
     let mut batches: Vec<Batch> = Vec::new();
@@ -607,7 +613,7 @@ pub(crate) fn offset_in_name(path: &str, suffix: &str) -> Option<i64> {
     if stem.len() == 20 { stem.parse().ok() } else { None }
 }
 
-fn int(bytes: &[u8], at: usize) -> i32 {
+pub(crate) fn int(bytes: &[u8], at: usize) -> i32 {
     i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 

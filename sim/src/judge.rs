@@ -85,6 +85,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     damage::SAID,
     damage::REAL,
     crate::directories::NOT_SERVED,
+    crate::closed::LAW,
 ];
 
 /// The tasks that publish a replica's state.
@@ -104,6 +105,8 @@ pub(crate) struct Judge {
     condition: Mutex<Condition>,
     /// An operator has chosen to lose records.
     pardoned: AtomicBool,
+    /// The log whose closed segments were damaged: whoever did it judges it.
+    harmed: Mutex<Option<files_check::Place>>,
     /// Partitions whose directory was away or dead when a node last started.
     unreachable: Mutex<BTreeMap<NodeId, Vec<files_check::Place>>>,
 }
@@ -149,6 +152,7 @@ impl Judge {
             acknowledgements: Mutex::new(AckJudge::new(run.acknowledgements, span)),
             condition: Mutex::default(),
             pardoned: AtomicBool::new(false),
+            harmed: Mutex::default(),
             unreachable: Mutex::default(),
         })
     }
@@ -280,6 +284,17 @@ impl Judge {
         &self.plan
     }
 
+    /// Nothing that is shown of this log is judged here any more.
+    pub(crate) fn harmed(&self, place: files_check::Place) {
+        *lock(&self.harmed) = Some(place);
+    }
+
+    /// Whether the log is called damaged by the process that runs now.
+    pub(crate) fn is_called_damaged(&self, slot: &Slot, wanted: &files_check::Place) -> Option<bool> {
+        let probe = cluster::probe(slot)?.into_iter().find(|probe| place(probe) == *wanted)?;
+        Some(probe.damaged)
+    }
+
     /// No process of `node` can serve these from now on.
     pub(crate) fn unreachable(&self, node: NodeId, places: Vec<files_check::Place>) {
         lock(&self.unreachable).insert(node, places);
@@ -381,8 +396,12 @@ impl Judge {
             return;
         }
         let mut changed = Vec::new();
+        let harmed = lock(&self.harmed).clone();
         for now in &partitions {
             let before = seen.partitions.iter().find(|before| is_same(now, before));
+            if harmed.as_ref().is_some_and(|harmed| *harmed == place(now)) {
+                continue;
+            }
             if now.damaged && !self.is_pardoned() {
                 let what = format!("{} of {} is called damaged", now.tp, self.world.name(slot.node));
                 self.world.violate(damage::REAL, what);

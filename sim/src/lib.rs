@@ -14,6 +14,7 @@ pub mod ack_judge;
 mod aim;
 mod bounds;
 pub mod child;
+pub mod closed;
 mod cluster;
 #[cfg(test)]
 mod config_laws;

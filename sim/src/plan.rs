@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ack_judge::Looks,
-    aim, faults,
+    aim,
+    closed::ClosedDamage,
+    faults,
     world::{DiskProfile, Machine, NetworkProfile, WorldPlan},
 };
 
@@ -49,6 +51,9 @@ pub struct Plan {
     /// Whether in the end a broker runs for a while that nobody asks anything: what is too old has to go all the same.
     #[serde(default)]
     pub idle: bool,
+    /// What is done to closed segments once everything else has been judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<ClosedDamage>,
     /// Knobs of log directories and metadata that no configuration file has.
     pub knobs: Knobs,
     /// How many acknowledgements are judged by what is on disk when they are given.
@@ -119,6 +124,13 @@ impl Plan {
         aim::draw(&mut stream_of(seed, "aims"), &mut plan.scenario.faults);
         extremes::draw(&mut plan);
         plan.draw_later();
+        // From a stream of their own: what else a seed draws stays as it is.
+        let random = &mut stream_of(seed, "directories");
+        let (directories, length) = (plan.knobs.directories, plan.scenario.duration_ms);
+        plan.scenario.faults.extend(faults::draw_directories(random, directories, length));
+        plan.scenario.faults.extend(faults::draw_kinds(random, length));
+        plan.scenario.faults.sort_by_key(|fault| fault.at_ms);
+        plan.closed = random.random_bool(0.4).then(|| ClosedDamage::draw(random));
         plan
     }
 
@@ -160,6 +172,7 @@ impl Plan {
         self.scenario.faults.clear();
         self.scenario.duration_ms = duration_ms;
         self.ending = Ending::None;
+        self.closed = None;
         self
     }
 
@@ -177,6 +190,7 @@ impl Plan {
                 random,
                 &[Ending::Restart, Ending::Kill, Ending::PowerLoss, Ending::PowerLoss, Ending::None],
             ),
+            closed: None,
             knobs: Knobs::draw(random),
             acknowledgements: draw_looks(&mut stream_of(seed, "looks")),
             idle: late.random_bool(0.4),

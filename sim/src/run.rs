@@ -11,11 +11,12 @@ use std::{
 
 use gracchus_checker::{CheckerConfig, Summary};
 use gracchus_env::Env;
-use gracchus_workload::{Beacon, Workload};
+use gracchus_workload::{Beacon, Workload, scenario::Down};
 
 use crate::{
     bounds::Bounds,
     child::processor_time,
+    closed::{self, ClosedDamage},
     cluster::{Cluster, ConfigFile, Order},
     faults::Injector,
     files_check,
@@ -30,6 +31,8 @@ use crate::{
 const BOUND: Duration = Duration::from_secs(90);
 /// Within this time after the heal every client must make progress.
 const PROGRESS: Duration = Duration::from_secs(30);
+/// How long a broker is down while its files are looked at.
+const DOWN: Duration = Duration::from_millis(500);
 /// Law: partitions in healthy log directories are served while another directory is dead.
 pub const HEALTHY: &str = "healthy directories are served";
 /// How many lines of the story a violation comes with.
@@ -177,9 +180,60 @@ async fn phases(
     let due = |(node, settled_ms): (NodeId, &i64)| files_check::Due::now(world, node, *settled_ms);
     let due: Vec<_> = cluster.nodes().into_iter().zip(&settled).map(due).collect();
     world.pass(plan.removal_time()).await;
-    cluster.stop().await;
+    cluster.go_down(Order::Stop(DOWN)).await;
     for (node, due) in cluster.nodes().into_iter().zip(&due) {
         files_check::at_the_end(world, node, plan, &workload.gone(), due);
+    }
+    if let Some(damage) = plan.closed.as_ref().filter(|_| world.violations().is_empty()) {
+        damage_closed(world, plan, cluster, judge, workload, damage).await;
+    }
+    cluster.stop().await;
+}
+
+/// Closed segments are damaged while the broker is down, and a client asks for what they held.
+async fn damage_closed(
+    world: &Arc<World>,
+    plan: &Plan,
+    cluster: &Arc<Cluster>,
+    judge: &Arc<Judge>,
+    workload: &mut Workload,
+    damage: &ClosedDamage,
+) {
+    let node = NodeId(0);
+    match damage.after {
+        Down::Stop => {}
+        Down::Kill | Down::Power => {
+            cluster.serving().await;
+            cluster.go_down(Order::Kill(DOWN)).await;
+        }
+    }
+    let Some(harmed) = closed::inflict(world, node, plan, damage) else {
+        return world.tell("no log with closed segments that could be damaged");
+    };
+    world.tell(format!("closed segments are damaged: {}", harmed.what));
+    judge.harmed(harmed.place.clone());
+    cluster.serving().await;
+    let said = |when: &str| {
+        let slot = &cluster.slots()[node.0];
+        if judge.is_called_damaged(&lock(slot), &harmed.place) == Some(false) {
+            world.violate(closed::LAW, format!("not called damaged {when}: {}", harmed.what));
+        }
+    };
+    let (id, partition) = (harmed.place.topic_id, harmed.place.partition);
+    // The first one opens the log.
+    bounded(world, "what is sound can be read", workload.survey(id, partition, vec![harmed.at_the_end()]))
+        .await;
+    if harmed.at_once {
+        said("when it was opened");
+    }
+    let questions = harmed.questions(&mut world.random());
+    let survey = workload.survey(id, partition, questions);
+    let Some(answers) = bounded(world, "what is sound can be read", survey).await else { return };
+    if let Err(problem) = harmed.judge(&answers) {
+        world.violate(closed::LAW, format!("{problem}; {}", harmed.what));
+    }
+    if harmed.when_met {
+        said("though a client has asked for all that is missing");
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     LogId,
     active::{Active, Files, Indexes, Writing},
     ages::{self, Ages},
-    directory::{CleanLog, LogDirectory},
+    directory::{CleanLog, LogDirectory, SealedSegments},
     error::StorageError,
     flusher::{Roll, Round},
     names,
@@ -409,6 +409,7 @@ impl Log {
         self.directory.files().insert(old_path, old);
         let old = self.active.segment();
         let segment = self.segment(old.base(), old.interval());
+        segment.learn_whole(true);
         let sealed = SegmentView {
             max: ended.max,
             timeless: self.active.timeless,
@@ -561,7 +562,10 @@ impl Log {
             let seal = self.seal(ended.next_offset, true).await?;
             self.directory.flusher().roll(seal).await?;
         }
+        // What lies below the log start is on its way out, and not counted by the next start either.
+        let sealed = self.view.sealed.iter().filter(|segment| segment.next_offset > self.view.log_start);
         let clean = CleanLog {
+            sealed: Some(SealedSegments::of(sealed.map(|segment| segment.size))),
             log_start: self.view.log_start,
             log_end: self.view.log_end,
             active_segment: self.plan.base,

@@ -49,8 +49,8 @@ pub struct Recovered {
     /// Segments that were removed because something before them was bad.
     pub removed_segments: usize,
     /// Something that had once been synced is gone: the log was cut below its recovery point, before something that the
-    /// journal had, or in a segment that was sealed durably; or the journal itself lacked something, and nobody knows of
-    /// which log. Good batches behind a bad one say nothing by themselves:
+    /// journal had, or in a segment that was sealed durably; or closed segments lack something; or the journal itself lacked
+    /// something, and nobody knows of which log. Good batches behind a bad one say nothing by themselves:
     /// pages that nobody has synced yet reach the disk in any order.
     pub damaged: bool,
 }
@@ -228,9 +228,9 @@ impl Opening<'_> {
     /// The log as its clean stop left it, else repaired.
     async fn take_up(&self, found: Found, left: &Left) -> Result<(Parts, Recovered), StorageError> {
         if let Some(clean) = &left.clean {
-            if let Some(parts) = resume::open_clean(self, &found, clean).await? {
+            if let Some((parts, damaged)) = resume::open_clean(self, &found, clean).await? {
                 gracchus_env::moment!(LOG_OPENED_CLEAN);
-                return Ok((parts, Recovered { clean: true, ..Recovered::default() }));
+                return Ok((parts, Recovered { clean: true, damaged, ..Recovered::default() }));
             }
             gracchus_env::moment!(LOG_NOT_AS_LEFT);
             tracing::warn!(
@@ -454,6 +454,30 @@ impl Opening<'_> {
             checked.recovered.damaged = true;
         }
         let (_, last) = checked.walked.last().expect("the segment of the recovery point was walked");
+        // The log start is durable before the segments below it go.
+        if let Some(log_start) = self.directory.log_start(self.id).filter(|start| *start < first) {
+            tracing::error!(
+                log = %self.id.tp,
+                damaged = true,
+                %log_start,
+                %first,
+                "the first segments of a log are gone: acknowledged records are missing. It begins with what is left; restore \
+                 the files while the broker is stopped, and check the disk"
+            );
+            checked.recovered.damaged = true;
+        }
+        // Below the recovery point nobody has looked, and a segment is never closed empty.
+        let mut below = found.segments[..checked.from].iter();
+        if let Some((segment, _)) = below.find(|(_, length)| *length == 0) {
+            tracing::error!(
+                log = %self.id.tp,
+                damaged = true,
+                %segment,
+                "a closed segment is empty: acknowledged records are missing. All others are served, and who asks for these \
+                 gets an error; restore the file while the broker is stopped, and check the disk"
+            );
+            checked.recovered.damaged = true;
+        }
         let lost_replayed = replayed.is_some_and(|replayed| (last.base, last.size) < replayed);
         if lost_replayed {
             gracchus_env::moment!(LOG_LOST_REPLAYED);

@@ -13,7 +13,7 @@ use imbl::Vector;
 
 use super::{
     active::Files,
-    directory::CleanLog,
+    directory::{CleanLog, SealedSegments},
     error::StorageError,
     index::{self, IndexBuilder, IndexEntry, OffsetIndex},
     log::Parts,
@@ -21,17 +21,17 @@ use super::{
     producer_snapshot,
     recovery::{Found, Opening},
     scan::{BatchScan, LOOKUP_BLOCK, Located, Step},
-    segment_view::BatchPosition,
+    segment_view::{BatchPosition, SegmentView},
     time_index::{self, TimeEntry, TimeIndex},
     walk::{self, Expect},
 };
 
-/// The log as `clean` describes it, or `None` if it is not so.
+/// The log as `clean` describes it, and whether closed segments of it are damaged; `None` if it is not so.
 pub(crate) async fn open_clean(
     opening: &Opening<'_>,
     found: &Found,
     clean: &CleanLog,
-) -> Result<Option<Parts>, StorageError> {
+) -> Result<Option<(Parts, bool)>, StorageError> {
     let active = (clean.active_segment, clean.active_bytes);
     if found.segments.last() != Some(&active) || !found.snapshots.contains(&clean.log_end) {
         return Ok(None);
@@ -58,7 +58,8 @@ pub(crate) async fn open_clean(
     // Nothing to replay, unless the snapshot has been damaged since.
     let producers = opening.replay_producers(producers, taken_at, views).await?;
     let snapshots = found.snapshots.clone();
-    Ok(Some(Parts {
+    let damaged = look_over(opening, found, clean, &sealed).await?;
+    let parts = Parts {
         life: opening.life.clone(),
         log_start,
         sealed,
@@ -71,7 +72,51 @@ pub(crate) async fn open_clean(
         loose: found.is_loose(),
         leftovers: opening.leftovers(found),
         changed: false,
-    }))
+    };
+    Ok(Some((parts, damaged)))
+}
+
+/// Whether closed segments lack something. Nobody reads them at a start; but where they are not as many, or as large, as
+/// they were left, each is looked at: one that was put back meanwhile is no damage.
+async fn look_over(
+    opening: &Opening<'_>,
+    found: &Found,
+    clean: &CleanLog,
+    sealed: &[SegmentView],
+) -> Result<bool, StorageError> {
+    let now = SealedSegments::of(sealed.iter().map(|segment| segment.size));
+    let first = found.segments[0].0;
+    let mut damaged = first > clean.log_start;
+    if damaged {
+        tracing::error!(
+            log = %opening.id.tp,
+            damaged,
+            log_start = %clean.log_start,
+            first = %first,
+            "the first segments of a log are gone since its clean stop: acknowledged records are missing. It begins with \
+             what is left; restore the files while the broker is stopped, and check the disk"
+        );
+    }
+    let emptied = sealed.iter().any(|segment| segment.size == 0);
+    if !emptied && clean.sealed.is_none_or(|left| left == now) {
+        return Ok(damaged);
+    }
+    for segment in sealed {
+        if !segment.is_whole().await? {
+            damaged = true;
+            tracing::error!(
+                log = %opening.id.tp,
+                damaged,
+                segment = %segment.base(),
+                next_segment = %segment.next_offset,
+                bytes = segment.size,
+                "a closed segment does not reach to the next one any more: acknowledged records are missing. All others are \
+                 served, and who asks for these gets an error; restore the files while the broker is stopped, and check the \
+                 disk"
+            );
+        }
+    }
+    Ok(damaged)
 }
 
 /// Where the active segment goes on.

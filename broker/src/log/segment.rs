@@ -2,8 +2,9 @@
 //!
 //! Shared by the log's owner and by every view that can see the segment. Files and indexes are opened when somebody
 //! first needs them. An index that is torn, unsorted or contradicted by the log is built anew from the log, and a line
-//! in our own log says so. Never: a write to a file that the owner still appends to; an answer that rests on an index
-//! alone.
+//! in our own log says so. Where it is the log of a closed segment that is damaged, that is said instead, and what comes
+//! before the damage is served. Never: a write to a file that the owner still appends to; an answer that rests on an index
+//! alone; a hole in the log passed over.
 
 use std::{
     io,
@@ -39,17 +40,26 @@ pub(crate) enum Persisted {
 }
 
 /// Ends when the log's files change under their names: what an older view would open by name is no longer what it saw.
+/// Until then it knows whether a reader has met damage in them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Life(Arc<AtomicBool>);
+pub(crate) struct Life {
+    ended: Arc<AtomicBool>,
+    damaged: Arc<AtomicBool>,
+}
 
 impl Life {
     /// Must come before the first file is renamed, replaced or removed.
     pub(crate) fn end(&self) {
-        self.0.store(true, Ordering::Release);
+        self.ended.store(true, Ordering::Release);
     }
 
     fn check(&self) -> Result<(), StorageError> {
-        if self.0.load(Ordering::Acquire) { Err(StorageError::Superseded) } else { Ok(()) }
+        if self.ended.load(Ordering::Acquire) { Err(StorageError::Superseded) } else { Ok(()) }
+    }
+
+    /// Whether bytes that had been checked and synced were not as they had been.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
     }
 }
 
@@ -75,6 +85,8 @@ pub(crate) struct Segment {
     max: OnceLock<Option<TimeEntry>>,
     /// Whether a batch has no time, found in the log.
     timeless: OnceLock<bool>,
+    /// Whether a sealed segment ends with the record before the next segment's first.
+    whole: OnceLock<bool>,
     /// The index files are known to be wrong. The owner writes them anew when it seals or closes the segment.
     damaged: AtomicBool,
     /// Somebody is replacing the index files of a sealed segment.
@@ -114,6 +126,7 @@ impl Segment {
             times: ArcSwapOption::empty(),
             max: OnceLock::new(),
             timeless: OnceLock::new(),
+            whole: OnceLock::new(),
             damaged: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
         }
@@ -169,6 +182,7 @@ impl Segment {
     /// The log contradicts itself within bytes that had been checked.
     pub(crate) fn corrupt(&self, position: u64, what: &dyn std::fmt::Display) -> StorageError {
         gracchus_env::moment!(SEGMENT_CORRUPT);
+        self.life.damaged.store(true, Ordering::Release);
         StorageError::corrupt(format!("{} at byte {position}: {what}", self.file_path(names::LOG).display()))
     }
 
@@ -252,20 +266,38 @@ impl Segment {
         next_offset: Offset,
         why: &str,
     ) -> Result<(Arc<Loaded<OffsetIndex>>, Arc<Loaded<TimeIndex>>), StorageError> {
-        tracing::warn!(
-            log = %self.path.display(),
-            segment = %self.base,
-            why,
-            "index does not fit its log; rebuilding it, nothing needs to be done. If it comes again, check \
-             the disk"
-        );
         gracchus_env::moment!(INDEX_REBUILT);
         self.damaged.store(true, Ordering::Release);
-        let (offsets, times) = self.build_indexes(size, next_offset).await?;
-        if self.persisted == Persisted::Whole && !self.repairing.swap(true, Ordering::AcqRel) {
-            let replaced = self.replace_index_files(&offsets, &times).await;
-            self.repairing.store(false, Ordering::Release);
-            replaced?;
+        let (mut offsets, mut times, bad) = self.index_what_is_sound(size, next_offset).await?;
+        if let Some(error) = bad {
+            // The files stay, and are used if they can be: what they say of the way around the damage nobody else knows.
+            let read = self.read_index(names::INDEX, None).await?;
+            offsets = read.and_then(|bytes| OffsetIndex::check(self.base, bytes, size)).unwrap_or(offsets);
+            let read = self.read_index(names::TIME_INDEX, None).await?;
+            times = read.and_then(|bytes| TimeIndex::check(self.base, bytes, next_offset)).unwrap_or(times);
+            tracing::error!(
+                log = %self.path.display(),
+                segment = %self.base,
+                damaged = true,
+                %error,
+                why,
+                "a closed segment is damaged, or is not what was closed: what is before the damage is served, and who asks \
+                 for the rest gets an error. Restore the file while the broker is stopped, or delete its records \
+                 (kafka-delete-records)"
+            );
+        } else {
+            tracing::warn!(
+                log = %self.path.display(),
+                segment = %self.base,
+                why,
+                "index does not fit its log; rebuilding it, nothing needs to be done. If it comes again, check \
+                 the disk"
+            );
+            if self.is_sealed() && !self.repairing.swap(true, Ordering::AcqRel) {
+                let replaced = self.replace_index_files(&offsets, &times).await;
+                self.repairing.store(false, Ordering::Release);
+                replaced?;
+            }
         }
         let offsets = Arc::new(Loaded { index: offsets, rebuilt: true });
         let times = Arc::new(Loaded { index: times, rebuilt: true });
@@ -281,31 +313,78 @@ impl Segment {
         size: u64,
         next_offset: Offset,
     ) -> Result<(OffsetIndex, TimeIndex), StorageError> {
+        let (offsets, times, bad) = self.index_what_is_sound(size, next_offset).await?;
+        bad.map_or(Ok((offsets, times)), Err)
+    }
+
+    /// Both indexes of what comes before the first damage, and what that is.
+    async fn index_what_is_sound(
+        &self,
+        size: u64,
+        next_offset: Offset,
+    ) -> Result<(OffsetIndex, TimeIndex, Option<StorageError>), StorageError> {
         let mut built = BuiltIndexes::new(self.base, self.interval);
         let mut scan = BatchScan::new(self.file().await?, 0, size, WALK_BLOCK);
         let mut begun = self.base;
         // Entries hold 31 bits of an offset.
         let end = next_offset.min(self.base.plus(1 << 31));
-        loop {
+        let bad = loop {
             match scan.next().await.map_err(|error| self.fail(&error, "reading a segment"))? {
                 Step::Batch(batch) if batch.header.base_offset < begun => {
                     let what = format!("offset {} where {begun} is due", batch.header.base_offset);
-                    return Err(self.corrupt(batch.position, &what));
+                    break Some(self.corrupt(batch.position, &what));
                 }
                 Step::Batch(batch) if batch.header.last_offset() >= end => {
                     let what = format!("offset {} where all are below {end}", batch.header.last_offset());
-                    return Err(self.corrupt(batch.position, &what));
+                    break Some(self.corrupt(batch.position, &what));
                 }
                 Step::Batch(batch) => {
                     begun = batch.header.next_offset();
                     built.add(&batch.header, batch.position);
                 }
-                Step::End => break,
-                Step::Bad(error) => return Err(self.corrupt(scan.position(), &error)),
+                Step::End if self.is_sealed() && begun < next_offset => {
+                    break Some(self.missing(size, begun, next_offset));
+                }
+                Step::End => break None,
+                Step::Bad(error) => break Some(self.corrupt(scan.position(), &error)),
             }
-        }
+        };
         let (offsets, times, _) = built.finish();
-        Ok((offsets, times))
+        Ok((offsets, times, bad))
+    }
+
+    /// A closed segment of `size` bytes lacks the records from `from` to `next_offset`.
+    pub(crate) fn missing(&self, size: u64, from: Offset, next_offset: Offset) -> StorageError {
+        self.corrupt(size, &format!("the records from {from} to {} are missing", next_offset.plus(-1)))
+    }
+
+    /// Whether nobody appends to it.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.persisted == Persisted::Whole
+    }
+
+    /// The last entry of the time index as it is on disk: of a damaged segment it knows more than the log.
+    pub(crate) async fn indexed_max(&self, next_offset: Offset) -> Result<Option<TimeEntry>, StorageError> {
+        let bytes = self.read_index(names::TIME_INDEX, None).await?;
+        Ok(bytes
+            .and_then(|bytes| TimeIndex::check(self.base, bytes, next_offset))
+            .ok()
+            .and_then(|index| index.last()))
+    }
+
+    /// Whether a sealed segment ends where it should, once somebody has looked.
+    pub(crate) fn known_whole(&self) -> Option<bool> {
+        self.whole.get().copied()
+    }
+
+    /// Remembers that.
+    pub(crate) fn learn_whole(&self, whole: bool) {
+        let _ = self.whole.set(whole);
+    }
+
+    /// Whether a reader has met damage in any segment of this log.
+    pub(crate) fn has_met_damage(&self) -> bool {
+        self.life.is_damaged()
     }
 
     /// Replaces both index files durably. Only for segments that nobody appends to.

@@ -2,7 +2,8 @@
 //!
 //! Three ways to a batch, fastest first: the positions of the newest batches (no I/O at all), the index entries that
 //! were added since the segment was opened, the index file. Whatever the way, only whole batches are handed out. Never:
-//! a byte behind `size`, a position from an index that its batch header does not confirm.
+//! a byte behind `size`, a position from an index that its batch header does not confirm, the end of a closed segment that
+//! nobody has looked at.
 
 use std::sync::Arc;
 
@@ -155,11 +156,59 @@ impl SegmentView {
         }
         loop {
             let hint = self.hint(|entry| entry.last_offset <= target).await?;
-            match self.walk_to(hint, target).await? {
-                Walk::Done(found) => return Ok(found),
-                Walk::Stale(why) => drop(self.segment.rebuild(self.size, self.next_offset, &why).await?),
+            match self.walk_to(hint, target).await {
+                Ok(Walk::Done(found)) => return Ok(found),
+                Ok(Walk::Stale(why)) => drop(self.segment.rebuild(self.size, self.next_offset, &why).await?),
+                Err(damage @ StorageError::Corrupt(_)) => {
+                    return self.behind_damage(hint, target, damage).await;
+                }
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The same where the way from `hint` leads into `damage`: the batch of the next index entry may be the one, since
+    /// nothing leads to its first records but what lies before it.
+    async fn behind_damage(
+        &self,
+        hint: Hint,
+        target: Offset,
+        damage: StorageError,
+    ) -> Result<Option<BatchPosition>, StorageError> {
+        let loaded = self.segment.offsets(self.size, self.next_offset).await?;
+        let entries = (0..loaded.index.len()).map(|number| loaded.index.entry(number));
+        let next = { entries }.find(|entry| entry.position > hint.position && entry.last_offset >= target);
+        let Some(next) = next else { return Err(damage) };
+        let hint = Hint { position: next.position, last_offset: Some(next.last_offset), doubtful: false };
+        let mut scan = self.scan(hint.position).await?;
+        match self.step(&mut scan, hint).await {
+            Ok(Walk::Done(Some(batch))) if batch.base <= target => Ok(Some(batch)),
+            _ => Err(damage),
+        }
+    }
+
+    /// Whether it ends where the next segment begins: whoever goes on from one to the other would not notice a hole. One that
+    /// still grows, or that this process has closed, does.
+    pub(crate) async fn is_whole(&self) -> Result<bool, StorageError> {
+        if !self.segment.is_sealed() {
+            return Ok(true);
+        }
+        if let Some(known) = self.segment.known_whole() {
+            return Ok(known);
+        }
+        let last = self.next_offset.plus(-1);
+        let whole = match self.locate(last).await {
+            Ok(found) => found.is_some_and(|batch| (batch.last, batch.end()) == (last, self.size)),
+            Err(StorageError::Corrupt(_)) => false,
+            Err(error) => return Err(error),
+        };
+        self.segment.learn_whole(whole);
+        Ok(whole)
+    }
+
+    /// What is to be said of a closed segment in which nothing is found from `from` on.
+    pub(crate) fn missing(&self, from: Offset) -> StorageError {
+        self.segment.missing(self.size, from, self.next_offset)
     }
 
     async fn walk_to(&self, hint: Hint, target: Offset) -> Result<Walk<Option<BatchPosition>>, StorageError> {
@@ -186,7 +235,7 @@ impl SegmentView {
         limit: u64,
         upper: Offset,
     ) -> Result<(u64, Offset), StorageError> {
-        if upper >= self.next_offset && limit >= self.size {
+        if upper >= self.next_offset && limit >= self.size && self.is_whole().await? {
             return Ok((self.size, self.next_offset));
         }
         let fits = |batch: &BatchPosition| batch.end() <= limit && batch.last < upper;
@@ -202,7 +251,10 @@ impl SegmentView {
             }
             match self.extend_from(hint, first, fits).await? {
                 Walk::Done(end) => return Ok(end),
-                Walk::Stale(why) => drop(self.segment.rebuild(self.size, self.next_offset, &why).await?),
+                Walk::Stale(why) => match self.segment.rebuild(self.size, self.next_offset, &why).await {
+                    Err(StorageError::Corrupt(_)) => return Ok((first.end(), first.last.plus(1))),
+                    rebuilt => drop(rebuilt?),
+                },
             }
         }
     }
@@ -216,7 +268,12 @@ impl SegmentView {
         let mut scan = self.scan(hint.position).await?;
         let (mut end, mut next_offset) = (first.end(), first.last.plus(1));
         loop {
-            match self.step(&mut scan, hint).await? {
+            let step = match self.step(&mut scan, hint).await {
+                // What is before the damage is good; who comes for what is behind it is told.
+                Err(StorageError::Corrupt(_)) => return Ok(Walk::Done((end, next_offset))),
+                step => step?,
+            };
+            match step {
                 Walk::Done(Some(batch)) => {
                     // What lies before a confirmed boundary fits.
                     if batch.position > end {

@@ -26,14 +26,25 @@ pub type Found = (i64, Offset, LeaderEpoch);
 impl SegmentView {
     /// The greatest timestamp in the segment and the last offset of the first batch that has it.
     pub(crate) async fn max_timestamp(&self) -> Result<Option<TimeEntry>, StorageError> {
-        if self.max.is_some() || self.size == 0 {
+        if self.max.is_some() || (self.size == 0 && !self.segment.is_sealed()) {
             return Ok(self.max);
         }
         if let Some(max) = self.segment.known_max() {
             return Ok(max);
         }
-        // The last entries may be missing from the file, which the others do not show: the log has the last word.
-        let max = self.max_before(self.next_offset).await?;
+        let found = match self.is_whole().await? {
+            true => self.max_before(self.next_offset).await,
+            false => Err(self.missing(self.base())),
+        };
+        // The last entries may be missing from the file, which the others do not show: the log has the last word. Of what it
+        // has lost itself, the file alone knows, and look-ups of other times must go on.
+        let max = match found {
+            Err(damage @ StorageError::Corrupt(_)) if self.segment.is_sealed() => {
+                let indexed = self.segment.indexed_max(self.next_offset).await?;
+                return indexed.map_or(Err(damage), |max| Ok(Some(max)));
+            }
+            found => found?,
+        };
         let loaded = self.segment.times(self.size, self.next_offset).await?;
         if !loaded.rebuilt && loaded.index.last() != max {
             let why = format!("the time index ends with {:?}, the segment with {max:?}", loaded.index.last());
@@ -141,6 +152,7 @@ impl SegmentView {
         if self.max_timestamp().await?.is_none_or(|max| max.timestamp < target) {
             return Ok(None);
         }
+        let whole = self.is_whole().await?;
         // Up to the batch of the last entry below the target, nothing is as young.
         let start = self.time_entry(|entry| entry.timestamp < target).await?.map_or(0, |(_, end)| end);
         let mut scan = self.walk(start).await?;
@@ -155,7 +167,8 @@ impl SegmentView {
                 return Ok(Some(found).filter(|(_, offset, _)| *offset < upper));
             }
         }
-        Ok(None)
+        // It may be among what is missing.
+        if whole { Ok(None) } else { Err(self.missing(self.base())) }
     }
 
     /// The first record from offset `from` on that has the timestamp of `max`, which its batch is known to hold.

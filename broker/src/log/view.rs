@@ -78,7 +78,12 @@ impl LogView {
             if segment.base().max(result.next_offset) >= upper || (left == 0 && !min_one) {
                 break;
             }
-            match segment.read(result.next_offset, upper, left, min_one).await? {
+            let read = match segment.read(result.next_offset, upper, left, min_one).await {
+                // What comes before the damage is good; who asks for what is behind is told.
+                Err(StorageError::Corrupt(_)) if result.bytes > 0 => break,
+                read => read?,
+            };
+            match read {
                 SegmentRead::Batches { range, next_offset } => {
                     result.bytes += usize::try_from(range.length).expect("fits in memory");
                     result.ranges.push(range);
@@ -88,7 +93,11 @@ impl LogView {
                     }
                 }
                 SegmentRead::Withheld => break,
-                SegmentRead::Exhausted => {}
+                // A hole between two segments. No log of ours has one: nothing is compacted yet.
+                SegmentRead::Exhausted if segment.segment.is_sealed() && result.bytes == 0 => {
+                    return Err(segment.missing(result.next_offset).into());
+                }
+                SegmentRead::Exhausted => break,
             }
         }
         Ok(result)
@@ -100,10 +109,17 @@ impl LogView {
         timestamp: i64,
         upper: Offset,
     ) -> Result<Option<Found>, StorageError> {
+        let mut holed: Option<&SegmentView> = None;
         for segment in self.segments_below(upper) {
             if let Some(found) = segment.record_since(timestamp, self.log_start, upper).await? {
-                return Ok(Some(found));
+                // The first record behind a hole, and a younger one than was asked for: what is missing may be the answer.
+                let doubtful = found.1 == segment.base() && found.0 > timestamp;
+                return match holed.filter(|_| doubtful) {
+                    Some(before) => Err(before.missing(before.base())),
+                    None => Ok(Some(found)),
+                };
             }
+            holed = if segment.is_whole().await? { None } else { Some(segment) };
         }
         Ok(None)
     }
@@ -149,6 +165,11 @@ impl LogView {
             }
             _ => Ok(inside),
         }
+    }
+
+    /// Whether a reader has found something that had been synced to be gone or changed.
+    pub fn has_met_damage(&self) -> bool {
+        self.active.segment.has_met_damage()
     }
 
     /// Bytes of all its segments.

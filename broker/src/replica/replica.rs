@@ -206,7 +206,7 @@ impl Replica {
             flushed_end: view.log.flushed_end,
             high_watermark: view.high_watermark,
             last_stable_offset: view.last_stable_offset(),
-            damaged: view.damaged,
+            damaged: view.damaged || view.log.has_met_damage(),
         })
     }
 }

@@ -16,4 +16,4 @@ mod workloads;
 
 pub use history::{Beacon, History};
 pub use plan::WorkloadPlan;
-pub use run::{FinalRead, Workload};
+pub use run::{Answer, FinalRead, Question, Workload};

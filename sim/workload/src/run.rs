@@ -21,7 +21,7 @@ use crate::{
     workloads::{self, Context, Part, Shared},
 };
 
-pub use crate::workloads::FinalRead;
+pub use crate::workloads::{Answer, FinalRead, Question};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,7 @@ pub struct Workload {
     reader: Option<Context>,
     hoarding: Option<Hoarding>,
     calls: Arc<Calls>,
+    surveyor: Option<Context>,
     shared: Arc<Shared>,
 }
 
@@ -182,12 +183,25 @@ impl Workload {
             });
             Hoarding { hoarders: hoarders.collect(), beside }
         });
+        // The last one: the choices of all others are as they would be without it.
+        let surveyor = Some(context("surveyor", Versions::Newest));
         let beacons = clients.iter().map(|(context, _)| context.recorder.beacon()).collect();
         let env = Arc::clone(&envs[0]);
         let (ready_sender, ready) = watch::channel(false);
         let conductor = until_stopped(phases, conduct(plan, setup, clients, ready_sender));
         let conductor = Some(spawn(&*env, "workload", conductor));
-        Workload { env, phase, ready, beacons, conductor, reader: Some(reader), hoarding, calls, shared }
+        Workload {
+            env,
+            phase,
+            ready,
+            beacons,
+            conductor,
+            reader: Some(reader),
+            hoarding,
+            calls,
+            surveyor,
+            shared,
+        }
     }
 
     /// Waits until the plan's topics exist and all clients have started.
@@ -258,6 +272,23 @@ impl Workload {
         };
         let read = until_stopped(self.phase.subscribe(), workloads::final_read(context));
         spawn(&*self.env, "final-read", read).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Asks single questions about a partition, after [`Workload::drain`]; no law hears of it.
+    pub async fn survey(
+        &mut self,
+        topic_id: u128,
+        partition: i32,
+        questions: Vec<Question>,
+    ) -> Vec<(Question, Answer)> {
+        let Some(context) = self.surveyor.take() else { return Vec::new() };
+        let survey = workloads::survey(context, topic_id, partition, questions);
+        let survey = until_stopped(self.phase.subscribe(), survey);
+        let Some((context, answers)) = spawn(&*self.env, "survey", survey).await.ok().flatten() else {
+            return Vec::new();
+        };
+        self.surveyor = Some(context);
+        answers
     }
 
     /// Stops every client where it stands.

@@ -28,6 +28,28 @@ pub struct CleanLog {
     pub active_segment: Offset,
     /// Bytes of its `.log` file.
     pub active_bytes: u64,
+    /// The closed segments from the log start on; older markers do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedSegments>,
+}
+
+/// The closed segments of a log, as little of them as shows that one is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSegments {
+    /// How many.
+    pub count: usize,
+    /// Bytes of all their `.log` files.
+    pub bytes: u64,
+}
+
+impl SealedSegments {
+    /// Of segments with these sizes.
+    pub fn of(sizes: impl Iterator<Item = u64>) -> Self {
+        sizes.fold(Self { count: 0, bytes: 0 }, |all, size| Self {
+            count: all.count + 1,
+            bytes: all.bytes + size,
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,11 +98,16 @@ mod tests {
             log_end: Offset(30),
             active_segment: Offset(20),
             active_bytes: 512,
+            sealed: Some(SealedSegments { count: 2, bytes: 900 }),
         };
         let logs = BTreeMap::from([(id, log)]);
         let contents = encode(&logs);
         assert_eq!(decode(&contents), Some(logs));
         assert_eq!(decode(&contents[..contents.len() - 1]), None);
         assert_eq!(decode(br#"{"version":0,"brokerEpoch":12}"#), None);
+        let older =
+            String::from_utf8(contents.to_vec()).unwrap().replace(r#","sealed":{"count":2,"bytes":900}"#, "");
+        let logs = decode(older.as_bytes()).unwrap();
+        assert_eq!(logs.into_values().map(|log| log.sealed).collect::<Vec<_>>(), [None]);
     }
 }

@@ -34,7 +34,7 @@ use uuid::Uuid;
 pub(crate) use self::health::Health;
 pub use self::{
     identity::{Identity, METADATA_DIRECTORY, identify},
-    marker::CleanLog,
+    marker::{CleanLog, SealedSegments},
     options::{DirectoryOptions, JournalOptions},
 };
 use super::{

@@ -6,7 +6,7 @@ use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition, properties};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{CleanLog, DirectoryOptions, marker, meta::Meta};
+use super::{CleanLog, DirectoryOptions, SealedSegments, marker, meta::Meta};
 use crate::log::LogId;
 
 fn logs() -> impl Strategy<Value = BTreeMap<LogId, CleanLog>> {
@@ -15,12 +15,14 @@ fn logs() -> impl Strategy<Value = BTreeMap<LogId, CleanLog>> {
         topic_id: TopicId(Uuid::from_u128(id)),
     });
     let offset = || (0..i64::MAX).prop_map(Offset);
-    let log = (offset(), offset(), offset(), any::<u64>()).prop_map(
-        |(log_start, log_end, active_segment, active_bytes)| CleanLog {
+    let sealed = prop::option::of((any::<usize>(), any::<u64>()));
+    let log = (offset(), offset(), offset(), any::<u64>(), sealed).prop_map(
+        |(log_start, log_end, active_segment, active_bytes, sealed)| CleanLog {
             log_start,
             log_end,
             active_segment,
             active_bytes,
+            sealed: sealed.map(|(count, bytes)| SealedSegments { count, bytes }),
         },
     );
     prop::collection::btree_map(id, log, 0..20)

@@ -308,3 +308,133 @@ async fn a_lack_of_file_handles_is_no_failure_of_the_disk() {
     assert!(recovered.clean);
     assert_eq!(log.view().log_end, log_end);
 }
+
+/// A log of closed segments that was stopped cleanly, its batches, and the base offsets of its segments.
+async fn stopped(machine: &Machine) -> (Vec<Batch>, Vec<Offset>) {
+    let mut broker = Broker::start(machine, &config()).await;
+    for number in 0..100 {
+        broker.append(batch(number * 10, 2, 100)).await.unwrap();
+    }
+    let (all, view) = (batches(&broker.contents().await), broker.view());
+    broker.stop().await;
+    (all, view.segments().map(|segment| segment.base()).collect())
+}
+
+/// What can be read of the log, offset by offset: the records that are outside of `lost` must be, and no others.
+async fn check_all_but(broker: &Broker, all: &[Batch], lost: std::ops::Range<i64>) {
+    let view = broker.view();
+    let mut offset = view.log_start;
+    while offset < view.log_end {
+        let batch = all.iter().find(|batch| batch.header.last_offset() >= offset).expect("there is one");
+        for limit in [1, 700, usize::MAX / 2] {
+            match view.read(offset, view.log_end, limit, true).await {
+                Ok(_) if lost.contains(&offset.0) => panic!("{offset} was read"),
+                Ok(read) => {
+                    let bytes = bytes(&read.ranges).await;
+                    assert!(bytes.starts_with(&batch.bytes), "{offset}");
+                    assert!(
+                        offset.0 >= lost.end || read.next_offset.0 <= lost.start,
+                        "{offset} and over the hole"
+                    );
+                }
+                Err(error) => assert!(lost.contains(&offset.0), "{offset}: {error}"),
+            }
+        }
+        // Of times outside of what is lost the look-up goes on, also behind it.
+        let found = view.offset_for_timestamp(offset.0 / 2 * 10, view.log_end).await;
+        if !lost.contains(&offset.0) {
+            assert_eq!(
+                found.map(|found| found.map(|(_, offset, _)| offset)),
+                Ok(Some(batch.header.base_offset))
+            );
+        } else {
+            assert!(found.is_err(), "{offset}: {found:?}");
+        }
+        offset = batch.header.next_offset();
+    }
+}
+
+#[tokio::test]
+async fn a_closed_segment_that_is_gone_or_empty_is_said_after_a_clean_stop() {
+    for emptied in [true, false] {
+        let machine = Machine::new(11);
+        let (all, bases) = stopped(&machine).await;
+        let (lost, next) = (bases[1], bases[2]);
+        let name = path(&format!("{:020}.log", lost.0));
+        let contents = machine.edit(&name, |bytes| bytes.clone());
+        match emptied {
+            true => machine.edit(&name, |bytes| bytes.clear()),
+            false => machine.remove(&name),
+        }
+        let broker = Broker::start(&machine, &config()).await;
+        assert!(broker.recovered.clean && broker.recovered.damaged);
+        check_all_but(&broker, &all, lost.0..next.0).await;
+        broker.stop().await;
+        // Somebody puts it back: then nothing is wrong any more.
+        machine.put(&name, &contents);
+        let broker = Broker::start(&machine, &config()).await;
+        assert!(!broker.recovered.damaged, "emptied: {emptied}");
+        check_all_but(&broker, &all, 0..0).await;
+        assert!(!broker.view().has_met_damage());
+    }
+}
+
+#[tokio::test]
+async fn the_first_segment_of_a_log_is_missed_after_a_clean_stop() {
+    let machine = Machine::new(12);
+    let (_, bases) = stopped(&machine).await;
+    machine.remove(&path("00000000000000000000.log"));
+    let broker = Broker::start(&machine, &config()).await;
+    assert!(broker.recovered.damaged);
+    assert_eq!(broker.view().log_start, bases[1]);
+}
+
+#[tokio::test]
+async fn an_empty_closed_segment_is_missed_after_a_kill() {
+    let machine = Machine::new(13);
+    let (_, bases) = stopped(&machine).await;
+    machine.start();
+    // The next process opens the log, so that the marker is gone.
+    let broker = Broker::start(&machine, &config()).await;
+    drop(broker);
+    machine.start();
+    machine.edit(&path(&format!("{:020}.log", bases[1].0)), |bytes| bytes.clear());
+    let broker = Broker::start(&machine, &config()).await;
+    assert!(!broker.recovered.clean && broker.recovered.damaged);
+}
+
+#[tokio::test]
+async fn what_is_before_and_behind_a_damaged_batch_is_served() {
+    let machine = Machine::new(14);
+    let (all, bases) = stopped(&machine).await;
+    // The third batch of the second segment: its magic.
+    let first = all.iter().position(|batch| batch.header.base_offset == bases[1]).unwrap();
+    let at = all[first..first + 2].iter().map(|batch| batch.bytes.len()).sum::<usize>() + 16;
+    machine.edit(&path(&format!("{:020}.log", bases[1].0)), |bytes| bytes[at] = 9);
+    let broker = Broker::start(&machine, &config()).await;
+    assert!(!broker.recovered.damaged, "nobody reads old segments at a start");
+    let (view, bad) = (broker.view(), all[first + 2].header.base_offset);
+    assert!(!view.has_met_damage());
+    // A range that reaches it ends before it, at the latest where it has to be asked for.
+    for limit in [600, 700, 1_000] {
+        let read = view.read(bases[1], view.log_end, limit, true).await.unwrap();
+        assert!(read.bytes > 0 && read.next_offset <= bad, "{limit}: {read:?}");
+    }
+    assert!(view.read(bad, view.log_end, 700, true).await.is_err());
+    assert!(view.has_met_damage(), "and counted");
+    // Up to the next index entry nothing leads around it.
+    let mut found = 0;
+    for batch in &all[first + 3..] {
+        if let Ok(read) = view.read(batch.header.base_offset, view.log_end, 1, true).await {
+            assert!(bytes(&read.ranges).await.starts_with(&batch.bytes));
+            found += 1;
+        } else {
+            assert_eq!(found, 0, "behind the next entry all is found");
+        }
+    }
+    assert!(found >= all.len() - first - 5, "{found} of {}", all.len());
+    let behind = all.iter().find(|batch| batch.header.base_offset == bases[2]).unwrap();
+    let time = behind.header.base_offset.0 / 2 * 10;
+    let listed = view.offset_for_timestamp(time, view.log_end).await.unwrap();
+    assert_eq!(listed.map(|(_, offset, _)| offset), Some(bases[2]), "later segments are found by time");
+}

@@ -22,6 +22,7 @@ mod recreate;
 mod replayer;
 mod sleeper;
 mod slow_reader;
+mod survey;
 mod trespasser;
 mod wanderer;
 
@@ -65,6 +66,8 @@ pub(crate) use recreate::{Generations, Part, recreate};
 pub(crate) use replayer::replay;
 pub(crate) use sleeper::sleep;
 pub(crate) use slow_reader::read_slowly;
+pub(crate) use survey::survey;
+pub use survey::{Answer, Question};
 pub(crate) use trespasser::trespass;
 pub(crate) use wanderer::wander;
 

@@ -419,8 +419,13 @@ fn no_room_for_another_part_is_no_disaster() {
 #[test]
 fn a_clean_stop_leaves_a_summary_and_an_empty_journal() {
     let story = Story::new(7, &[Durable, Plain]);
-    let clean =
-        CleanLog { log_start: Offset(3), log_end: Offset(0), active_segment: Offset(0), active_bytes: 0 };
+    let clean = CleanLog {
+        log_start: Offset(3),
+        log_end: Offset(0),
+        active_segment: Offset(0),
+        active_bytes: 0,
+        sealed: None,
+    };
     on_directory(&story, options(), {
         let clean = clean.clone();
         move |story, directory| async move {
