@@ -29,7 +29,7 @@ use crate::{
     damage::{self, Answer, Inflicted},
     directories::{self, Away},
     files_check,
-    judge::Judge,
+    judge::{Judge, Unreachable},
     plan::{MOST_DIRECTORIES, data_directory},
     world::{Nanos, NodeId, Phase, World, lock},
 };
@@ -389,10 +389,17 @@ impl Operator {
             slot.incarnation += 1;
             slot.disk_errors = disk_errors;
             let dead = self.world.dead_directory(self.node);
-            let dead = dead.map(|path| files_check::places_in(&self.world, self.node, &path));
             slot.after_death = dead.is_some();
-            let away = slot.away.iter().flat_map(|away| away.places.clone());
-            self.judge.unreachable(self.node, away.chain(dead.into_iter().flatten()).collect());
+            let mut unreachable = Unreachable::default();
+            if let Some(away) = &slot.away {
+                unreachable.directories.push(data_directory(away.number));
+                unreachable.places.extend(away.places.iter().cloned());
+            }
+            if let Some(path) = dead {
+                unreachable.places.extend(files_check::places_in(&self.world, self.node, &path));
+                unreachable.directories.push(path);
+            }
+            self.judge.unreachable(self.node, unreachable);
             (slot.incarnation, slot.spares.clone())
         };
         let (stop, stopping) = oneshot::channel();
@@ -528,10 +535,16 @@ impl Operator {
         let mut slot = lock(&self.slot);
         let dead = self.world.dead_directory(self.node).is_some();
         match order {
-            Order::Rot { .. } => match self.world.rot(self.node, |path| self.judge.rots(path)) {
-                Some(places) => self.world.tell(format!("rot: {places}")),
-                None => self.world.tell("no file that could rot"),
-            },
+            Order::Rot { .. } => {
+                let spared = slot.damage.is_some();
+                let rots = |path: &str| {
+                    if spared && path.ends_with(damage::LOG_END) { None } else { self.judge.rots(path) }
+                };
+                match self.world.rot(self.node, rots) {
+                    Some(places) => self.world.tell(format!("rot: {places}")),
+                    None => self.world.tell("no file that could rot"),
+                }
+            }
             Order::Away { directory, instead, .. } => {
                 let path = data_directory(directory);
                 let in_use = directory > 1
@@ -547,7 +560,10 @@ impl Operator {
                 let used = self.config.config.log_dirs.iter().map(|path| path.to_string_lossy().into_owned());
                 let used: Vec<_> = used.chain(slot.spares.clone()).collect();
                 let moved = directories::move_logs(&self.world, self.node, &used, logs);
-                self.world.tell(format!("moved by hand: {}", moved.join(", ")));
+                for (place, directory) in moved {
+                    self.world.tell(format!("{} is moved to {directory} by hand", place.name()));
+                    self.judge.moved(self.node, place, directory);
+                }
             }
             _ => {}
         }
@@ -584,7 +600,8 @@ impl Operator {
                                 self.world.violate(STOPS, what);
                             }
                             self.judge.stopped_cleanly(self.node);
-                            let opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
+                            let mut opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
+                            opened.retain(|place| !self.judge.is_harmed(place));
                             files_check::after_clean_stop(&self.world, self.node, self.judge.plan(), &opened);
                         }
                     }

@@ -25,6 +25,9 @@ pub const REAL: &str = "damage is real";
 
 const SECTOR: usize = 512;
 
+/// Says how far the metadata log was synced: where both are damaged, nobody can tell rot from a torn end.
+pub(crate) const LOG_END: &str = "cluster-metadata/log-end";
+
 /// What a start must make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -94,6 +97,7 @@ pub(crate) fn inflict(world: &World, node: NodeId, of: Damaged) -> Option<Inflic
     let files = world.files_in(node, &directory);
     let change = match of {
         Damaged::Journal => journal_change(random, &files),
+        Damaged::Metadata if world.rotten(node).contains(&format!("{data}/{LOG_END}")) => None,
         Damaged::Metadata => metadata_change(random, &directory, &files),
         Damaged::Vote => vote_change(random, &directory, &files),
         // Without a journal it would look like one that nobody has used.

@@ -81,8 +81,13 @@ fn with_new_id(identity: &[u8], random: &mut SmallRng) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Moves up to `logs` logs from one of `directories` to another, all of which were stopped cleanly; says which.
-pub(crate) fn move_logs(world: &World, node: NodeId, directories: &[String], logs: u32) -> Vec<String> {
+/// Moves up to `logs` logs from one of `directories` to another, all of which were stopped cleanly; says which, and to where.
+pub(crate) fn move_logs(
+    world: &World,
+    node: NodeId,
+    directories: &[String],
+    logs: u32,
+) -> Vec<(Place, String)> {
     let random = &mut world.random();
     let clean = |path: &&String| world.file(node, &format!("{path}/{MARKER}")).is_some();
     let clean: Vec<&String> = directories.iter().filter(clean).collect();
@@ -93,13 +98,13 @@ pub(crate) fn move_logs(world: &World, node: NodeId, directories: &[String], log
     let mut moved = Vec::new();
     for _ in 0..logs.min(u32::try_from(places.len()).unwrap_or(u32::MAX)) {
         let place = places.swap_remove(random.random_range(0..places.len()));
-        let name = format!("{}-{}", place.topic, place.partition);
+        let name = place.name();
         // A namesake may have been left there.
         if world.names_in(node, to).contains(&name) {
             continue;
         }
         world.move_directory(node, &format!("{from}/{name}"), &format!("{to}/{name}"));
-        moved.push(format!("{name} from {from} to {to}"));
+        moved.push((place, to.to_string()));
     }
     moved
 }

@@ -475,7 +475,7 @@ impl Injector {
             // Whoever has no handle waits, and tries again now and then.
             Fault::LackOfHandles { node, .. } => {
                 let lasts = bounds.kept() + RETRIES;
-                (node, vec![(Part::Disk, lasts), (Part::Process, lasts)])
+                (node, vec![(Part::Disk, lasts), (Part::Process, lasts), (Part::Handles, lasts)])
             }
             // What lies in the directory is not served before the restart that ends it.
             Fault::DirectoryDies { node, .. } | Fault::DirectoryAway { node, .. } => {

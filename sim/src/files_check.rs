@@ -47,7 +47,7 @@ impl Place {
     fn directory(&self, world: &World, node: NodeId) -> Checked<Option<String>> {
         let mut found = None;
         for data in Plan::data_directories() {
-            let directory = format!("{data}/{}-{}", self.topic, self.partition);
+            let directory = format!("{data}/{}", self.name());
             let Some(bytes) = world.file(node, &format!("{directory}/partition.metadata")) else { continue };
             if topic_id(&bytes) != Some(self.topic_id) {
                 continue;
@@ -57,6 +57,11 @@ impl Place {
             }
         }
         Ok(found)
+    }
+
+    /// As Kafka names the directory of its log.
+    pub(crate) fn name(&self) -> String {
+        format!("{}-{}", self.topic, self.partition)
     }
 
     /// The log directory that it lies in, if it lies in one.

@@ -91,6 +91,15 @@ pub(crate) const OWN_LAWS: &[&str] = &[
 /// The tasks that publish a replica's state.
 const OWNER: &str = "replica";
 
+/// What a process could not find when it began.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unreachable {
+    /// Log directories that are away or dead.
+    pub(crate) directories: Vec<String>,
+    /// Whose logs lie there.
+    pub(crate) places: Vec<files_check::Place>,
+}
+
 pub(crate) struct Judge {
     world: Arc<World>,
     plan: Plan,
@@ -108,7 +117,7 @@ pub(crate) struct Judge {
     /// The log whose closed segments were damaged: whoever did it judges it.
     harmed: Mutex<Option<files_check::Place>>,
     /// Partitions whose directory was away or dead when a node last started.
-    unreachable: Mutex<BTreeMap<NodeId, Vec<files_check::Place>>>,
+    unreachable: Mutex<BTreeMap<NodeId, Unreachable>>,
 }
 
 /// What is wrong with the nodes, as the checker was told.
@@ -269,6 +278,15 @@ impl Judge {
         // Of what its disk told the one before it knows nothing.
         self.tell_errors(node);
         self.tell(EventKind::NodeStarted { node: number(node) });
+        let absent = lock(&self.unreachable).get(&node).cloned().unwrap_or_default();
+        for directory in absent.directories {
+            // Of the logs in it that have never been on disk nobody else knows.
+            self.tell(EventKind::DiskFailed { node: number(node), directory: directory.into() });
+        }
+        for place in absent.places.into_iter().chain(lock(&self.harmed).clone()) {
+            let at = Partition::of(place.topic, place.topic_id, place.partition);
+            self.tell(EventKind::Absent { node: number(node), at });
+        }
     }
 
     /// The configuration file says something else of topics from now on; nothing of before is running.
@@ -289,15 +307,26 @@ impl Judge {
         *lock(&self.harmed) = Some(place);
     }
 
+    /// See [`Judge::harmed`].
+    pub(crate) fn is_harmed(&self, place: &files_check::Place) -> bool {
+        lock(&self.harmed).as_ref() == Some(place)
+    }
+
     /// Whether the log is called damaged by the process that runs now.
     pub(crate) fn is_called_damaged(&self, slot: &Slot, wanted: &files_check::Place) -> Option<bool> {
         let probe = cluster::probe(slot)?.into_iter().find(|probe| place(probe) == *wanted)?;
         Some(probe.damaged)
     }
 
+    /// A log lies in another directory from now on.
+    pub(crate) fn moved(&self, node: NodeId, place: files_check::Place, directory: String) {
+        let at = Partition::of(place.topic, place.topic_id, place.partition);
+        self.tell(EventKind::Placed { node: number(node), at, directory: directory.into() });
+    }
+
     /// No process of `node` can serve these from now on.
-    pub(crate) fn unreachable(&self, node: NodeId, places: Vec<files_check::Place>) {
-        lock(&self.unreachable).insert(node, places);
+    pub(crate) fn unreachable(&self, node: NodeId, what: Unreachable) {
+        lock(&self.unreachable).insert(node, what);
     }
 
     /// The power of `node` failed.
@@ -396,10 +425,9 @@ impl Judge {
             return;
         }
         let mut changed = Vec::new();
-        let harmed = lock(&self.harmed).clone();
         for now in &partitions {
             let before = seen.partitions.iter().find(|before| is_same(now, before));
-            if harmed.as_ref().is_some_and(|harmed| *harmed == place(now)) {
+            if self.is_harmed(&place(now)) {
                 continue;
             }
             if now.damaged && !self.is_pardoned() {
@@ -435,7 +463,7 @@ impl Judge {
     fn recovered(&self, node: NodeId, probe: &PartitionProbe) {
         let (start, end) = (probe.log_start.0, probe.log_end.0);
         let place = place(probe);
-        if lock(&self.unreachable).get(&node).is_some_and(|places| places.contains(&place)) {
+        if lock(&self.unreachable).get(&node).is_some_and(|it| it.places.contains(&place)) {
             let what = format!(
                 "{} is served from offset {start} to {end}, but its directory is not there",
                 probe.tp

@@ -77,7 +77,7 @@ enum Verb {
     },
     /// Plants each bug of sim/mutants, or with --drawn changes that nobody chose, and counts the seeds until a law catches it.
     Mutants {
-        /// Only the one of this name.
+        /// Only those of these names, comma separated.
         #[arg(long, conflicts_with = "drawn")]
         only: Option<String>,
         /// Instead, so many of the changes that a mutation tool makes of the broker.

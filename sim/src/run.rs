@@ -221,14 +221,13 @@ async fn damage_closed(
     };
     let (id, partition) = (harmed.place.topic_id, harmed.place.partition);
     // The first one opens the log.
-    bounded(world, "what is sound can be read", workload.survey(id, partition, vec![harmed.at_the_end()]))
-        .await;
+    bounded(world, closed::LAW, workload.survey(id, partition, vec![harmed.at_the_end()])).await;
     if harmed.at_once {
         said("when it was opened");
     }
     let questions = harmed.questions(&mut world.random());
     let survey = workload.survey(id, partition, questions);
-    let Some(answers) = bounded(world, "what is sound can be read", survey).await else { return };
+    let Some(answers) = bounded(world, closed::LAW, survey).await else { return };
     if let Err(problem) = harmed.judge(&answers) {
         world.violate(closed::LAW, format!("{problem}; {}", harmed.what));
     }

@@ -188,7 +188,7 @@ moments! {
     /// A segment goes because of `retention.ms`.
     RETENTION_BY_TIME in "trim.rs";
     /// A segment stays because nobody can tell how old it is.
-    RETENTION_CANNOT_TELL in "trim.rs";
+    RETENTION_CANNOT_TELL in "trim.rs" ["no handle" "damaged"];
     /// The files of segments that left the log get other names.
     SEGMENTS_BURIED in "trim.rs";
     /// Those files are removed.

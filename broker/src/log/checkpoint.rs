@@ -69,12 +69,16 @@ struct State {
 }
 
 impl Checkpoints {
-    /// Reads both files.
+    /// Reads both files. What the last process wrote may not be on the disk yet, and what is may say more: until they are
+    /// written again, they count as changed.
     pub(crate) async fn read(env: &dyn Env, directory: &Path) -> io::Result<Self> {
+        let recovery_points = read_file(env, &directory.join(RECOVERY_POINTS)).await?;
+        let log_starts = read_file(env, &directory.join(LOG_STARTS)).await?;
         let state = State {
-            recovery_points: read_file(env, &directory.join(RECOVERY_POINTS)).await?,
-            log_starts: read_file(env, &directory.join(LOG_STARTS)).await?,
-            ..State::default()
+            recovery_points_changed: recovery_points.is_some(),
+            log_starts_changed: log_starts.is_some(),
+            recovery_points: recovery_points.unwrap_or_default(),
+            log_starts: log_starts.unwrap_or_default(),
         };
         Ok(Self { directory: directory.to_owned(), state: Mutex::new(state) })
     }
@@ -184,9 +188,10 @@ impl Checkpoints {
     }
 }
 
-async fn read_file(env: &dyn Env, path: &Path) -> io::Result<Offsets> {
-    let Some(contents) = env.disk().read_all(path).await? else { return Ok(Offsets::new()) };
-    Ok(decode(&contents).unwrap_or_else(|| {
+/// `None` if there is none.
+async fn read_file(env: &dyn Env, path: &Path) -> io::Result<Option<Offsets>> {
+    let Some(contents) = env.disk().read_all(path).await? else { return Ok(None) };
+    Ok(Some(decode(&contents).unwrap_or_else(|| {
         gracchus_env::moment!(CHECKPOINT_DAMAGED);
         tracing::warn!(
             path = %path.display(),
@@ -194,7 +199,7 @@ async fn read_file(env: &dyn Env, path: &Path) -> io::Result<Offsets> {
              be done"
         );
         Offsets::new()
-    }))
+    })))
 }
 
 #[cfg(test)]
@@ -202,6 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::log::memory::Machine;
 
     #[test]
     fn writes_what_kafka_writes() {
@@ -220,6 +226,21 @@ mod tests {
             assert_eq!(decode(damaged.as_bytes()), None, "{damaged:?}");
         }
         assert_eq!(decode(b"\xff\xfe"), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_may_not_be_on_the_disk() {
+        let machine = Machine::new(1);
+        let directory = Path::new("/");
+        machine.put(&directory.join(RECOVERY_POINTS), b"0\n0\n");
+        let env = machine.start();
+        let checkpoints = Checkpoints::read(&*env, directory).await.unwrap();
+        let gone = TopicPartition::new("a", 0);
+        assert!(checkpoints.remove(&gone), "a version that knows it may come back when the power fails");
+        checkpoints.write(&*env, &Handles::new(env.clone())).await.unwrap();
+        assert!(!checkpoints.remove(&gone));
+        let empty = Checkpoints::read(&*Machine::new(2).start(), directory).await.unwrap();
+        assert!(!empty.remove(&gone), "nothing to write where nothing was read");
     }
 
     proptest! {

@@ -483,6 +483,9 @@ impl Opening<'_> {
             gracchus_env::moment!(LOG_LOST_REPLAYED);
         }
         checked.recovered.damaged |= lost_replayed || self.directory.is_damaged();
+        if point == Some(found.segments[checked.from].0) {
+            self.check_indexes_before(&found.segments[..=checked.from]).await?;
+        }
         self.cut(&found, &mut checked).await?;
         if let Some(log_start) = self.start_beyond(checked.log_end()) {
             let parts = self.begin_anew(&found, checked.log_end(), log_start).await?;
@@ -507,6 +510,17 @@ impl Opening<'_> {
             ops: Vec::new(),
         };
         self.directory.flusher().forget(forget).await
+    }
+
+    /// A crash in the middle of a roll may leave the last of `segments`, and a recovery point where it begins, while the
+    /// indexes of the one before it are not whole yet. Nobody else looks at those until they are needed.
+    async fn check_indexes_before(&self, segments: &[(Offset, u64)]) -> Result<(), StorageError> {
+        let before = self.sealed(&segments[segments.len().saturating_sub(2)..], &Ages::default());
+        for view in before {
+            view.segment.offsets(view.size, view.next_offset).await?;
+            view.segment.times(view.size, view.next_offset).await?;
+        }
+        Ok(())
     }
 
     /// Walks the segments from the one that holds `point` on.

@@ -190,13 +190,17 @@ impl Log {
                 self.keep_ages(view, segment).await?;
                 Ok(expired)
             }
-            Err(error @ (StorageError::Exhausted(_) | StorageError::Corrupt(_))) => {
-                gracchus_env::moment!(RETENTION_CANNOT_TELL);
+            Err(StorageError::Exhausted(what)) => {
+                gracchus_env::moment!(RETENTION_CANNOT_TELL, "no handle");
+                self.directory.handles().complain("retention", &what);
+                Ok(false)
+            }
+            Err(error @ StorageError::Corrupt(_)) => {
+                gracchus_env::moment!(RETENTION_CANNOT_TELL, "damaged");
                 tracing::warn!(
                     log = %self.id.tp, segment = %segment.base(), %error,
-                    "retention cannot tell how old a segment is: it and those behind it stay until that is so. If the \
-                     process lacks file handles, let it open more; if the file is damaged, restore it, or delete its \
-                     records (kafka-delete-records) or let retention.bytes take it"
+                    "retention cannot tell how old a segment is: it and those behind it stay until that is so. Restore the \
+                     file, or delete its records (kafka-delete-records) or let retention.bytes take it"
                 );
                 Ok(false)
             }

@@ -13,10 +13,7 @@ use gracchus_core::{LeaderEpoch, Offset, error::ResponseError};
 use gracchus_env::{BoxFuture, Instant};
 
 use super::{
-    FetchOutcome, FetchPartition, FetchRequest, ReplicaManager,
-    manager::{Led, storage_error},
-    purgatory::Waiter,
-    view::ReplicaView,
+    FetchOutcome, FetchPartition, FetchRequest, ReplicaManager, purgatory::Waiter, view::ReplicaView,
 };
 use crate::log::{ReadError, StorageError};
 
@@ -104,11 +101,15 @@ impl ReplicaManager {
                 Ok(led) => {
                     let mut view = led.replica.view_by(&*self.env, opened_by).await;
                     let outcome = loop {
-                        match read(request, wanted, &led, view, left, nothing_yet).await {
+                        match read(request, wanted, view, left, nothing_yet).await {
                             Ok(outcome) => break outcome,
                             Err(NoRead::Failed(error)) => {
                                 let current_leader = led.hint(error);
                                 break FetchOutcome { current_leader, ..FetchOutcome::failed(error) };
+                            }
+                            Err(NoRead::Storage(error)) => {
+                                let error = self.storage_error(&wanted.tp, &error);
+                                break FetchOutcome::failed(led.replica.unless_deleted(error));
                             }
                             Err(NoRead::Superseded(old)) => {
                                 gracchus_env::moment!(FETCH_SUPERSEDED);
@@ -135,6 +136,7 @@ impl ReplicaManager {
 /// Why a read gave nothing.
 enum NoRead {
     Failed(ResponseError),
+    Storage(StorageError),
     /// What this view shows has left the log meanwhile: a newer one is there, or will be at once.
     Superseded(Arc<ReplicaView>),
 }
@@ -156,7 +158,6 @@ fn is_enough(request: &FetchRequest, outcomes: &[FetchOutcome]) -> bool {
 async fn read(
     request: &FetchRequest,
     wanted: &FetchPartition,
-    led: &Led<'_>,
     view: Result<Arc<ReplicaView>, ResponseError>,
     left: usize,
     nothing_yet: bool,
@@ -219,7 +220,7 @@ async fn read(
         Err(ReadError::Storage(StorageError::Superseded)) => Err(NoRead::Superseded(view)),
         Err(ReadError::Storage(error)) => {
             gracchus_env::moment!(FETCH_READ_FAILED);
-            Err(led.replica.unless_deleted(storage_error(&wanted.tp, &error)).into())
+            Err(NoRead::Storage(error))
         }
     }
 }

@@ -35,6 +35,7 @@ use super::{
     view::Status,
 };
 use crate::{
+    complaints::Complaints,
     config::{self, LiveConfig},
     controller::Controller,
     log::{LogDirectory, LogId, Remover, STOP_PATIENCE, StorageError, inventory},
@@ -61,6 +62,8 @@ pub struct ReplicaManager {
     pub(super) deletions: Deletions,
     pub(crate) purgatory: Purgatory,
     pub(crate) metrics: ReplicaMetrics,
+    /// Of reads that failed.
+    complaints: Complaints,
     /// Who waits for a look at the metadata that begins from now on.
     looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Follow metadata and the health of the directories.
@@ -101,6 +104,18 @@ impl From<ResponseError> for NotLed {
 }
 
 impl ReplicaManager {
+    /// The error a client sees when storage fails under a read.
+    pub(super) fn storage_error(&self, partition: &TopicPartition, error: &StorageError) -> ResponseError {
+        // Clients ask again and again.
+        self.complaints.say_about(
+            partition.to_string(),
+            format_args!(
+                "a read of {partition} failed: {error}. The client asks again; if it comes again, check the disk"
+            ),
+        );
+        ResponseError::KafkaStorageError
+    }
+
     /// Begins to serve what `controller` assigns to `node`, with data in `directories`; those that are `missing` could
     /// not be opened.
     pub fn start(
@@ -116,6 +131,7 @@ impl ReplicaManager {
         let (looks, asked) = mpsc::unbounded_channel();
         let manager = Arc::new(Self {
             purgatory: Purgatory::start(&env),
+            complaints: Complaints::new(env.clone()),
             env,
             node,
             directories,
@@ -598,14 +614,4 @@ async fn follow_directory(
     for replica in manager.snapshot() {
         replica.send(Message::DirectoryFailed);
     }
-}
-
-/// The error a client sees when storage fails under a read.
-pub(crate) fn storage_error(partition: &TopicPartition, error: &StorageError) -> ResponseError {
-    tracing::warn!(
-        %partition,
-        %error,
-        "read failed; the client asks again. If it comes again, check the disk"
-    );
-    ResponseError::KafkaStorageError
 }

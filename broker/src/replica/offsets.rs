@@ -11,7 +11,7 @@ use gracchus_env::{BoxFuture, Instant};
 use super::{
     ListOffsetsPartition, ListedOffset, ReplicaManager,
     fetch::{OPENING, check_epoch},
-    manager::{Led, storage_error},
+    manager::Led,
     view::ReplicaView,
 };
 use crate::log::StorageError;
@@ -86,7 +86,7 @@ impl ReplicaManager {
                 _ => return Err(ResponseError::UnsupportedVersion),
             };
             if looked != Err(StorageError::Superseded) {
-                return record(wanted, looked);
+                return record(self, wanted, looked);
             }
             // What this view shows has left the log meanwhile.
             view = led.replica.view_after(&*self.env, &view, deadline).await?;
@@ -105,6 +105,7 @@ fn epoch_at(view: &ReplicaView, offset: Offset) -> LeaderEpoch {
 }
 
 fn record(
+    manager: &ReplicaManager,
     wanted: &ListOffsetsPartition,
     result: Result<Option<(i64, Offset, LeaderEpoch)>, StorageError>,
 ) -> Result<ListedOffset, ResponseError> {
@@ -113,6 +114,6 @@ fn record(
             Ok(ListedOffset { error: None, timestamp, offset: offset.0, leader_epoch: epoch.0 })
         }
         Ok(None) => Ok(ListedOffset::none(None)),
-        Err(error) => Err(storage_error(&wanted.tp, &error)),
+        Err(error) => Err(manager.storage_error(&wanted.tp, &error)),
     }
 }

@@ -671,7 +671,7 @@ async fn all_who_hold_memory_and_dawdle_are_cut_off_together_when_others_wait() 
             sweeping.look(&world.shared, begun + Duration::from_secs(second), &PATIENCE);
             world.settle().await;
             if second == 1 {
-                honest.send(frame(ECHO, 7, &body(100_000)));
+                honest.send(frame(ECHO, 7, &body(900_000)));
                 world.settle().await;
                 assert!(world.shared.budget.is_short());
                 assert!(honest.received.ids().is_empty(), "it waits for the others");

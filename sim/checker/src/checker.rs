@@ -54,6 +54,8 @@ pub struct Checker {
 #[derive(Debug, Default)]
 struct Node {
     incarnation: u64,
+    /// The process that runs now has shown something.
+    seen: bool,
     version: u64,
     /// By topic id, then partition: the incarnation that showed it, and what.
     partitions: HashMap<u128, Vec<Option<(u64, PartitionView)>>>,
@@ -98,7 +100,7 @@ impl Checker {
         if node.incarnation == view.incarnation && node.version == view.version && self.summary.views > 0 {
             return Ok(());
         }
-        (node.incarnation, node.version) = (view.incarnation, view.version);
+        (node.incarnation, node.version, node.seen) = (view.incarnation, view.version, true);
         self.summary.views += 1;
         self.see_clock(view.wall_ms);
         self.at(view.time_ns, |checker| {
@@ -382,6 +384,7 @@ impl Checker {
             }
             EventKind::Restored { node, part } => self.condition.restored(*node, *part, self.now_ns),
             EventKind::DiskFailed { node, directory } => self.condition.disk_failed(*node, directory),
+            EventKind::Absent { node, at } => self.condition.absent(*node, at.clone()),
             EventKind::Placed { node, at, directory } => {
                 if let Some(index) = self.history.find(at) {
                     self.history.partitions[index].place = Some((*node, directory.clone()));
@@ -390,6 +393,7 @@ impl Checker {
             EventKind::StoppedCleanly { node } => self.stopped_cleanly(*node),
             EventKind::NodeStarted { node } => {
                 self.condition.started(*node, self.now_ns);
+                self.nodes.entry(*node).or_default().seen = false;
                 for partition in &mut self.history.partitions {
                     partition.opened_ns = 0;
                     partition.deletions.asked_in_vain = partition.deletions.everything_asked;
@@ -454,8 +458,12 @@ impl Checker {
 
     /// What clients know of the partitions that the node's process has shown is on disk.
     fn stopped_cleanly(&mut self, node: i32) {
-        let Some(node) = self.nodes.get(&node) else { return };
+        let Some(node) = self.nodes.get(&node).filter(|node| node.seen) else { return };
         for state in &mut self.history.partitions {
+            // What could not be written any more was left as it was.
+            if self.condition.has_failed_below(state) {
+                continue;
+            }
             let shown = usize::try_from(state.name.partition)
                 .ok()
                 .and_then(|number| node.partitions.get(&state.name.topic_id)?.get(number)?.as_ref());
@@ -519,7 +527,12 @@ impl Checker {
             let since = self.condition.well_since(|part| link(part) && part != Part::Syncs);
             deadline_kept::ended(wait, since, self.config.deadline_within_ns, self.now_ns)?;
         }
-        let within = if opened { within } else { within.saturating_add(self.config.open_within_ns) };
+        // A question for a time looks at the ends of all closed segments, and builds rotten indexes anew: once, as an opening.
+        let looks_at_all = matches!(request, crate::Request::ListOffsets);
+        let within = match opened && !looks_at_all {
+            true => within,
+            false => within.saturating_add(self.config.open_within_ns),
+        };
         let about = || match about.first() {
             Some(at) if about.len() > 1 => format!(" of {at} and {} more", about.len() - 1),
             Some(at) => format!(" of {at}"),
@@ -535,17 +548,16 @@ impl Checker {
         }
         let Some(index) = self.history.find(at) else { return Ok(()) };
         let state = &self.history.partitions[index];
-        let failed = match &state.place {
-            Some((node, directory)) => self.condition.has_failed(*node, Some(directory)),
-            None => self.condition.has_any_failed(),
-        };
+        let failed = self.condition.has_failed_below(state);
         let topic = self.history.topic_of(index);
         // A namesake may have answered, which lies elsewhere.
         if topic.deletion_asked_ns.is_some() || topic.gone_ns.is_some() {
             return Ok(());
         }
+        let failed = failed || self.condition.is_absent(at);
         if code == offline_by_error::CODE {
-            return offline_by_error::told(client, at, failed);
+            let lacking = self.condition.well_since(|part| part == Part::Handles) > invoked_ns;
+            return offline_by_error::told(client, at, failed || lacking);
         }
         if failed {
             return Ok(());
@@ -554,7 +566,8 @@ impl Checker {
         if state.opened_ns == 0 || invoked_ns < state.opened_ns {
             return Ok(());
         }
-        let since = self.condition.well_since(|part| part == Part::Process).max(topic.created_ns);
+        let counts = |part| matches!(part, Part::Process | Part::Handles);
+        let since = self.condition.well_since(counts).max(topic.created_ns);
         available::refused(client, at, code, since, invoked_ns)
     }
 

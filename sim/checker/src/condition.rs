@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::Part;
+use crate::history::PartitionState;
+use crate::{Part, Partition};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Condition {
     parts: BTreeMap<(i32, Part), u64>,
     /// Log directories whose disk gave an error since the process of the node began.
     failed: BTreeMap<i32, Vec<Arc<str>>>,
+    /// What the process of the node cannot reach.
+    absent: Vec<(i32, Partition)>,
     /// When a process began last.
     started_ns: u64,
 }
@@ -37,9 +40,19 @@ impl Condition {
         }
     }
 
+    pub(crate) fn absent(&mut self, node: i32, at: Partition) {
+        self.absent.push((node, at));
+    }
+
+    /// Whether a process could not find what there is of the partition.
+    pub(crate) fn is_absent(&self, at: &Partition) -> bool {
+        self.absent.iter().any(|(_, absent)| absent == at)
+    }
+
     /// A process of the node begins: it uses what it can open.
     pub(crate) fn started(&mut self, node: i32, now_ns: u64) {
         self.failed.remove(&node);
+        self.absent.retain(|(of, _)| *of != node);
         self.started_ns = now_ns;
     }
 
@@ -52,6 +65,14 @@ impl Condition {
     pub(crate) fn has_failed(&self, node: i32, directory: Option<&Arc<str>>) -> bool {
         let failed = self.failed.get(&node).map(Vec::as_slice).unwrap_or_default();
         directory.map_or(!failed.is_empty(), |directory| failed.contains(directory))
+    }
+
+    /// Whether the disk under the partition gave an error; under any log directory, if nobody knows in which it lies.
+    pub(crate) fn has_failed_below(&self, partition: &PartitionState) -> bool {
+        match &partition.place {
+            Some((node, directory)) => self.has_failed(*node, Some(directory)),
+            None => self.has_any_failed(),
+        }
     }
 
     /// Whether any disk of any node gave an error.

@@ -132,6 +132,8 @@ pub enum Part {
     Disk,
     /// The syncs of its disks.
     Syncs,
+    /// The file handles that its process may have: what it cannot open it cannot serve.
+    Handles,
     /// The wires between it and this machine of clients.
     Link(u32),
 }
@@ -316,6 +318,8 @@ pub enum EventKind {
     Restored { node: i32, part: Part },
     /// A disk of a node gave an error for something in this log directory; of no space, too.
     DiskFailed { node: i32, directory: Arc<str> },
+    /// What there is of a partition was away, dead or damaged when the process of the node began.
+    Absent { node: i32, at: Partition },
     /// A node keeps the log of a partition in this log directory.
     Placed { node: i32, at: Partition, directory: Arc<str> },
     /// A process of the node has stopped in order, and none of its disks gave an error.

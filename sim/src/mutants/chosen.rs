@@ -36,7 +36,7 @@ const CALM_SEEDS: u64 = 2;
 /// What `cargo sim mutants` was asked.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Only the one of this name.
+    /// Only those of these names, comma separated.
     pub only: Option<String>,
     /// The first seed.
     pub from: u64,
@@ -130,9 +130,7 @@ pub fn mutants(options: &Options) -> Result<bool> {
     let began = Instant::now();
     let root = root()?;
     let all = read_mutants(&root)?;
-    let chosen: Vec<&Mutant> =
-        all.iter().filter(|mutant| options.only.as_ref().is_none_or(|name| *name == mutant.name)).collect();
-    ensure!(!chosen.is_empty(), "no such mutant; the names are those of the files in sim/mutants/");
+    let chosen = choose(&all, options.only.as_deref())?;
     let scratch = Scratch::prepare(&root)?;
     let kept = format!("results-{:08x}-{}-{}.json", scratch.code, options.from, options.seeds);
     let mut results = Results::open(scratch.programs.join(kept), options.fresh);
@@ -157,6 +155,18 @@ pub fn mutants(options: &Options) -> Result<bool> {
         page::write(&root, &all, &measured)?;
     }
     Ok(report(&chosen, &results, options, began.elapsed().as_secs_f64()))
+}
+
+/// Those that `only` names, all if it is `None`.
+fn choose<'a>(all: &'a [Mutant], only: Option<&str>) -> Result<Vec<&'a Mutant>> {
+    let Some(only) = only else { return Ok(all.iter().collect()) };
+    let find = |name: &str| {
+        let found = all.iter().find(|mutant| mutant.name == name);
+        found.with_context(|| {
+            format!("no mutant is called {name}; the names are those of the files in sim/mutants/")
+        })
+    };
+    only.split(',').map(find).collect()
 }
 
 /// Runs the swarm until a law breaks, then the run without faults.

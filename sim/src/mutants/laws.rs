@@ -8,9 +8,6 @@ use crate::judge::OWN_LAWS;
 
 /// Laws that no bug of the broker can break, and those for which none is planted yet.
 const NAMED_BY_NONE: &[(&str, &str)] = &[
-    ("out_of_range_told", "none is planted yet"),
-    ("errand_answered", "none is planted yet"),
-    ("what is away is not served", "none is planted yet: the faults that it judges are not drawn yet"),
     ("a plan is sound", "judges what the simulator draws, before a broker starts"),
     ("the simulator looks", "judges the judge: that it saw the broker at all"),
     ("the simulator runs", "judges the child process, which a bug of the broker ends only with a full stack"),

@@ -74,6 +74,7 @@ mod tests {
     fn who_is_not_well_may_refuse() {
         let part = |part| placed().event(EventKind::Disturbed { node: 1, part, until_ns: u64::MAX });
         refused(part(Part::Process), 6).holds();
+        refused(part(Part::Handles), 6).holds();
         refused(part(Part::Syncs), 6).broken("available");
         let deleted = EventKind::TopicDeletionAsked { topic: "t".into(), topic_id: 1 };
         refused(placed().event(deleted), 6).holds();

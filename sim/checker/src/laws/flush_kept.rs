@@ -54,7 +54,7 @@ pub(crate) fn kept(partition: &PartitionState, floor: Floor, log_end: i64) -> Ve
 #[cfg(test)]
 mod tests {
     use crate::testing::{Story, view};
-    use crate::{EventKind, Part};
+    use crate::{EventKind, Part, Partition};
 
     const RECORDS: [(i64, u64); 4] = [(0, 1), (1, 2), (2, 3), (3, 4)];
 
@@ -96,6 +96,15 @@ mod tests {
         let story = || acknowledged(&[("flush.messages", "1000")]);
         let stopped = story().event(EventKind::StoppedCleanly { node: 1 });
         power_lost(stopped).recovered("t", 0, &RECORDS[..3]).broken("flush_kept");
+        let placed = |directory: &str| {
+            let (node, at) = (1, Partition::of("t", 1, 0));
+            let story = story().event(EventKind::NodeStarted { node }).shows(1, view(4, 4, 4));
+            let story = story.event(EventKind::Placed { node, at, directory: directory.into() });
+            let story = story.event(EventKind::DiskFailed { node, directory: "/dead".into() });
+            power_lost(story.event(EventKind::StoppedCleanly { node })).recovered("t", 0, &RECORDS[..3])
+        };
+        placed("/dead").holds();
+        placed("/well").broken("flush_kept");
         let recovered = story().recovered("t", 0, &RECORDS);
         power_lost(recovered).recovered("t", 0, &RECORDS[..3]).broken("flush_kept");
     }

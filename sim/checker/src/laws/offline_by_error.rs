@@ -1,5 +1,6 @@
 //! Law: a log directory goes offline only after its disk gave an error to the process that uses it. A reader that is slow or
-//! gone, a request that is refused, a file that was deleted meanwhile are no errors of the disk.
+//! gone, a request that is refused, a file that was deleted meanwhile are no errors of the disk. Neither is a lack of file
+//! handles: what cannot be opened for want of one is refused meanwhile, but its directory stays in use.
 //!
 //! Source: design §5 (after a failed write or sync the log directory goes offline, and nothing else takes it there). Judged
 //! when it is seen: in what the node shows, and in every answer with KAFKA_STORAGE_ERROR.
@@ -28,7 +29,7 @@ pub(crate) fn told(client: u32, at: &Partition, failed: bool) -> Verdict {
 #[cfg(test)]
 mod tests {
     use crate::testing::{Story, view};
-    use crate::{EventKind, Partition};
+    use crate::{EventKind, Part, Partition};
 
     fn failed(directory: &str) -> Story {
         let story = Story::new().topic("t").event(EventKind::NodeStarted { node: 1 });
@@ -56,5 +57,23 @@ mod tests {
         told(placed(failed("/a"))).broken("offline_by_error");
         told(failed("/a")).holds();
         told(Story::new().topic("t")).broken("offline_by_error");
+    }
+
+    #[test]
+    fn what_is_away_or_cannot_be_opened_may_be_refused() {
+        let told = |story: Story| {
+            let invoked_ns = story.now();
+            story.event(EventKind::Refused { client: 3, at: Partition::of("t", 1, 0), code: 56, invoked_ns })
+        };
+        let story = || Story::new().topic("t").event(EventKind::NodeStarted { node: 1 });
+        let lacking = |until_ns| EventKind::Disturbed { node: 1, part: Part::Handles, until_ns };
+        told(story().event(lacking(u64::MAX))).holds();
+        story().event(lacking(u64::MAX)).shows_offline("/a", view(0, 0, 0)).broken("offline_by_error");
+        told(story().event(lacking(0))).broken("offline_by_error");
+        let absent = |partition| EventKind::Absent { node: 1, at: Partition::of("t", 1, partition) };
+        told(story().event(absent(0))).holds();
+        told(story().event(absent(1))).broken("offline_by_error");
+        let anew = story().event(absent(0)).event(EventKind::NodeStarted { node: 1 });
+        told(anew).broken("offline_by_error");
     }
 }
