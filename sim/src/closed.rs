@@ -77,6 +77,8 @@ pub(crate) struct Harmed {
     pub(crate) when_met: bool,
     /// All batches that it held, by their first offsets.
     batches: BTreeMap<i64, Held>,
+    /// Where its segments begin.
+    bases: Vec<i64>,
     /// Offsets in damaged segments.
     segments: Vec<Range<i64>>,
 }
@@ -99,7 +101,13 @@ enum Fate {
 
 /// Damages segments of a log that keeps all it ever held, on the disk of `node`, whose broker is down. `None` if there is no
 /// log with as many closed segments.
-pub(crate) fn inflict(world: &World, node: NodeId, plan: &Plan, damage: &ClosedDamage) -> Option<Harmed> {
+pub(crate) fn inflict(
+    world: &World,
+    node: NodeId,
+    plan: &Plan,
+    damage: &ClosedDamage,
+    opened: &[Place],
+) -> Option<Harmed> {
     let random = &mut world.random();
     let topics = plan.workload().topics.iter().enumerate();
     let whole: Vec<&str> = topics
@@ -119,16 +127,21 @@ pub(crate) fn inflict(world: &World, node: NodeId, plan: &Plan, damage: &ClosedD
         }
     }
     let (place, closed, active) = candidates.choose(random)?.clone();
+    // The process that stopped said what it left, of what it had open.
+    let in_order = damage.after == Down::Stop && opened.contains(&place);
     let mut harmed = Harmed {
         what: String::new(),
         at_once: false,
         when_met: false,
         batches: BTreeMap::new(),
+        bases: Vec::new(),
         segments: Vec::new(),
         place,
     };
     for path in closed.iter().chain([&active]) {
         let bytes = Bytes::from(world.file(node, path)?);
+        let name = path.rsplit('/').next()?.strip_suffix(".log")?;
+        harmed.bases.push(name.parse().ok()?);
         for batch in files_check::batches(path, &bytes).ok()? {
             let bytes = bytes.slice(batch.position..batch.position + batch.length);
             harmed
@@ -143,24 +156,45 @@ pub(crate) fn inflict(world: &World, node: NodeId, plan: &Plan, damage: &ClosedD
         ["index", "timeindex"].iter().any(|kind| rotten.contains(&format!("{stem}.{kind}")))
     };
     let mut left: Vec<String> = closed.into_iter().filter(|path| !is_rotten(path)).collect();
+    if !in_order {
+        // What lies above the recovery point is looked through, and a log that ends below it is cut: that is no closed segment.
+        let point = recovery_point(world, node, &harmed.place).unwrap_or(0);
+        left.retain(|path| harmed.ends_below(path, point));
+    }
     for harm in &damage.harms {
         if left.is_empty() {
             break;
         }
         let path = left.swap_remove(random.random_range(0..left.len()));
-        harmed.hurt(world, node, &path, *harm, damage.after, random);
+        harmed.hurt(world, node, &path, *harm, in_order, random);
     }
-    Some(harmed)
+    (!harmed.what.is_empty()).then_some(harmed)
+}
+
+/// What Kafka's checkpoint says of the log, if it can be read.
+fn recovery_point(world: &World, node: NodeId, place: &Place) -> Option<i64> {
+    let directory = place.log_directory(world, node)?;
+    let text = world.file(node, &format!("{directory}/recovery-point-offset-checkpoint"))?;
+    let line = format!("{} {} ", place.topic, place.partition);
+    std::str::from_utf8(&text).ok()?.lines().find_map(|it| it.strip_prefix(&line)?.parse().ok())
 }
 
 impl Harmed {
+    /// Whether all records of the segment at `path`, and one behind it, are below `point`.
+    fn ends_below(&self, path: &str, point: i64) -> bool {
+        let name = path.rsplit('/').next().and_then(|name| name.strip_suffix(".log"));
+        let base: i64 = name.and_then(|name| name.parse().ok()).unwrap_or(i64::MAX);
+        let next = self.bases.iter().find(|next| **next > base);
+        next.is_some_and(|next| *next < point)
+    }
+
     fn hurt(
         &mut self,
         world: &World,
         node: NodeId,
         path: &str,
         harm: Harm,
-        after: Down,
+        in_order: bool,
         random: &mut SmallRng,
     ) {
         let Some(bytes) = world.file(node, path) else { return };
@@ -198,7 +232,7 @@ impl Harmed {
         self.what = format!("{}{path} {how}; ", self.what);
         world.put_file(node, path, contents);
         let shortened = matches!(harm, Harm::Gone | Harm::Emptied | Harm::Cut);
-        self.at_once |= shortened && (after == Down::Stop || harm == Harm::Emptied);
+        self.at_once |= shortened && (in_order || harm == Harm::Emptied);
         // What a checksum covers is for the reader to check.
         let leads_on =
             |batch: &Batch| hit.start >= batch.position + BATCH_HEADER || hit.end <= batch.position;

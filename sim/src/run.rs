@@ -207,7 +207,8 @@ async fn damage_closed(
             cluster.go_down(Order::Kill(DOWN)).await;
         }
     }
-    let Some(harmed) = closed::inflict(world, node, plan, damage) else {
+    let opened = judge.opened(node, lock(&cluster.slots()[node.0]).incarnation);
+    let Some(harmed) = closed::inflict(world, node, plan, damage, &opened) else {
         return world.tell("no log with closed segments that could be damaged");
     };
     world.tell(format!("closed segments are damaged: {}", harmed.what));

@@ -456,6 +456,8 @@ moments! {
     OPENING_GIVEN_BACK in "recovery.rs";
     /// An owner opens its log later.
     OPENING_PUT_OFF in "owner.rs";
+    /// The log opened before a producer came again that was turned away, but after its next batch.
+    TURNED_AWAY_OVERTAKEN in "owner.rs";
     /// A log is left to recovery for want of file handles.
     CLOSED_FOR_WANT_OF_HANDLES in "owner.rs";
     /// A directory is left to recovery for want of file handles.

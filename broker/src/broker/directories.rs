@@ -122,6 +122,11 @@ pub(super) fn is_disk(error: &log::OpenError) -> bool {
 /// a look into the open directories for each of those, and nothing for the others.
 pub(super) async fn locate(node: BrokerId, image: &Image, base: &Base) -> Vec<Located> {
     let open: Vec<Uuid> = base.directories.iter().map(|directory| directory.directory_id()).collect();
+    // Whether every directory is there that a log of this node is known to be in.
+    let is_there = |id: Uuid| open.contains(&id) || [directory::UNASSIGNED, directory::LOST].contains(&id);
+    let mut partitions = image.topics.values().flat_map(|topic| topic.partitions.iter());
+    let complete = base.missing.is_empty()
+        && partitions.all(|it| !it.replicas.contains(&node) || is_there(it.directory_of(node)));
     let mut located = Vec::new();
     let mut lost: BTreeMap<Uuid, Lost> = BTreeMap::new();
     for topic in image.topics.values() {
@@ -132,9 +137,10 @@ pub(super) async fn locate(node: BrokerId, image: &Image, base: &Base) -> Vec<Lo
             }
             let index = PartitionIndex(i32::try_from(index).expect("a partition index"));
             let tp = TopicPartition { topic: topic.name.clone(), partition: index };
-            let undecided = wanted == directory::UNASSIGNED;
+            // Lost is what was undecided while a directory was away: where none is away and none holds it, it never was.
+            let undecided = wanted == directory::UNASSIGNED || (wanted == directory::LOST && complete);
             let found = match &open[..] {
-                [only] if undecided && base.missing.is_empty() => Some(*only),
+                [only] if wanted == directory::UNASSIGNED && base.missing.is_empty() => Some(*only),
                 _ => find(base, &tp, topic.id).await,
             };
             let found = found.or_else(|| match undecided {

@@ -32,6 +32,7 @@ use super::{
     purgatory::{Purgatory, Watchers},
     replica::{Closed, Message, Replica},
     retention,
+    turned_away::TurnedAway,
     view::Status,
 };
 use crate::{
@@ -320,6 +321,7 @@ impl ReplicaManager {
                 chores: Chores::default(),
                 damaged: false,
                 begun: false,
+                turned_away: TurnedAway::default(),
             };
             drop(manager);
             owner.run().await;

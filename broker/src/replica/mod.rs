@@ -21,6 +21,7 @@ mod retention;
 mod sizes;
 #[cfg(test)]
 mod tests;
+mod turned_away;
 mod view;
 
 pub use looking::LOOKED_AT_ON_THE_SPOT;

@@ -27,6 +27,7 @@ use super::{
     looking::Produced,
     purgatory::Watchers,
     replica::{Append, Closed, DeleteReply, Message},
+    turned_away::TurnedAway,
     view::{ReplicaView, Status},
 };
 use crate::log::{AppendBatch, Log, LogDirectory, LogId, StorageError, inventory};
@@ -64,6 +65,7 @@ pub(crate) struct Owner {
     pub(crate) damaged: bool,
     /// The log was opened once: until it is closed, the next start recovers it.
     pub(crate) begun: bool,
+    pub(crate) turned_away: TurnedAway,
 }
 
 /// Stands in for the owner of a log whose topic was deleted before the log had a place: answers everybody, until nobody has
@@ -140,7 +142,14 @@ impl Owner {
             };
             match message {
                 Some(Message::Append(append)) => {
-                    let _ = append.reply.send(ProduceOutcome::failed(ResponseError::KafkaStorageError));
+                    let outcome = append.batch.checked().await.map_or_else(
+                        |refused| refused,
+                        |batch| {
+                            self.turned_away.note(&batch.header);
+                            ProduceOutcome::failed(ResponseError::KafkaStorageError)
+                        },
+                    );
+                    let _ = append.reply.send(outcome);
                 }
                 Some(Message::Lead(epoch)) => {
                     self.assignment.leader_epoch = self.assignment.leader_epoch.max(epoch);
@@ -378,7 +387,7 @@ impl Owner {
     }
 
     /// Decides one batch and stages it if it is new.
-    fn stage(&self, log: &mut Log, batch: &Batch, acks: i16) -> Result<ProduceOutcome, ResponseError> {
+    fn stage(&mut self, log: &mut Log, batch: &Batch, acks: i16) -> Result<ProduceOutcome, ResponseError> {
         let min_in_sync = high_watermark::effective_min_in_sync(
             self.config.min_insync_replicas,
             self.assignment.replicas.len(),
@@ -392,6 +401,11 @@ impl Owner {
                 (base_offset, timestamp)
             }
             Verdict::Append => {
+                let is_new = log.producers().get(batch.header.producer_id).is_none();
+                if is_new && self.turned_away.is_overtaken_by(&batch.header) {
+                    gracchus_env::moment!(TURNED_AWAY_OVERTAKEN);
+                    return Err(ResponseError::OutOfOrderSequenceNumber);
+                }
                 let base_offset = log.next_offset();
                 let header = batch.header.stamp(base_offset, self.assignment.leader_epoch);
                 log.stage(AppendBatch { header, bytes: batch.bytes.clone() });

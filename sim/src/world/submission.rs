@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     activity::Purpose,
     chronicle::Mark,
+    content::SECTOR,
     files::{SimDisk, SimFile, sim},
     kinds::kind_of,
     lock,
@@ -141,7 +142,7 @@ impl Submission {
         let Some(file) = file.as_any().downcast_ref::<SimFile>() else { return };
         if !replaced && !power_failed {
             let length: usize = buffers.iter().map(Bytes::len).sum();
-            let some = self.random.random_range(0..=length);
+            let some = self.part_of(*offset, length);
             self.write_some(file, *offset, buffers, some);
         }
     }
@@ -186,7 +187,7 @@ impl Submission {
         match (op, begun) {
             (Op::WriteAt { file, offset, buffers }, _) => {
                 let length: usize = buffers.iter().map(Bytes::len).sum();
-                let some = self.random.random_range(0..=length);
+                let some = self.part_of(*offset, length);
                 self.write_some(sim(file)?, *offset, buffers, some);
             }
             (Op::Sync { file }, Begun::File(covers)) => {
@@ -208,7 +209,7 @@ impl Submission {
             (verdict, disk.profile.write_back)
         });
         if let Err(error) = verdict {
-            let some = self.random.random_range(0..=length);
+            let some = self.part_of(offset, length);
             if error.kind() != io::ErrorKind::StorageFull {
                 self.write_some(file, offset, buffers, some);
             }
@@ -219,6 +220,13 @@ impl Submission {
             lock(&file.inode.content).write_back(&mut self.random);
         }
         Ok(())
+    }
+
+    /// How much of a write of `length` bytes at `offset` was done when it was cut short: the kernel takes a sector as a whole.
+    fn part_of(&mut self, offset: u64, length: usize) -> usize {
+        let some = self.random.random_range(0..=length);
+        let end = offset + some as u64;
+        if some == length { length } else { (end / SECTOR * SECTOR).saturating_sub(offset) as usize }
     }
 
     fn write_some(&self, file: &SimFile, offset: u64, buffers: &[Bytes], mut length: usize) {
