@@ -349,7 +349,11 @@ impl Checker {
             }
             EventKind::OutOfRange { consumer, at, by_name, from } => {
                 let reading = *self.reading(*consumer, at)?;
-                self.reading(*consumer, at)?.position = None;
+                let now_ns = self.now_ns;
+                let gone = self.reading(*consumer, at)?;
+                // What it was to read has gone, perhaps faster than anybody can read: it gets on.
+                (gone.position, gone.moved_ns) = (None, now_ns);
+                self.note_progress(*consumer, ClientKind::Consumer);
                 let index = self.find(at)?;
                 if self.history.partitions[index].judged == Judged::Fully
                     && !self.is_doubtful(index, *by_name)
