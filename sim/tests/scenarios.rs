@@ -1,6 +1,7 @@
 //! Every story under `scenarios/` holds, with the seed that its file names and with others.
 
 #![allow(clippy::disallowed_methods, reason = "reads scenario files")]
+#![allow(clippy::print_stderr, reason = "what fails has to be seen")]
 
 use std::{fs, path::Path, time::Duration};
 
