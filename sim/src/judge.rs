@@ -283,7 +283,8 @@ impl Judge {
             // Of the logs in it that have never been on disk nobody else knows.
             self.tell(EventKind::DiskFailed { node: number(node), directory: directory.into() });
         }
-        for place in absent.places.into_iter().chain(lock(&self.harmed).clone()) {
+        let harmed = lock(&self.harmed).clone();
+        for place in absent.places.into_iter().chain(harmed) {
             let at = Partition::of(place.topic, place.topic_id, place.partition);
             self.tell(EventKind::Absent { node: number(node), at });
         }

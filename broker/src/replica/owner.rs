@@ -401,7 +401,8 @@ impl Owner {
                 (base_offset, timestamp)
             }
             Verdict::Append => {
-                let is_new = log.producers().get(batch.header.producer_id).is_none();
+                let is_new =
+                    !self.turned_away.is_empty() && log.producers().get(batch.header.producer_id).is_none();
                 if is_new && self.turned_away.is_overtaken_by(&batch.header) {
                     gracchus_env::moment!(TURNED_AWAY_OVERTAKEN);
                     return Err(ResponseError::OutOfOrderSequenceNumber);

@@ -20,6 +20,11 @@ pub(crate) struct TurnedAway {
 }
 
 impl TurnedAway {
+    /// Whether nobody was, as nearly always.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
     /// The batch is turned away.
     pub(crate) fn note(&mut self, header: &BatchHeader) {
         if header.has_producer() && self.first.len() < MOST {

@@ -8,14 +8,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use gracchus_checker::Outcome;
 use gracchus_env::{Connection, Env, Piece, Task, spawn};
 use kafka_protocol::messages::ProduceRequest;
 use rand::Rng;
 
-use super::{Context, producer::outcome_of};
+use super::{Context, producer::attempt_alone};
 use crate::{
-    client::produce_request,
     plan::{Codec, HoarderPlan, TopicPlan},
     record::Sequenced,
     run::make_topic,
@@ -105,23 +103,9 @@ pub(crate) async fn serve_beside(mut context: Context) {
         }
         let records = context.fresh_records(1, |_| FILLER);
         let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, -1);
-        let parts = [(Arc::clone(&topic), 0, batch.bytes.clone())];
         let timeout = Duration::from_secs(20);
-        let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
-        let attempt = context.tell_sent(&mut batch, connection.id, version);
         let begin = context.link.env.now();
-        let answer = match connection.send(&request, version, timeout, true) {
-            Ok(mut pending) => pending.wait().await,
-            Err(error) => Err(error),
-        };
-        let outcome = match answer {
-            Ok(response) => outcome_of(&response, &batch).unwrap_or(Outcome::Unknown),
-            Err(error) => {
-                context.link.note(&error);
-                Outcome::Unknown
-            }
-        };
-        context.tell_returned(&batch, attempt, outcome);
+        let outcome = attempt_alone(&mut context, &connection, version, &mut batch, -1, timeout).await;
         let took = context.link.env.now().since(begin);
         if took > SERVED {
             let story = format!("a produce of {} bytes took {took:?}: {outcome:?}", batch.bytes.len());

@@ -12,9 +12,9 @@ use gracchus_checker::{EventKind, Level, Outcome, Settled};
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, ProduceRequest};
 use rand::Rng;
 
-use super::{Batch, Context, OUT_OF_ORDER_SEQUENCE_NUMBER, producer::outcome_of, until_drain};
+use super::{Batch, Context, OUT_OF_ORDER_SEQUENCE_NUMBER, producer::attempt_alone, until_drain};
 use crate::{
-    client::{Alteration, Resource, Topic, alter_configs, is_retriable, produce_request, serves},
+    client::{Alteration, Resource, Topic, alter_configs, is_retriable, serves},
     plan::{Codec, SleeperPlan, TopicPlan},
     record::{Sequenced, ValueId, sequence_after},
     run::make_topic,
@@ -148,21 +148,7 @@ impl Sleeper<'_> {
             version = version.min(12);
         }
         let timeout = context.link.request_timeout();
-        let parts = [(self.topic.clone(), 0, batch.bytes.clone())];
-        let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
-        let attempt = context.tell_sent(batch, connection.id, version);
-        let answer = match connection.send(&request, version, timeout, true) {
-            Ok(mut pending) => pending.wait().await,
-            Err(error) => Err(error),
-        };
-        let outcome = match answer {
-            Ok(response) => outcome_of(&response, batch).unwrap_or(Outcome::Unknown),
-            Err(error) => {
-                context.link.note(&error);
-                Outcome::Unknown
-            }
-        };
-        context.tell_returned(batch, attempt, outcome);
+        let outcome = attempt_alone(context, &connection, version, batch, -1, timeout).await;
         Some((connection.id, outcome))
     }
 }
