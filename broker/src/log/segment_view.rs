@@ -93,6 +93,14 @@ impl Hint {
     const START: Hint = Hint { position: 0, last_offset: None, doubtful: false };
 }
 
+/// A walk from a [`Hint`].
+struct Way {
+    scan: BatchScan,
+    hint: Hint,
+    /// The next batch begins here or later: no checksum covers a batch's first offset.
+    next: Offset,
+}
+
 /// How a walk from a [`Hint`] ended.
 enum Walk<T> {
     Done(T),
@@ -180,8 +188,7 @@ impl SegmentView {
         let next = { entries }.find(|entry| entry.position > hint.position && entry.last_offset >= target);
         let Some(next) = next else { return Err(damage) };
         let hint = Hint { position: next.position, last_offset: Some(next.last_offset), doubtful: false };
-        let mut scan = self.scan(hint.position).await?;
-        match self.step(&mut scan, hint).await {
+        match self.step(&mut self.way(hint).await?).await {
             Ok(Walk::Done(Some(batch))) if batch.base <= target => Ok(Some(batch)),
             _ => Err(damage),
         }
@@ -212,9 +219,9 @@ impl SegmentView {
     }
 
     async fn walk_to(&self, hint: Hint, target: Offset) -> Result<Walk<Option<BatchPosition>>, StorageError> {
-        let mut scan = self.scan(hint.position).await?;
+        let mut way = self.way(hint).await?;
         loop {
-            match self.step(&mut scan, hint).await? {
+            match self.step(&mut way).await? {
                 Walk::Done(Some(batch)) if batch.last >= target => return Ok(Walk::Done(Some(batch))),
                 Walk::Done(Some(batch)) => {
                     if let Some(why) = self.overdue(hint, &batch) {
@@ -265,10 +272,10 @@ impl SegmentView {
         first: BatchPosition,
         fits: impl Fn(&BatchPosition) -> bool,
     ) -> Result<Walk<(u64, Offset)>, StorageError> {
-        let mut scan = self.scan(hint.position).await?;
+        let mut way = self.way(hint).await?;
         let (mut end, mut next_offset) = (first.end(), first.last.plus(1));
         loop {
-            let step = match self.step(&mut scan, hint).await {
+            let step = match self.step(&mut way).await {
                 // What is before the damage is good; who comes for what is behind it is told.
                 Err(StorageError::Corrupt(_)) => return Ok(Walk::Done((end, next_offset))),
                 step => step?,
@@ -298,15 +305,16 @@ impl SegmentView {
         Ok(BatchScan::new(self.segment.file().await?, position, self.size, LOOKUP_BLOCK))
     }
 
-    /// The next batch of a walk that began at `hint`, checked against what the index promised.
-    async fn step(
-        &self,
-        scan: &mut BatchScan,
-        hint: Hint,
-    ) -> Result<Walk<Option<BatchPosition>>, StorageError> {
-        let at = scan.position();
+    async fn way(&self, hint: Hint) -> Result<Way, StorageError> {
+        Ok(Way { scan: self.scan(hint.position).await?, hint, next: self.base() })
+    }
+
+    /// The next batch of a walk, checked against what the index promised and what the segment can hold.
+    async fn step(&self, way: &mut Way) -> Result<Walk<Option<BatchPosition>>, StorageError> {
+        let at = way.scan.position();
+        let hint = way.hint;
         let first = at == hint.position;
-        let step = scan.next().await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
+        let step = way.scan.next().await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
         let batch = match step {
             Step::Batch(batch) => BatchPosition::new(&batch.header, batch.position),
             Step::End => return Ok(Walk::Done(None)),
@@ -319,6 +327,12 @@ impl SegmentView {
             let why = format!("the batch at {at} ends at offset {}, not {promised}", batch.last);
             return if hint.doubtful { Ok(Walk::Stale(why)) } else { Err(self.segment.corrupt(at, &why)) };
         }
+        if batch.base < way.next || batch.last >= self.next_offset {
+            let (base, last) = (batch.base, batch.last);
+            let expected = format!("offsets from {} to {}", way.next, self.next_offset.plus(-1));
+            return Err(self.segment.corrupt(at, &format!("a batch of {base} to {last} among {expected}")));
+        }
+        way.next = batch.last.plus(1);
         Ok(Walk::Done(Some(batch)))
     }
 

@@ -405,12 +405,23 @@ async fn an_empty_closed_segment_is_missed_after_a_kill() {
 
 #[tokio::test]
 async fn what_is_before_and_behind_a_damaged_batch_is_served() {
+    damaged_batch(|batch| batch[16] = 9).await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_first_offset_has_rotted_is_damaged() {
+    for elsewhere in [0_i64, 1 << 40] {
+        damaged_batch(|batch| batch[..8].copy_from_slice(&elsewhere.to_be_bytes())).await;
+    }
+}
+
+/// Damages the third batch of the second segment.
+async fn damaged_batch(damage: impl FnOnce(&mut [u8])) {
     let machine = Machine::new(14);
     let (all, bases) = stopped(&machine).await;
-    // The third batch of the second segment: its magic.
     let first = all.iter().position(|batch| batch.header.base_offset == bases[1]).unwrap();
-    let at = all[first..first + 2].iter().map(|batch| batch.bytes.len()).sum::<usize>() + 16;
-    machine.edit(&path(&format!("{:020}.log", bases[1].0)), |bytes| bytes[at] = 9);
+    let at = all[first..first + 2].iter().map(|batch| batch.bytes.len()).sum::<usize>();
+    machine.edit(&path(&format!("{:020}.log", bases[1].0)), |bytes| damage(&mut bytes[at..]));
     let broker = Broker::start(&machine, &config()).await;
     assert!(!broker.recovered.damaged, "nobody reads old segments at a start");
     let (view, bad) = (broker.view(), all[first + 2].header.base_offset);
