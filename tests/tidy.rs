@@ -13,7 +13,14 @@ use gracchus_tests::places::{rust_files, workspace};
 use regex_lite::Regex;
 
 /// The shipped code.
-const SHIPPED: [&str; 3] = ["broker/core/src", "broker/env/src", "broker/src"];
+const SHIPPED: [&str; 6] = [
+    "broker/core/src",
+    "broker/env/src",
+    "broker/common/src",
+    "broker/log/src",
+    "broker/quorum/src",
+    "broker/src",
+];
 
 /// Files of shipped code that hold a lock, an atomic or another cell that threads share, and why that guards no protocol
 /// state. Everything else is owned by one task.
@@ -37,25 +44,25 @@ const LOCKS: &[(&str, &str)] = &[
     ),
     ("broker/src/api/context.rs", "the name of the client's software, set once per connection"),
     ("broker/src/api/services.rs", "fetch sessions: one short step without an await, nothing published"),
-    ("broker/src/complaints.rs", "how often a complaint was made lately"),
+    ("broker/common/src/complaints.rs", "how often a complaint was made lately"),
     ("broker/src/config/kafka.rs", "the list of Kafka's keys, read once and never changed"),
-    ("broker/src/controller/producer_ids.rs", "that it stops, before its task has ended"),
-    ("broker/src/controller/runtime.rs", "makes openraft's timers Sync; each has one user"),
-    ("broker/src/controller/state_machine.rs", "publishes the image, an immutable snapshot"),
-    ("broker/src/controller/store.rs", "publishes the raft log's entries, an immutable map, to its readers"),
-    ("broker/src/log/checkpoint.rs", "what the next checkpoint of a directory will say"),
+    ("broker/quorum/src/producer_ids.rs", "that it stops, before its task has ended"),
+    ("broker/quorum/src/runtime.rs", "makes openraft's timers Sync; each has one user"),
+    ("broker/quorum/src/state_machine.rs", "publishes the image, an immutable snapshot"),
+    ("broker/quorum/src/store.rs", "publishes the raft log's entries, an immutable map, to its readers"),
+    ("broker/log/src/checkpoint.rs", "what the next checkpoint of a directory will say"),
     (
-        "broker/src/log/directory/mod.rs",
+        "broker/log/src/directory/mod.rs",
         "the summary of the last clean stop and what the replay wrote, taken entry by entry; the lock file",
     ),
-    ("broker/src/log/files.rs", "the bounded cache of open handles"),
-    ("broker/src/log/handles.rs", "until when anybody waits for file handles: set once, by a stop"),
-    ("broker/src/log/segment.rs", "whether an index was found bad, which any reader may find"),
+    ("broker/log/src/files.rs", "the bounded cache of open handles"),
+    ("broker/common/src/handles.rs", "until when anybody waits for file handles: set once, by a stop"),
+    ("broker/log/src/segment.rs", "whether an index was found bad, which any reader may find"),
     ("broker/src/logging.rs", "which loggers were set, for who asks"),
-    ("broker/src/metrics/broker.rs", "counters by API, made when it is first asked for"),
-    ("broker/src/metrics/cells.rs", "counters for the metrics, which nothing else reads"),
+    ("broker/src/counters/requests.rs", "counters by API, made when it is first asked for"),
+    ("broker/common/src/cells.rs", "counters for the metrics, which nothing else reads"),
     ("broker/src/metrics/recent.rs", "samples of counters, for who asks"),
-    ("broker/src/metrics/topics.rs", "the registry of the counters of topics"),
+    ("broker/src/counters/topics.rs", "the registry of the counters of topics"),
     ("broker/src/replica/configuration.rs", "publishes the configuration, an immutable snapshot"),
     ("broker/src/replica/manager.rs", "the map from partition to its owner's queue"),
     ("broker/src/replica/purgatory.rs", "who waits; woken under it, decided elsewhere"),
@@ -229,12 +236,58 @@ fn crates_use_only_what_they_may() {
             ][..],
         ),
         ("gracchus-env", &["bytes", "futures-util", "rustix", "socket2", "tokio", "tracing"]),
+        ("gracchus-common", &["gracchus-env", "tracing"]),
+        (
+            "gracchus-log",
+            &[
+                "arc-swap",
+                "bytes",
+                "crc32c",
+                "futures-util",
+                "gracchus-common",
+                "gracchus-core",
+                "gracchus-env",
+                "imbl",
+                "lru",
+                "serde",
+                "serde_json",
+                "thiserror",
+                "tokio",
+                "tracing",
+                "uuid",
+            ],
+        ),
+        (
+            "gracchus-quorum",
+            &[
+                "arc-swap",
+                "bytes",
+                "crc32c",
+                "futures-util",
+                "gracchus-common",
+                "gracchus-core",
+                "gracchus-env",
+                "imbl",
+                "openraft",
+                "rand_core",
+                "serde",
+                "serde_json",
+                "thiserror",
+                "tokio",
+                "tracing",
+                "uuid",
+            ],
+        ),
+        ("gracchus-memory", &["bytes", "gracchus-env", "rand_xoshiro", "tokio"]),
         ("gracchus-checker", &["serde", "serde_json", "thiserror"]),
         ("gracchus-page", &[]),
     ]);
     // What must never be used.
     let never: BTreeMap<&str, &[&str]> = BTreeMap::from([
-        ("gracchus", &["madsim", "rand", "gracchus-checker", "gracchus-workload", "gracchus-sim"][..]),
+        (
+            "gracchus",
+            &["madsim", "openraft", "rand", "gracchus-checker", "gracchus-workload", "gracchus-sim"][..],
+        ),
         ("gracchus-workload", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
         ("gracchus-tests", &["madsim", "gracchus", "gracchus-core", "gracchus-sim"]),
         ("gracchus-fuzz", &["madsim", "gracchus-sim", "gracchus-checker", "gracchus-workload"]),
@@ -307,6 +360,58 @@ fn every_dependency_is_used() {
     let names = section.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name.trim());
     let idle = names.filter(|name| !declared.contains(*name)).map(str::to_owned).collect();
     report(idle, "the workspace declares what no crate asks for:");
+}
+
+/// The parts of the broker's shell, each above those before it.
+const LAYERS: [&str; 12] = [
+    "process", "signals", "logging", "host", "report", "counters", "config", "replica", "api", "server",
+    "metrics", "broker",
+];
+
+/// The parts of its own crate that a file uses.
+fn parts_used(path: &Path) -> BTreeSet<String> {
+    let lines = shipped_lines(path);
+    let mut text: String = lines.iter().map(|(_, line)| format!("{line} ")).collect();
+    let mut used = BTreeSet::new();
+    let first = |path: &str| path.trim().split([':', ' ']).next().unwrap_or_default().to_owned();
+    while let Some(at) = text.find("use crate::{") {
+        let list = text.split_off(at + "use crate::{".len());
+        let (list, rest) = list.split_once("};").expect("an import ends");
+        let mut depth = 0;
+        let outer = list.chars().filter(|character| {
+            depth += i32::from(*character == '{') - i32::from(*character == '}');
+            depth == 0
+        });
+        used.extend(outer.collect::<String>().split(',').map(first));
+        text = format!("{} {rest}", &text[..at]);
+    }
+    used.extend(regex(r"\bcrate::(\w+)").captures_iter(&text).map(|found| found[1].to_owned()));
+    used
+}
+
+/// Whoever is above may use what is below and never the other way round, so there is no circle.
+#[test]
+fn the_shell_has_layers() {
+    let place = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    let (mut broken, mut seen) = (Vec::new(), 0);
+    for (name, path) in shipped() {
+        let Some(file) = name.strip_prefix("broker/src/") else { continue };
+        let home = file.split(['/', '.']).next().expect("a part");
+        // What the program itself is made of stands on top of everything.
+        let Some(home) = place(home) else {
+            assert!(["main", "cli", "lib"].contains(&home), "{name}: give this part its layer");
+            continue;
+        };
+        for used in parts_used(&path) {
+            let Some(below) = place(&used) else { continue };
+            seen += 1;
+            if below > home {
+                broken.push(format!("{name}: {used}"));
+            }
+        }
+    }
+    assert!(seen >= 40, "imports are found: {seen}");
+    report(broken, "a lower layer of the shell uses a higher one (their order is in this test):");
 }
 
 #[test]
@@ -538,7 +643,19 @@ fn pages_name_only_what_exists() {
         "tests/bench/RESULTS.md",
         "tests/fuzz/RESULTS.md",
     ];
-    let roots = ["", "broker", "broker/src", "broker/core/src", "broker/env/src", "sim", "sim/src", "tests"];
+    let roots = [
+        "",
+        "broker",
+        "broker/src",
+        "broker/core/src",
+        "broker/env/src",
+        "broker/common/src",
+        "broker/log/src",
+        "broker/quorum/src",
+        "sim",
+        "sim/src",
+        "tests",
+    ];
     let mut broken = Vec::new();
     for page in pages {
         let text = fs::read_to_string(workspace().join(page)).unwrap_or_else(|_| panic!("{page} is missing"));

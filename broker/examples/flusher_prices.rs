@@ -14,12 +14,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use gracchus::log::{DirectoryOptions, LogDirectory, LogId, Round};
 use gracchus_core::{Offset, TopicId, TopicPartition};
 use gracchus_env::{
     Env, File, Op, Open,
     production::{IoThreads, TokioEnv},
 };
+use gracchus_log::{DirectoryOptions, LogDirectory, LogId, Round};
 
 /// Logs, producers, bytes of a round, rounds in all, whether they are durable, pause of a producer between two rounds.
 type Shape = (usize, usize, usize, usize, bool, Option<Duration>);

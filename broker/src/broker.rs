@@ -17,18 +17,19 @@ use std::{
     time::Duration,
 };
 
+use gracchus_common::STOP_PATIENCE;
 use gracchus_core::{
     BrokerId,
     controller::{BrokerListener, Command, Response},
 };
 use gracchus_env::{Env, FileLock, spawn};
+use gracchus_log::{self as log, DirectoryOptions, LogDirectory};
+use gracchus_quorum::{Controller, ControllerError, ControllerOptions};
 
 use crate::{
     api::{Apis, Services},
     config::{BrokerConfig, Endpoint, LiveConfig, min_isr},
-    controller::{self, Controller, ControllerError, ControllerOptions},
     host::Host,
-    log::{self, DirectoryOptions, LogDirectory},
     metrics::{
         Recent, Sources,
         endpoint::{self, Phase},
@@ -79,7 +80,7 @@ pub enum StartError {
     },
     /// The controller did not start.
     #[error(transparent)]
-    Controller(#[from] controller::StartError),
+    Controller(#[from] gracchus_quorum::StartError),
     /// This broker could not be registered.
     #[error("registration: {0}")]
     Registration(ControllerError),
@@ -117,7 +118,7 @@ impl Base {
         if let Some(controller) = self.controller {
             controller.stop().await;
         }
-        self.directories.iter().for_each(|directory| directory.give_up_waiting(log::STOP_PATIENCE));
+        self.directories.iter().for_each(|directory| directory.give_up_waiting(STOP_PATIENCE));
         for directory in self.directories {
             let close = async {
                 match started {

@@ -3,11 +3,9 @@
 pub mod api;
 pub mod broker;
 pub mod cli;
-mod complaints;
 pub mod config;
-pub mod controller;
+mod counters;
 pub mod host;
-pub mod log;
 pub mod logging;
 mod metrics;
 pub mod replica;

@@ -1,6 +1,6 @@
 //! Which log lines are written, changeable while the process runs: the loggers of Kafka's BROKER_LOGGER resources.
 //!
-//! A logger is a module path of this program (`gracchus::log`), `root` is everything else. What was asked for at the
+//! A logger is a module path of this program (`gracchus_log`), `root` is everything else. What was asked for at the
 //! start stands until a logger is set, and stands again when it is reset. There are as many loggers as are named here and
 //! were named at the start. Never: a change that survives a restart, as in Kafka; a logger that a client invents.
 
@@ -15,25 +15,26 @@ use std::{
 pub const ROOT: &str = "root";
 
 /// Loggers that are shown also while nobody has set them.
-const LOGGERS: [&str; 19] = [
+const LOGGERS: [&str; 20] = [
     "gracchus",
     "gracchus::api",
     "gracchus::broker",
     "gracchus::config",
-    "gracchus::controller",
-    "gracchus::log",
-    "gracchus::log::directory",
-    "gracchus::log::flusher",
-    "gracchus::log::journal",
-    "gracchus::log::recovery",
     "gracchus::metrics",
     "gracchus::replica",
     "gracchus::replica::deletion",
     "gracchus::replica::retention",
     "gracchus::server",
     "gracchus::server::connection",
+    "gracchus_common",
     "gracchus_core",
     "gracchus_env",
+    "gracchus_log",
+    "gracchus_log::directory",
+    "gracchus_log::flusher",
+    "gracchus_log::journal",
+    "gracchus_log::recovery",
+    "gracchus_quorum",
     "openraft",
 ];
 
@@ -92,7 +93,7 @@ pub enum LoggerError {
     Refused(String),
 }
 
-/// Takes directives such as `info,gracchus::log=debug` over into the running log.
+/// Takes directives such as `info,gracchus_log=debug` over into the running log.
 type Apply = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// The loggers of a process.
@@ -202,19 +203,10 @@ fn effective(first: &str, set: &BTreeMap<String, Level>) -> BTreeMap<String, Lev
     text.split(',').filter_map(directive).filter(|(logger, _)| is_path(logger)).collect()
 }
 
-/// That of the longest path that holds `logger`.
+/// That of the longest name that `logger` begins with, as the log itself takes them: `gracchus` is `gracchus_log` too.
 fn level_of(effective: &BTreeMap<String, Level>, logger: &str) -> Level {
-    let mut path = logger;
-    loop {
-        if let Some(level) = effective.get(path) {
-            return *level;
-        }
-        match path.rfind("::") {
-            Some(end) => path = &path[..end],
-            None if path.is_empty() => return Level::Error,
-            None => path = "",
-        }
-    }
+    let holds = effective.iter().filter(|(name, _)| logger.starts_with(name.as_str()));
+    holds.max_by_key(|(name, _)| name.len()).map_or(Level::Error, |(_, level)| *level)
 }
 
 #[cfg(test)]
@@ -244,17 +236,17 @@ mod tests {
         );
         let level = |logger: &str| levels.levels()[logger];
         assert_eq!(
-            (level(ROOT), level("openraft"), level("gracchus::log")),
+            (level(ROOT), level("openraft"), level("gracchus_log")),
             (Level::Info, Level::Warn, Level::Info)
         );
-        levels.change(&set("gracchus::log", "debug".parse().unwrap())).unwrap();
-        assert_eq!(*applied.lock().unwrap(), "info,openraft=warn,gracchus::log=debug");
-        assert_eq!(level("gracchus::log::flusher"), Level::Debug, "its parent's");
+        levels.change(&set("gracchus_log", "debug".parse().unwrap())).unwrap();
+        assert_eq!(*applied.lock().unwrap(), "info,openraft=warn,gracchus_log=debug");
+        assert_eq!(level("gracchus_log::flusher"), Level::Debug, "its parent's");
         assert_eq!(level("gracchus::server"), Level::Info);
         levels.change(&set(ROOT, Level::Error)).unwrap();
         assert_eq!((level(ROOT), level("gracchus::server")), (Level::Error, Level::Error));
-        levels.change(&reset("gracchus::log")).unwrap();
-        assert_eq!(level("gracchus::log"), Level::Error);
+        levels.change(&reset("gracchus_log")).unwrap();
+        assert_eq!(level("gracchus_log"), Level::Error);
         assert_eq!(levels.change(&reset(ROOT)), Err(LoggerError::Root));
     }
 
@@ -265,7 +257,7 @@ mod tests {
         let count = levels.levels().len();
         assert_eq!(count, LOGGERS.len() + 2, "root, and what the start named");
         for invented in
-            ["gracchus::", "gracchus::log::x1", "mio", "gracchus[span]", "kafka.server.KafkaApis", ""]
+            ["gracchus::", "gracchus_log::x1", "mio", "gracchus[span]", "kafka.server.KafkaApis", ""]
         {
             let unknown = Err(LoggerError::Unknown(invented.to_owned()));
             assert_eq!(levels.change(&set(invented, Level::Info)), unknown);
@@ -285,15 +277,15 @@ mod tests {
             Ok(())
         };
         let levels = LogLevels::new("info".to_owned(), Box::new(apply));
-        let [one] = set("gracchus::log", Level::Debug);
-        for [wrong] in [set("gracchus::log::x1", Level::Debug), reset(ROOT)] {
+        let [one] = set("gracchus_log", Level::Debug);
+        for [wrong] in [set("gracchus_log::x1", Level::Debug), reset(ROOT)] {
             assert!(levels.change(&[one.clone(), wrong]).is_err());
-            assert_eq!(levels.levels()["gracchus::log"], Level::Info);
+            assert_eq!(levels.levels()["gracchus_log"], Level::Info);
         }
         let [other] = set("gracchus::api", Level::Warn);
         levels.change(&[one.clone(), other]).unwrap();
         levels.change(&[one]).unwrap();
-        assert_eq!(*applied.lock().unwrap(), ["info,gracchus::api=warn,gracchus::log=debug"], "once");
+        assert_eq!(*applied.lock().unwrap(), ["info,gracchus::api=warn,gracchus_log=debug"], "once");
     }
 
     #[test]

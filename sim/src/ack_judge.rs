@@ -21,11 +21,10 @@ use std::{
 use gracchus_checker::{EventKind, Seen, Written};
 use gracchus_workload::wire::{Acknowledged, Exchange};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    files_check::{self, Place},
-    plan::Plan,
+    log_format::{self, Place},
+    plan::{Looks, Plan},
     remains::{Known, Left, Remains},
     world::{Harshest, Nanos, NodeId, Passed, World},
 };
@@ -35,15 +34,6 @@ pub const LAW: &str = "acknowledged is on disk";
 
 /// For so long what a process does to its files counts as just done.
 const JUST_NOW: Nanos = 20_000_000;
-
-/// How many acknowledgements of a run are looked at.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Looks {
-    /// So many at most.
-    pub most: u32,
-    /// Chooses which.
-    pub seed: u64,
-}
 
 /// See the module.
 pub(crate) struct AckJudge {
@@ -201,7 +191,7 @@ impl AckJudge {
         let topic = self.topics.iter().rev().find(named).filter(|topic| topic.strict)?;
         for data in Plan::data_directories() {
             let metadata = format!("{data}/{}-{partition}/partition.metadata", topic.name);
-            let Some(id) = world.file(node, &metadata).and_then(|bytes| files_check::topic_id(&bytes)) else {
+            let Some(id) = world.file(node, &metadata).and_then(|bytes| log_format::topic_id(&bytes)) else {
                 continue;
             };
             let ours = [0, id].contains(&topic.id) && !self.passing.contains(&id);

@@ -16,55 +16,16 @@ use gracchus_workload::{
     scenario::Down,
 };
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    files_check::{self, Batch, Place},
-    plan::{Plan, pick},
+    files_check,
+    log_format::{self, Batch, Place},
+    plan::{ClosedDamage, Harm, Plan, pick},
     world::{NodeId, World},
 };
 
 /// Law: damage to closed segments is said, and costs nothing but what was damaged.
 pub(crate) const LAW: &str = "damage to closed segments is said";
-
-/// What is done to a closed segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Harm {
-    /// Its `.log` file is gone.
-    Gone,
-    /// The file is empty.
-    Emptied,
-    /// The end of the file is missing.
-    Cut,
-    /// A bit of a batch's length or magic.
-    Header,
-    /// A bit of what a batch's checksum covers.
-    Records,
-    /// A sector holds something else.
-    Junk,
-}
-
-/// What is done to the closed segments of one log, and how the broker goes down for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClosedDamage {
-    /// How the broker goes down before it.
-    pub after: Down,
-    /// Each to another segment.
-    pub harms: Vec<Harm>,
-}
-
-impl ClosedDamage {
-    /// Draws it.
-    pub fn draw(random: &mut SmallRng) -> Self {
-        use Harm::{Cut, Emptied, Gone, Header, Junk, Records};
-        let after = *pick(random, &[Down::Stop, Down::Stop, Down::Kill]);
-        let harm =
-            |random: &mut SmallRng| *pick(random, &[Gone, Emptied, Cut, Header, Header, Records, Junk, Junk]);
-        let harms = (0..random.random_range(1..=2)).map(|_| harm(random)).collect();
-        Self { after, harms }
-    }
-}
 
 /// A log with damaged segments, and what it was.
 #[derive(Debug)]
@@ -142,7 +103,7 @@ pub(crate) fn inflict(
         let bytes = Bytes::from(world.file(node, path)?);
         let name = path.rsplit('/').next()?.strip_suffix(".log")?;
         harmed.bases.push(name.parse().ok()?);
-        for batch in files_check::batches(path, &bytes).ok()? {
+        for batch in log_format::batches(path, &bytes).ok()? {
             let bytes = bytes.slice(batch.position..batch.position + batch.length);
             harmed
                 .batches
@@ -198,7 +159,7 @@ impl Harmed {
         random: &mut SmallRng,
     ) {
         let Some(bytes) = world.file(node, path) else { return };
-        let Ok(batches) = files_check::batches(path, &bytes) else { return };
+        let Ok(batches) = log_format::batches(path, &bytes) else { return };
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
         self.segments.push(first.base_offset..last.last_offset + 1);
         let victim = *batches.choose(random).expect("there is one");
@@ -238,7 +199,7 @@ impl Harmed {
             |batch: &Batch| hit.start >= batch.position + BATCH_HEADER || hit.end <= batch.position;
         let index = world.file(node, &format!("{}.index", path.trim_end_matches(".log"))).unwrap_or_default();
         let entries: Vec<usize> =
-            index.chunks_exact(8).map(|entry| files_check::int(entry, 4) as usize).collect();
+            index.chunks_exact(8).map(|entry| log_format::int(entry, 4) as usize).collect();
         let next = entries.into_iter().filter(|position| *position >= hit.end).min().unwrap_or(usize::MAX);
         let mut lost_way = false;
         for batch in &batches {
@@ -337,7 +298,7 @@ impl Harmed {
             return Err(format!("a fetch from offset {from} gives something else than what was there"));
         }
         // A reader takes what has the right checksum.
-        match files_check::header(&bytes) {
+        match log_format::header(&bytes) {
             Ok(batch) if batch.base_offset != next => Err(format!(
                 "a fetch from offset {from} leads over a hole: offset {} where {next} is due",
                 batch.base_offset

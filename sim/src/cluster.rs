@@ -13,11 +13,7 @@ use std::{
     time::Duration,
 };
 
-use gracchus::{
-    broker::Broker,
-    config::BrokerConfig,
-    replica::{PartitionProbe, ReplicaManager},
-};
+use gracchus::{broker::Broker, config::BrokerConfig};
 use gracchus_checker::Part;
 use gracchus_env::Env;
 use gracchus_workload::scenario::{Damaged, Down, InItsPlace};
@@ -26,11 +22,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     bounds::Bounds,
-    damage::{self, Answer, Inflicted},
-    directories::{self, Away},
-    files_check,
+    damage::{self, Answer},
+    directories, files_check,
     judge::{Judge, Unreachable},
     plan::{MOST_DIRECTORIES, data_directory},
+    slot::Slot,
     world::{Nanos, NodeId, Phase, World, lock},
 };
 
@@ -98,31 +94,6 @@ pub(crate) enum Status {
     Down,
     Starting,
     Serving,
-}
-
-/// What the world outside of its process may see of a broker.
-pub(crate) struct Slot {
-    pub(crate) node: NodeId,
-    /// Counts starts.
-    pub(crate) incarnation: u64,
-    /// Errors that the disk had given before the last start.
-    pub(crate) disk_errors: u64,
-    /// `None` also while it stops.
-    pub(crate) broker: Option<Broker>,
-    /// What it publishes, until it is down.
-    pub(crate) replicas: Option<Arc<ReplicaManager>>,
-    /// Damage that a start has not answered yet, and whether the operator would rather start without than restore.
-    damage: Option<(Inflicted, bool)>,
-    /// A start has refused because of it.
-    refused: bool,
-    /// The log directory that is away.
-    away: Option<Away>,
-    /// It is to be put back before the next start.
-    put_back: bool,
-    /// What was found in the places of directories that were away, in use since then.
-    spares: Vec<String>,
-    /// A device was dead when it last started, or has died since.
-    after_death: bool,
 }
 
 /// A broker's configuration file.
@@ -713,15 +684,4 @@ fn is_about_damage(refusal: &str) -> bool {
     let names_a_file = refusal.contains("/journal") || refusal.contains("/cluster-metadata/");
     names_a_file
         && (refusal.contains("Restore it, or make the file") || refusal.contains("put the file back"))
-}
-
-/// The log directories that a broker does not use; `None` while it starts or stops.
-pub(crate) fn offline(slot: &Slot) -> Option<Vec<Arc<str>>> {
-    let offline = slot.broker.as_ref()?.offline();
-    Some(offline.iter().map(|path| Arc::from(&*path.to_string_lossy())).collect())
-}
-
-/// Shows what a broker publishes.
-pub(crate) fn probe(slot: &Slot) -> Option<Vec<PartitionProbe>> {
-    slot.replicas.as_ref().map(|replicas| replicas.probe())
 }

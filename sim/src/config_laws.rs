@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use Seen::{Law, Nobody, Test};
 
-use crate::judge::OWN_LAWS;
+use crate::laws::OWN_LAWS;
 
 /// Who would notice.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ enum Seen {
 const AUDITOR: &str = "the auditor's next batch after a change, every producer's batches";
 const CONFIG_TESTS: &str = "broker/src/config/tests.rs";
 const LIMITS: &str = "tests/limits.rs";
-const LIFE: &str = "broker/src/log/tests/life.rs";
+const LIFE: &str = "broker/log/src/tests/life.rs";
 const SEGMENTS: &str = "segments and indexes on disk after a clean stop";
 
 /// Topic configurations. The broker keys that set their defaults are seen by the same.
@@ -84,7 +84,7 @@ const OF_BROKERS: &[(&str, Seen)] = &[
     ("listeners", Test(CONFIG_TESTS, "listeners_have_names_hosts_and_ports")),
     ("log.dir", Test(CONFIG_TESTS, "log_dirs_wins_over_log_dir")),
     ("log.dirs", Law("a partition has one place", "drawn directories")),
-    ("log.flush.offset.checkpoint.interval.ms", Test("broker/src/log/tests/crash.rs", "recovery_point")),
+    ("log.flush.offset.checkpoint.interval.ms", Test("broker/log/src/tests/crash.rs", "recovery_point")),
     ("log.retention.check.interval.ms", Law("retention happens", "what is left two looks later")),
     ("max.connections", Test(LIMITS, "above_max_connections_one_waits_until_another_goes")),
     ("max.connections.per.ip", Test(LIMITS, "an_address_has_no_more_connections_than_it_may")),

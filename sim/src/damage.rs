@@ -18,6 +18,17 @@ use crate::{
     world::{NodeId, Snapshot, World},
 };
 
+/// Files that a broker can rebuild from the segments beside them: rot in them must not cost a record.
+pub(crate) const INDEXES: [&str; 2] = [".index", ".timeindex"];
+/// What a broker can rebuild only from a log that still has its first record.
+pub(crate) const PRODUCERS: &str = ".snapshot";
+/// What has a checksum, or is checked against what it speaks of, and holds nothing that is nowhere else.
+pub(crate) const CHECKED: [&str; 1] = [".kafka_cleanshutdown"];
+/// The same without a checksum, as Kafka's, or with a format that could be a newer one: only what nobody can take for the
+/// file must be noticed.
+pub(crate) const TEXTS: [&str; 3] =
+    ["leader-epoch-checkpoint", "recovery-point-offset-checkpoint", "cluster-metadata/log-end"];
+
 /// Law: what the disk has changed is said, and nothing is missing that nobody has said.
 pub const SAID: &str = "damage is said";
 /// Law: what a crash leaves is not called damage.

@@ -12,7 +12,8 @@ use gracchus_workload::scenario::InItsPlace;
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
 use crate::{
-    files_check::{self, Place},
+    files_check,
+    log_format::Place,
     plan::data_directory,
     world::{NodeId, World},
 };

@@ -25,68 +25,12 @@ use gracchus_workload::History;
 
 use crate::{
     ack_judge::{self, AckJudge},
-    cluster::{self, Slot},
-    damage,
-    faults::{CHECKED, INDEXES, PRODUCERS, TEXTS},
-    files_check,
+    damage::{self, CHECKED, INDEXES, PRODUCERS, TEXTS},
+    files_check, log_format,
     plan::Plan,
-    segment_limits,
+    slot::Slot,
     world::{Nanos, NodeId, Process, Rots, World, lock},
 };
-
-/// Laws that the simulator itself and the clients judge, beside those of the checker.
-pub(crate) const OWN_LAWS: &[&str] = &[
-    "a broker starts",
-    "a clean stop ends",
-    "topics can be created",
-    "the load drains",
-    "everything can be read back",
-    "no panic",
-    "a plan is sound",
-    "the simulator looks",
-    crate::swarm::ENDS,
-    crate::swarm::RUNS,
-    "protocol",
-    "advertised_versions",
-    "produce_refused",
-    "sequence_accepted",
-    "fetch_refused",
-    "fetch_limits",
-    "list_offsets_refused",
-    "offset_by_timestamp",
-    "undecodable_refused",
-    "producer_state_kept",
-    "producer_id_unique",
-    "producer_expires",
-    "topic_kept",
-    "create_topics",
-    "delete_topics",
-    "delete_records_refused",
-    "create_partitions_refused",
-    "config_refused",
-    "epoch_end",
-    "out_of_range_told",
-    "leader_epoch_checked",
-    "divergence_told",
-    "served_beside_a_hoarder",
-    "everybody is served",
-    "errand_answered",
-    "form_refused",
-    "sequence_begins",
-    "frame_refused",
-    files_check::LAW,
-    files_check::ONE_PLACE,
-    files_check::SPACE,
-    files_check::RETENTION,
-    ack_judge::LAW,
-    segment_limits::LAW,
-    files_check::ROLLS,
-    crate::run::HEALTHY,
-    damage::SAID,
-    damage::REAL,
-    crate::directories::NOT_SERVED,
-    crate::closed::LAW,
-];
 
 /// The tasks that publish a replica's state.
 const OWNER: &str = "replica";
@@ -97,7 +41,7 @@ pub(crate) struct Unreachable {
     /// Log directories that are away or dead.
     pub(crate) directories: Vec<String>,
     /// Whose logs lie there.
-    pub(crate) places: Vec<files_check::Place>,
+    pub(crate) places: Vec<log_format::Place>,
 }
 
 pub(crate) struct Judge {
@@ -115,7 +59,7 @@ pub(crate) struct Judge {
     /// An operator has chosen to lose records.
     pardoned: AtomicBool,
     /// The log whose closed segments were damaged: whoever did it judges it.
-    harmed: Mutex<Option<files_check::Place>>,
+    harmed: Mutex<Option<log_format::Place>>,
     /// Partitions whose directory was away or dead when a node last started.
     unreachable: Mutex<BTreeMap<NodeId, Unreachable>>,
 }
@@ -304,23 +248,23 @@ impl Judge {
     }
 
     /// Nothing that is shown of this log is judged here any more.
-    pub(crate) fn harmed(&self, place: files_check::Place) {
+    pub(crate) fn harmed(&self, place: log_format::Place) {
         *lock(&self.harmed) = Some(place);
     }
 
     /// See [`Judge::harmed`].
-    pub(crate) fn is_harmed(&self, place: &files_check::Place) -> bool {
+    pub(crate) fn is_harmed(&self, place: &log_format::Place) -> bool {
         lock(&self.harmed).as_ref() == Some(place)
     }
 
     /// Whether the log is called damaged by the process that runs now.
-    pub(crate) fn is_called_damaged(&self, slot: &Slot, wanted: &files_check::Place) -> Option<bool> {
-        let probe = cluster::probe(slot)?.into_iter().find(|probe| place(probe) == *wanted)?;
+    pub(crate) fn is_called_damaged(&self, slot: &Slot, wanted: &log_format::Place) -> Option<bool> {
+        let probe = slot.probe()?.into_iter().find(|probe| place(probe) == *wanted)?;
         Some(probe.damaged)
     }
 
     /// A log lies in another directory from now on.
-    pub(crate) fn moved(&self, node: NodeId, place: files_check::Place, directory: String) {
+    pub(crate) fn moved(&self, node: NodeId, place: log_format::Place, directory: String) {
         let at = Partition::of(place.topic, place.topic_id, place.partition);
         self.tell(EventKind::Placed { node: number(node), at, directory: directory.into() });
     }
@@ -346,7 +290,7 @@ impl Judge {
     }
 
     /// When a produce to the partition was last acknowledged.
-    pub(crate) fn acknowledged_ns(&self, place: &files_check::Place) -> u64 {
+    pub(crate) fn acknowledged_ns(&self, place: &log_format::Place) -> u64 {
         let at = Partition::of(place.topic.clone(), place.topic_id, place.partition);
         lock(&self.checker).as_ref().map_or(0, |checker| checker.acknowledged_ns(&at))
     }
@@ -371,7 +315,7 @@ impl Judge {
     }
 
     /// The partitions that `incarnation` of a node has published, with the ids of their topics.
-    pub(crate) fn opened(&self, node: NodeId, incarnation: u64) -> Vec<files_check::Place> {
+    pub(crate) fn opened(&self, node: NodeId, incarnation: u64) -> Vec<log_format::Place> {
         let seen = lock(&self.seen);
         let seen = seen.get(&node).filter(|seen| seen.incarnation == incarnation);
         let partitions = seen.map(|seen| seen.partitions.as_slice()).unwrap_or_default();
@@ -406,9 +350,9 @@ impl Judge {
     }
 
     fn look(&self, slot: &Slot) {
-        let Some(mut partitions) = cluster::probe(slot) else { return };
+        let Some(mut partitions) = slot.probe() else { return };
         self.tell_errors(slot.node);
-        let offline = cluster::offline(slot);
+        let offline = slot.offline();
         let mut seen = lock(&self.seen);
         let seen = seen.entry(slot.node).or_default();
         if seen.incarnation != slot.incarnation {
@@ -541,8 +485,8 @@ fn is_same(one: &PartitionProbe, other: &PartitionProbe) -> bool {
     one.topic_id == other.topic_id && one.tp.partition == other.tp.partition
 }
 
-fn place(probe: &PartitionProbe) -> files_check::Place {
-    files_check::Place {
+fn place(probe: &PartitionProbe) -> log_format::Place {
+    log_format::Place {
         topic: Arc::from(&*probe.tp.topic),
         topic_id: probe.topic_id.0.as_u128(),
         partition: probe.tp.partition.0,

@@ -11,19 +11,21 @@ compile_error!(
 );
 
 pub mod ack_judge;
-mod aim;
 mod bounds;
 pub mod child;
 pub mod closed;
 mod cluster;
 #[cfg(test)]
 mod config_laws;
+pub mod coverage;
 pub mod damage;
 mod directories;
 pub mod faults;
 pub mod files_check;
 mod journal_format;
 mod judge;
+mod laws;
+mod log_format;
 pub mod meta;
 pub mod moments;
 pub mod mutants;
@@ -32,5 +34,6 @@ mod remains;
 pub mod report;
 pub mod run;
 mod segment_limits;
+mod slot;
 pub mod swarm;
 pub mod world;

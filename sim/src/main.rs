@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use gracchus_env::moments::TARGET;
 use gracchus_sim::{
+    coverage::page,
     meta,
-    moments::{self, Counter, page},
+    moments::{self, Counter},
     mutants,
     plan::Plan,
     report::Report,

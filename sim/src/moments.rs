@@ -3,8 +3,6 @@
 //! The moments are ordinary tracing events. A process that runs a seed counts them: nothing is formatted, and every other
 //! event stays off. Never: a count that changes the run (the test is `meta`, where one variant does not count).
 
-pub mod page;
-pub mod source;
 mod unreached;
 
 use std::{collections::BTreeMap, sync::Mutex};

@@ -4,8 +4,12 @@
 //! It prints as TOML, can be edited and run again. Never: a decision about a run that is not in its plan or in the
 //! world's stream.
 
+mod aim;
+mod closed;
 mod extremes;
+mod faults;
 mod knobs;
+mod looks;
 mod properties;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -19,15 +23,12 @@ use gracchus_workload::{
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ack_judge::Looks,
-    aim,
-    closed::ClosedDamage,
-    faults,
-    world::{DiskProfile, Machine, NetworkProfile, WorldPlan},
-};
+use crate::world::{DiskProfile, Machine, NetworkProfile, WorldPlan};
 
+pub use closed::{ClosedDamage, Harm};
+pub(crate) use faults::kind;
 pub use knobs::Knobs;
+pub use looks::Looks;
 
 /// The port that every broker listens on.
 pub const PORT: u16 = 9092;
@@ -192,7 +193,7 @@ impl Plan {
             ),
             closed: None,
             knobs: Knobs::draw(random),
-            acknowledgements: draw_looks(&mut stream_of(seed, "looks")),
+            acknowledgements: Looks::draw(&mut stream_of(seed, "looks")),
             idle: late.random_bool(0.4),
             world: WorldPlan { machines, network: draw_network(random), ..WorldPlan::default() },
             scenario,
@@ -320,10 +321,6 @@ fn stream(seed: u64) -> SmallRng {
 /// A stream that other draws do not move.
 fn stream_of(seed: u64, what: &str) -> SmallRng {
     SmallRng::seed_from_u64(seed ^ u64::from(crc32c::crc32c(what.as_bytes())) << 32)
-}
-
-fn draw_looks(random: &mut SmallRng) -> Looks {
-    Looks { most: random.random_range(20..=40), seed: u64::from(random.random::<u32>()) }
 }
 
 /// For what came to be drawn later: all else stays as it was.

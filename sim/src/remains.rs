@@ -14,8 +14,8 @@ use gracchus_checker::Seen;
 use gracchus_workload::{history, record::decode_batches};
 
 use crate::{
-    files_check::{self, Place},
     journal_format::{self, Part, Whose},
+    log_format::{self, Place},
     world::{Entry, Harshest, Inode, NodeId, World, lock},
 };
 
@@ -59,7 +59,7 @@ impl Remains<'_> {
         let directory = format!("{data}/{}-{}", place.topic, place.partition);
         let names = self.names(&directory).ok_or_else(|| format!("{directory} is gone"))?;
         let id =
-            file(&names, "partition.metadata").and_then(|inode| files_check::topic_id(&self.bytes(inode)));
+            file(&names, "partition.metadata").and_then(|inode| log_format::topic_id(&self.bytes(inode)));
         if id != Some(place.topic_id) {
             return Err(format!("{directory}/partition.metadata does not name its topic"));
         }
@@ -67,7 +67,7 @@ impl Remains<'_> {
         if offset < log_start {
             return Ok(Left::Deleted);
         }
-        let offset_of = |name: &String| files_check::offset_in_name(name, ".log");
+        let offset_of = |name: &String| log_format::offset_in_name(name, ".log");
         let segments = names.iter().filter_map(|(name, entry)| Some((offset_of(name)?, inode(entry)?)));
         let mut segments: Vec<(i64, &Arc<Inode>)> = segments.collect();
         // They have left the log, though their names may still be there.
@@ -237,7 +237,7 @@ fn file<'a>(names: &'a Names, name: &str) -> Option<&'a Arc<Inode>> {
 fn walk(bytes: &[u8], base: i64, wanted: Option<i64>) -> Result<(i64, Option<&[u8]>), String> {
     let (mut position, mut next) = (0, base);
     while position < bytes.len() {
-        let batch = files_check::header(&bytes[position..]).map_err(|problem| {
+        let batch = log_format::header(&bytes[position..]).map_err(|problem| {
             format!("ends at offset {next}, byte {position} of {}: {problem}", bytes.len())
         })?;
         if batch.base_offset != next {

@@ -8,7 +8,7 @@
 use gracchus_workload::plan::TopicPlan;
 
 use crate::{
-    files_check::{Batch, Checked, entries},
+    log_format::{Batch, Checked, entries},
     plan::Plan,
 };
 

@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use gracchus::log::{AppendBatch, DirectoryOptions, Log, LogDirectory, LogId};
 use gracchus_core::{
     BrokerId, LeaderEpoch, TopicId, TopicPartition,
     record::{BatchBuilder, BatchHeader},
     topic::TopicConfig,
 };
 use gracchus_env::{Env, Open};
+use gracchus_log::{AppendBatch, DirectoryOptions, Log, LogDirectory, LogId};
 use gracchus_sim::world::{self, Machine, NodeId, World, WorldPlan};
 
 const A: NodeId = NodeId(0);

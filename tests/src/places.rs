@@ -50,7 +50,7 @@ pub fn real_texts() -> Vec<(String, Vec<u8>)> {
     for place in ["README.md", "CHANGELOG.md", "Cargo.lock", "broker/ARCHITECTURE.md"] {
         files.push(workspace().join(place));
     }
-    for folder in ["broker/core/src", "broker/env/src", "broker/src/log", "tests/src"] {
+    for folder in ["broker/core/src", "broker/env/src", "broker/log/src", "tests/src"] {
         rust_files(&workspace().join(folder), &mut files);
     }
     let mut texts = Vec::new();

@@ -16,7 +16,7 @@ use super::{
     outcome::{ErrorCodes, Outcome},
     shape::Message,
 };
-use crate::replica::Charge;
+use gracchus_common::Charge;
 
 /// How a request is to be treated, decided from its key and version before anything else is read.
 #[derive(Debug, Clone, Copy)]

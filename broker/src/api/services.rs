@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use gracchus_common::Complaints;
 use gracchus_core::{
     BrokerId, TopicId,
     controller::{Broker, BrokerListener, Command, Image, Rejection, Response, Topic},
@@ -14,14 +15,13 @@ use gracchus_core::{
     topic::TopicConfig,
 };
 use gracchus_env::Env;
+use gracchus_quorum::{Controller, random_id};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::fetch_response::NodeEndpoint;
 use crate::{
-    complaints::Complaints,
     config::{BrokerConfig, LiveConfig},
-    controller::{Controller, random_id},
     logging::LogLevels,
     replica::ReplicaManager,
 };

@@ -13,6 +13,8 @@ use gracchus_core::{
     controller::{Image, Located, choose_directory, directory},
 };
 use gracchus_env::{Env, is_out_of_handles};
+use gracchus_log::{self as log, DirectoryOptions, LogId, inventory};
+use gracchus_quorum::Controller;
 use uuid::Uuid;
 
 use super::{
@@ -20,11 +22,7 @@ use super::{
     identities::{self, Identities},
     open_directory, start_controller, watch_health,
 };
-use crate::{
-    config::BrokerConfig,
-    controller::Controller,
-    log::{self, DirectoryOptions, LogId, inventory},
-};
+use crate::config::BrokerConfig;
 
 /// Opens directories and metadata; what is open is in `base`, also after an error.
 pub(super) async fn open(

@@ -11,14 +11,11 @@ use std::{
 };
 
 use gracchus_env::Env;
+use gracchus_log::{self as log, Identity, OpenError};
 use uuid::Uuid;
 
 use super::{StartError, directories::is_disk};
-use crate::{
-    config::BrokerConfig,
-    controller,
-    log::{self, Identity, OpenError},
-};
+use crate::config::BrokerConfig;
 
 /// What the directories of a start are.
 pub(super) struct Identities {
@@ -45,7 +42,8 @@ pub(super) async fn look(env: &dyn Env, config: &BrokerConfig) -> Result<Identit
             Err(error) => return Err(refused(config, path, error)),
         }
     }
-    let cluster = controller::cluster_of(env, metadata).await.map_err(controller::StartError::from)?;
+    let cluster =
+        gracchus_quorum::cluster_of(env, metadata).await.map_err(gracchus_quorum::StartError::from)?;
     agree(&found, cluster.as_deref()).map_err(|(path, error)| refused(config, &path, error))?;
     let (new, used): (Vec<_>, Vec<_>) = paths
         .into_iter()

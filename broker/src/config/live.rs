@@ -20,7 +20,7 @@ use super::{
     describe::{self, Described, Topics},
     guards, kafka, keys,
 };
-use crate::controller::Controller;
+use gracchus_quorum::Controller;
 
 /// Overrides by key, as the image holds them.
 pub(crate) type Overrides = Arc<BTreeMap<String, String>>;

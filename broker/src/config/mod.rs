@@ -36,18 +36,17 @@ use gracchus_core::{
     session::EVICTION_MS,
     topic::{self, TopicConfig},
 };
-
-use crate::{
-    controller::{DEFAULT_BLOCK, DEFAULT_SNAPSHOT_INTERVAL},
-    log::DirectoryOptions,
-    replica::LOOKED_AT_ON_THE_SPOT,
-};
+use gracchus_log::DirectoryOptions;
+use gracchus_quorum::{DEFAULT_BLOCK, DEFAULT_SNAPSHOT_INTERVAL};
 
 pub use listeners::Endpoint;
 pub use live::{LiveConfig, Watch};
 pub use providers::{Nothing, Outside};
 use settings::Reader;
 pub use settings::{ConfigError, Origin, Settings};
+
+/// Decompressed bytes of a batch that are looked at on the spot: a tenth of a millisecond, one where gzip must be undone.
+const LOOKED_AT_ON_THE_SPOT: usize = 256 << 10;
 
 /// Whether `name` is a broker key of Kafka's, whether it has an effect here or not.
 pub(crate) fn is_of_kafka(name: &str) -> bool {

@@ -8,7 +8,7 @@ use prometheus::{
     },
 };
 
-use super::cells::Times;
+use gracchus_common::cells::Times;
 
 /// Label names with their values.
 pub(crate) type Labels<'a> = &'a [(&'static str, &'a str)];

@@ -2,20 +2,14 @@
 //! `/ready` over HTTP when `metrics.listener` is configured.
 //!
 //! Names are those that Prometheus' usual rules for Kafka's JMX beans give, so that dashboards made for Kafka find them;
-//! what Kafka does not have begins with `gracchus_`. The hot path adds to plain atomics ([`cells`]) that it resolved
-//! once: requests by the number of their API, topics when a replica is made. All else is read from published snapshots
-//! when somebody asks ([`scrape`]); what is of the last minute is made of samples ([`recent`]). Never: a lock, an allocation or a label per request; anything per record; a clock
-//! that is not Env's.
+//! what Kafka does not have begins with `gracchus_`. The hot path adds to plain atomics ([`crate::counters`]); all else is
+//! read from published snapshots when somebody asks ([`scrape`]); what is of the last minute is made of samples
+//! ([`recent`]). Never: a clock that is not Env's.
 
-mod broker;
-mod cells;
 pub(crate) mod endpoint;
 mod families;
 mod recent;
 mod scrape;
-mod topics;
 
-pub(crate) use broker::{FlusherMetrics, ListenerMetrics, ServerMetrics, Stages};
 pub(crate) use recent::Recent;
 pub(crate) use scrape::Sources;
-pub(crate) use topics::{ReplicaMetrics, RestingLog, TopicMetrics};

@@ -11,8 +11,8 @@ use std::{
 
 use gracchus_env::{Env, Instant, Load, Work};
 
-use super::broker::{Requests, ServerMetrics};
 use crate::api::APIS;
+use crate::counters::{Requests, ServerMetrics};
 
 /// Between two samples.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);

@@ -13,16 +13,17 @@ mod requests;
 use std::sync::Arc;
 
 use gracchus_env::{Env, Instant};
+use gracchus_log::LogDirectory;
+use gracchus_quorum::Controller;
 
 use self::requests::Requesting;
 use super::{
     families::{Families, Family},
     recent::{Recent, Sample},
-    topics::TopicMetrics,
 };
 use crate::{
-    api::Services, config::LiveConfig, controller::Controller, host::Host, log::LogDirectory,
-    replica::ReplicaManager, server::ServerView,
+    api::Services, config::LiveConfig, counters::TopicMetrics, host::Host, replica::ReplicaManager,
+    server::ServerView,
 };
 
 /// Where a running broker's numbers come from.

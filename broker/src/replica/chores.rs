@@ -9,7 +9,7 @@ use gracchus_core::topic::TopicConfig;
 use gracchus_env::{Env, Instant};
 
 use super::{inbox::Inbox, replica::Message};
-use crate::log::{Log, StorageError};
+use gracchus_log::{Log, StorageError};
 
 /// See the module.
 #[derive(Debug, Default)]

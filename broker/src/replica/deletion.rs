@@ -22,14 +22,12 @@ use gracchus_core::{
     controller::{Command, Image, Topic, directory},
 };
 use gracchus_env::spawn;
+use gracchus_log::{Fate, LogDirectory, LogId, Remover, StorageError, inventory, set_aside};
+use gracchus_quorum::Controller;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use super::{ReplicaManager, configuration, replica::Message};
-use crate::{
-    controller::Controller,
-    log::{Fate, LogDirectory, LogId, Remover, StorageError, inventory, set_aside},
-};
 
 /// So many topics are forgotten by one command.
 const FORGET_AT_ONCE: usize = 64;

@@ -15,7 +15,7 @@ use gracchus_env::{BoxFuture, Instant};
 use super::{
     FetchOutcome, FetchPartition, FetchRequest, ReplicaManager, purgatory::Waiter, view::ReplicaView,
 };
-use crate::log::{ReadError, StorageError};
+use gracchus_log::{ReadError, StorageError};
 
 /// A fetch of nothing but logs that are being opened waits at least so long for them, also if it may not wait for
 /// records: an error would cost the client more. Well within the time that clients wait for an answer (Java: 30 s).

@@ -15,10 +15,7 @@ use gracchus_env::Env;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::ProduceOutcome;
-use crate::metrics::TopicMetrics;
-
-/// Decompressed bytes of a batch that are looked at on the spot: a tenth of a millisecond, one where gzip must be undone.
-pub const LOOKED_AT_ON_THE_SPOT: usize = 256 << 10;
+use crate::counters::TopicMetrics;
 
 /// See the module.
 pub(crate) enum Produced {

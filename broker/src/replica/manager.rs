@@ -12,12 +12,16 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use gracchus_common::Complaints;
+use gracchus_common::STOP_PATIENCE;
 use gracchus_core::{
     BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition,
     controller::{Command, Image, Located, Partition, Topic},
     error::ResponseError,
 };
 use gracchus_env::{Env, Open, Task, is_out_of_handles, spawn};
+use gracchus_log::{LogDirectory, LogId, Remover, StorageError, inventory};
+use gracchus_quorum::Controller;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -36,11 +40,8 @@ use super::{
     view::Status,
 };
 use crate::{
-    complaints::Complaints,
     config::{self, LiveConfig},
-    controller::Controller,
-    log::{LogDirectory, LogId, Remover, STOP_PATIENCE, StorageError, inventory},
-    metrics::ReplicaMetrics,
+    counters::ReplicaMetrics,
 };
 
 /// A stop gives up what is left when no log was closed for so long.

@@ -24,11 +24,10 @@ mod tests;
 mod turned_away;
 mod view;
 
-pub use looking::LOOKED_AT_ON_THE_SPOT;
 pub use manager::ReplicaManager;
 pub use records::{EpochEnd, EpochPartition, Producers};
 pub use request::{
-    Charge, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
+    FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
     ProduceOutcome, ProducePartition, ProduceRequest,
 };
 pub use sizes::DirectorySizes;

@@ -14,7 +14,7 @@ use super::{
     manager::Led,
     view::ReplicaView,
 };
-use crate::log::StorageError;
+use gracchus_log::StorageError;
 
 /// What a `timestamp` below zero asks for.
 mod special {

@@ -30,7 +30,7 @@ use super::{
     turned_away::TurnedAway,
     view::{ReplicaView, Status},
 };
-use crate::log::{AppendBatch, Log, LogDirectory, LogId, StorageError, inventory};
+use gracchus_log::{AppendBatch, Log, LogDirectory, LogId, StorageError, inventory};
 
 /// A round takes no more batches than this, so that the first in the queue does not wait for the last.
 const ROUND_BATCHES: usize = 1024;

@@ -25,7 +25,7 @@ struct About {
     transactional: bool,
     acks: i16,
     now_ms: i64,
-    charge: Option<super::Charge>,
+    charge: Option<gracchus_common::Charge>,
 }
 
 impl About {

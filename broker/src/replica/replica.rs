@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use gracchus_common::Charge;
 use gracchus_core::{
     LeaderEpoch, Offset, ProducerId, TopicId, TopicPartition, error::ResponseError, producer::ProducerEntry,
     topic::TopicConfig,
@@ -11,16 +12,16 @@ use gracchus_core::{
 use gracchus_env::{Env, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::log::StorageError;
+use gracchus_log::StorageError;
 
 use super::{
-    Charge, PartitionProbe, ProduceOutcome,
+    PartitionProbe, ProduceOutcome,
     configuration::Configuration,
     looking::Produced,
     purgatory::Watchers,
     view::{ReplicaView, Status},
 };
-use crate::metrics::TopicMetrics;
+use crate::counters::TopicMetrics;
 
 /// A batch on its way to the owner.
 pub(crate) struct Append {

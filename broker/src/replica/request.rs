@@ -2,18 +2,16 @@
 //!
 //! Never: a kafka-protocol message. Handlers translate; this layer knows partitions, offsets and epochs only.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use gracchus_common::Charge;
 use gracchus_core::{
     BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, error::ResponseError, record::Rejected,
 };
 use gracchus_env::FileRange;
 
 use super::replica::Replica;
-
-/// Whatever a request borrowed for its payload (memory budget); given back when dropped.
-pub type Charge = Arc<dyn Any + Send + Sync>;
 
 /// One Produce request. Topics are resolved (name and id) by the handler.
 pub struct ProduceRequest {

@@ -16,13 +16,11 @@ use gracchus_core::{
     PartitionIndex, TopicId, TopicPartition,
     controller::{Image, Topic},
 };
+use gracchus_log::{LogDirectory, LogId, Resting, inventory};
 use uuid::Uuid;
 
 use super::{ReplicaManager, configuration, replica::Message};
-use crate::{
-    log::{LogDirectory, LogId, Resting, inventory},
-    metrics::RestingLog,
-};
+use crate::counters::RestingLog;
 
 /// Until the first check, as in Kafka: a start has better things to do.
 const FIRST: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gracchus_core::{PartitionIndex, TopicPartition, controller::Image};
 
 use super::{ReplicaManager, view::Status};
-use crate::log::LogDirectory;
+use gracchus_log::LogDirectory;
 
 /// A log directory, as an answer to DescribeLogDirs has it.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Replicas, log directories and metadata together, on a [machine in memory](crate::log::memory) whose power fails.
+//! Replicas, log directories and metadata together, on a [machine in memory](gracchus_memory) whose power fails.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,17 +11,16 @@ use gracchus_core::{
     record::{BatchBuilder, batches},
 };
 use gracchus_env::Env;
+use gracchus_log::{LogDirectory, LogId, directory::JournalOptions};
+use gracchus_memory::Machine;
+use gracchus_quorum::{Controller, ControllerOptions};
 use uuid::Uuid;
 
 use super::{
     EpochPartition, FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ProducePartition,
     ProduceRequest, ReplicaManager,
 };
-use crate::{
-    config::{BrokerConfig, LiveConfig, Settings},
-    controller::{Controller, ControllerOptions},
-    log::{LogDirectory, LogId, directory::JournalOptions, memory::Machine},
-};
+use crate::config::{BrokerConfig, LiveConfig, Settings};
 
 const NODE: BrokerId = BrokerId(1);
 const NOW: i64 = 1_700_000_000_000;

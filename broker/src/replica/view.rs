@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gracchus_core::{LeaderEpoch, Offset};
 
-use crate::log::LogView;
+use gracchus_log::LogView;
 
 /// A replica at one moment.
 #[derive(Debug, Clone)]

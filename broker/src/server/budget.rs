@@ -23,7 +23,7 @@ use gracchus_core::frame;
 use tokio::sync::Semaphore;
 
 use super::lane::{Account, Lane, Loan, Stage};
-use crate::replica::Charge;
+use gracchus_common::Charge;
 
 /// Up to this size a request counts as small.
 const SMALL: usize = 64 << 10;

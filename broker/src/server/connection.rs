@@ -27,8 +27,8 @@ use super::{
 use crate::api::{
     Answer, BadRequest, ConnectionContext, Envelope, Reply, Request, RequestContext, Route, Service,
 };
-use crate::complaints::Complaints;
-use crate::metrics::{ListenerMetrics, ServerMetrics, Stages};
+use crate::counters::{ListenerMetrics, ServerMetrics, Stages};
+use gracchus_common::Complaints;
 
 /// Requests of one connection that may be in flight together.
 const WINDOW: u32 = 1024;

@@ -20,7 +20,7 @@ use super::{
     buffers::BufferPool,
     watch::Watch,
 };
-use crate::replica::Charge;
+use gracchus_common::Charge;
 
 /// A connection that has been busy reads into chunks of this size; frames that fit are sliced from it.
 const CHUNK: usize = 16 << 10;

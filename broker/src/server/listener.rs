@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{ConnectionContext, Principal},
-    metrics::ListenerMetrics,
+    counters::ListenerMetrics,
 };
 
 /// Pause after a failed accept: with no file descriptors left, the next one fails as well.

@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 
+use gracchus_common::Complaints;
 use gracchus_env::{Env, Listener, Task, spawn};
 use tokio::sync::{mpsc, watch as state};
 
@@ -39,9 +40,8 @@ use self::{
 };
 use crate::{
     api::{APIS, Service},
-    complaints::Complaints,
     config::BrokerConfig,
-    metrics::ServerMetrics,
+    counters::ServerMetrics,
 };
 
 /// A listener to be opened.

@@ -59,7 +59,7 @@ struct State {
     started: Vec<i32>,
     pending: VecDeque<(Envelope, oneshot::Sender<Answer>)>,
     /// Kept with the requests.
-    charges: Vec<crate::replica::Charge>,
+    charges: Vec<gracchus_common::Charge>,
 }
 
 impl Script {

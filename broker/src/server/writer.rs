@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api::{Answer, Reply},
-    metrics::{ServerMetrics, Stages},
+    counters::{ServerMetrics, Stages},
 };
 
 /// Responses that go into one write at most.
@@ -167,7 +167,7 @@ impl Merged {
                 self.pieces.extend(pieces);
             }
             Answer::Failed(answer, errors) => {
-                metrics.failed(stages.api_key, &errors);
+                metrics.failed(stages.api_key, errors.iter());
                 return self.add(*answer, turn, stages, memory, metrics);
             }
             Answer::Nothing => {}

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use crate::configs::Configs;
 use crate::forgetting::Forgetting;
-use crate::laws::flush_kept::Floor;
 use crate::{ClientKind, Partition, Seen, Written};
 
 /// An offset further than this beyond the ledger's end is not a record's place but nonsense.
@@ -25,6 +24,13 @@ pub(crate) enum Judged {
     WrittenOnly,
     /// Deleted.
     Not,
+}
+
+/// What a power loss must leave of a partition, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Floor {
+    pub(crate) end: i64,
+    pub(crate) why: &'static str,
 }
 
 /// What stands at an offset.

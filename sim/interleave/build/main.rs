@@ -12,7 +12,7 @@ use planted::PLANTED;
 /// The shipped files, by the names of their modules.
 const SHIPPED: &[(&str, &str)] = &[
     ("purgatory", "broker/src/replica/purgatory.rs"),
-    ("files", "broker/src/log/files.rs"),
+    ("files", "broker/log/src/files.rs"),
     ("lane", "broker/src/server/lane.rs"),
     ("slots", "broker/src/server/slots.rs"),
 ];

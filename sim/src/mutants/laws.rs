@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use super::{chosen::read_mutants, is_law, root};
-use crate::judge::OWN_LAWS;
+use crate::laws::OWN_LAWS;
 
 /// Laws that no bug of the broker can break, and those for which none is planted yet.
 const NAMED_BY_NONE: &[(&str, &str)] = &[

@@ -33,7 +33,7 @@ pub use self::{
     chosen::{Options, mutants},
     drawn::{Options as DrawnOptions, drawn},
 };
-use crate::{child::Limits, judge::OWN_LAWS};
+use crate::{child::Limits, laws::OWN_LAWS};
 
 /// A run of the swarm takes about three seconds of a core; one that takes many times that does not come to an end.
 const RUN: Limits =

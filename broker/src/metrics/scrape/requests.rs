@@ -5,12 +5,12 @@
 use kafka_protocol::ResponseError;
 
 use super::super::{
-    broker::{PHASES, Requests},
     families::{Families, Family},
     recent::{Lately, Sample},
 };
 use crate::{
     api::{APIS, fetch},
+    counters::{PHASES, Requests},
     server::ServerView,
 };
 

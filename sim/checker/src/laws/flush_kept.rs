@@ -6,16 +6,9 @@
 //! all that clients know of. A flush that takes long is the disk's fault: `flush.ms` is judged where the disk was well.
 
 use super::{Verdict, demand};
-use crate::history::PartitionState;
+use crate::history::{Floor, PartitionState};
 
 pub(crate) const LAW: &str = "flush_kept";
-
-/// What a power loss must leave of a partition, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Floor {
-    pub(crate) end: i64,
-    pub(crate) why: &'static str,
-}
 
 /// What the topic allows to be lost, when the power fails.
 #[derive(Debug, Clone, Copy)]

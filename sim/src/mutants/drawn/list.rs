@@ -12,13 +12,13 @@ const VERSION: &str = "27.1.0";
 
 /// The parts of the broker that are drawn from, each with the beginnings of its files' paths. The first that fits counts.
 const MODULES: &[(&str, &[&str])] = &[
-    ("log", &["broker/src/log/", "broker/log/src/"]),
+    ("log", &["broker/log/src/"]),
     ("fetch", &["broker/src/replica/fetch", "broker/src/api/fetch"]),
     ("replication", &["broker/src/replica/", "broker/core/src/replication"]),
     ("producer state", &["broker/core/src/producer"]),
     ("records", &["broker/core/src/record"]),
     ("session", &["broker/core/src/session"]),
-    ("controller", &["broker/src/controller/", "broker/core/src/controller", "broker/quorum/src/"]),
+    ("controller", &["broker/quorum/src/", "broker/core/src/controller"]),
 ];
 
 /// One change, as the tool describes it.
@@ -145,7 +145,7 @@ mod tests {
     fn named(name: &str) -> Mutation {
         let place = Place { line: 1, column: 1 };
         Mutation {
-            file: "broker/src/log/log.rs".to_owned(),
+            file: "broker/log/src/log.rs".to_owned(),
             name: name.to_owned(),
             genre: Genre::FnValue,
             replacement: String::new(),

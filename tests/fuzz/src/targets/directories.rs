@@ -13,13 +13,13 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes};
-use gracchus::log::{AppendBatch, DirectoryOptions, Log, LogDirectory, LogId, ReadError, StorageError};
 use gracchus_core::{
     BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition,
     record::{self, BatchBuilder, BatchHeader, Codec},
     topic::TopicConfig,
 };
 use gracchus_env::Env;
+use gracchus_log::{AppendBatch, DirectoryOptions, Log, LogDirectory, LogId, ReadError, StorageError};
 
 use super::{
     batches::{repair, sample as batch},

@@ -4,7 +4,7 @@
 //! that chooses the index, the segment's base, its size or its end, then the file.
 
 use bytes::{BufMut, Bytes};
-use gracchus::log::fuzzing::{offset_index, time_index};
+use gracchus_log::fuzzing::{offset_index, time_index};
 
 use super::seed;
 use crate::{Seed, input::Input};

@@ -4,7 +4,7 @@
 //! (which of the two; whether lengths and CRC are made right first), then the bytes.
 
 use bytes::BufMut;
-use gracchus::log::journal::fuzzing::{group, part_header};
+use gracchus_log::journal::fuzzing::{group, part_header};
 
 use super::seed;
 use crate::{Seed, input::Input};

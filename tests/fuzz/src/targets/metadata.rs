@@ -4,7 +4,7 @@
 //! file and whether the rest is the file itself or the texts of its frames, one a line, that are framed first.
 
 use bytes::{BufMut, Bytes};
-use gracchus::controller::fuzzing::{log, snapshot, vote};
+use gracchus_quorum::fuzzing::{log, snapshot, vote};
 
 use super::seed;
 use crate::{Seed, input::Input};

@@ -4,8 +4,8 @@
 //! kind, then the contents.
 
 use bytes::Bytes;
-use gracchus::log::{checkpoint, directory::fuzzing as directory, fuzzing as log};
 use gracchus_core::{LeaderEpoch, Offset, TopicId, TopicPartition, replication::epochs::EpochCache};
+use gracchus_log::{checkpoint, directory::fuzzing as directory, fuzzing as log};
 
 use super::seed;
 use crate::{Seed, input::Input};

@@ -529,8 +529,8 @@ async fn the_elder_way_replaces_the_whole_set() {
 async fn log_levels_change_while_the_broker_runs() {
     let mut live = Live::start("configs-levels").await;
     assert_eq!(live.value(LOGGER, "1", "root").await, ("INFO".into(), 6));
-    assert_eq!(live.alter_one(LOGGER, "1", &[set("gracchus::log", "DEBUG")]).await, ok());
-    assert_eq!(live.value(LOGGER, "1", "gracchus::log").await, ("DEBUG".into(), 6));
+    assert_eq!(live.alter_one(LOGGER, "1", &[set("gracchus_log", "DEBUG")]).await, ok());
+    assert_eq!(live.value(LOGGER, "1", "gracchus_log").await, ("DEBUG".into(), 6));
     let config = ResponseError::InvalidConfig.code();
     let request = ResponseError::InvalidRequest.code();
     for (step, code) in [
@@ -541,14 +541,13 @@ async fn log_levels_change_while_the_broker_runs() {
     ] {
         assert_eq!(live.alter_one(LOGGER, "1", &[step]).await.0, code, "{step:?}");
     }
-    assert_eq!(live.alter_one(LOGGER, "1", &[(DELETE, "gracchus::log", None)]).await, ok());
-    assert_eq!(live.value(LOGGER, "1", "gracchus::log").await, ("INFO".into(), 6));
+    assert_eq!(live.alter_one(LOGGER, "1", &[(DELETE, "gracchus_log", None)]).await, ok());
+    assert_eq!(live.value(LOGGER, "1", "gracchus_log").await, ("INFO".into(), 6));
     assert_eq!(live.alter_one(LOGGER, "2", &[set("root", "INFO")]).await.0, request);
-    let (code, message) = live
-        .alter_one(LOGGER, "1", &[set("gracchus::log", "DEBUG"), set("gracchus::log::x1", "DEBUG")])
-        .await;
-    assert_eq!((code, &*message), (config, "Logger gracchus::log::x1 does not exist!"));
-    assert_eq!(live.value(LOGGER, "1", "gracchus::log").await, ("INFO".into(), 6));
+    let (code, message) =
+        live.alter_one(LOGGER, "1", &[set("gracchus_log", "DEBUG"), set("gracchus_log::x1", "DEBUG")]).await;
+    assert_eq!((code, &*message), (config, "Logger gracchus_log::x1 does not exist!"));
+    assert_eq!(live.value(LOGGER, "1", "gracchus_log").await, ("INFO".into(), 6));
     live.stop().await;
 }
 

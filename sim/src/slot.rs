@@ -1,0 +1,48 @@
+//! What the world outside of its process may see of a broker. Never: a change of what the broker does.
+
+use std::sync::Arc;
+
+use gracchus::{
+    broker::Broker,
+    replica::{PartitionProbe, ReplicaManager},
+};
+
+use crate::{damage::Inflicted, directories::Away, world::NodeId};
+
+/// What the world outside of its process may see of a broker.
+pub(crate) struct Slot {
+    pub(crate) node: NodeId,
+    /// Counts starts.
+    pub(crate) incarnation: u64,
+    /// Errors that the disk had given before the last start.
+    pub(crate) disk_errors: u64,
+    /// `None` also while it stops.
+    pub(crate) broker: Option<Broker>,
+    /// What it publishes, until it is down.
+    pub(crate) replicas: Option<Arc<ReplicaManager>>,
+    /// Damage that a start has not answered yet, and whether the operator would rather start without than restore.
+    pub(crate) damage: Option<(Inflicted, bool)>,
+    /// A start has refused because of it.
+    pub(crate) refused: bool,
+    /// The log directory that is away.
+    pub(crate) away: Option<Away>,
+    /// It is to be put back before the next start.
+    pub(crate) put_back: bool,
+    /// What was found in the places of directories that were away, in use since then.
+    pub(crate) spares: Vec<String>,
+    /// A device was dead when it last started, or has died since.
+    pub(crate) after_death: bool,
+}
+
+impl Slot {
+    /// The log directories that a broker does not use; `None` while it starts or stops.
+    pub(crate) fn offline(&self) -> Option<Vec<Arc<str>>> {
+        let offline = self.broker.as_ref()?.offline();
+        Some(offline.iter().map(|path| Arc::from(&*path.to_string_lossy())).collect())
+    }
+
+    /// Shows what a broker publishes.
+    pub(crate) fn probe(&self) -> Option<Vec<PartitionProbe>> {
+        self.replicas.as_ref().map(|replicas| replicas.probe())
+    }
+}
