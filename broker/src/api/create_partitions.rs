@@ -22,14 +22,24 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     create_topics::{MOST_PARTITIONS, Refused, check_replicas, too_many},
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 37;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 37,
+    name: "CreatePartitions",
+    versions: 0..=3,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Alter, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

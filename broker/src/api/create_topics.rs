@@ -26,6 +26,7 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     config_resources::{LONGEST_VALUE, too_long},
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
@@ -33,8 +34,17 @@ use super::{
 };
 use crate::config::{BrokerConfig, describe::Described, live::Configuration};
 
-/// Number of the API.
-pub const KEY: i16 = 19;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 19,
+    name: "CreateTopics",
+    versions: 2..=7,
+    advertised_from: 2,
+    overlaps: false,
+    needs: (Operation::Create, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Partitions that one request may create, as in Kafka: they become one command each topic, and memory.
 pub(super) const MOST_PARTITIONS: usize = 10_000;

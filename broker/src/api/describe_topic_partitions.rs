@@ -21,14 +21,24 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     metadata::{ALL_TOPIC_OPERATIONS, ids},
     services::{self, Services, is_internal},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 75;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 75,
+    name: "DescribeTopicPartitions",
+    versions: 0..=0,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Partitions of one answer, as Kafka's `max.request.partition.size.limit` has it by default.
 const MOST_PARTITIONS: usize = 2000;

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     config_resources::{
         self as resources, Alteration, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refused, TOPIC, Wish,
         Wishes, invalid_request,
@@ -24,8 +25,17 @@ use super::{
 };
 use crate::logging::{Level, ROOT};
 
-/// Number of the API.
-pub const KEY: i16 = 44;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 44,
+    name: "IncrementalAlterConfigs",
+    versions: 0..=1,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::AlterConfigs, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
