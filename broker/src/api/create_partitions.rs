@@ -131,7 +131,7 @@ fn plan_one(
     if additional > *room {
         return Err(too_many());
     }
-    let factor = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let factor = topic.partitions.front().map_or(1, |partition| partition.replicas.len());
     let assignment = match &asked.assignments {
         Some(assignments) => manual(assignments, additional, factor, image)?,
         None => assign_replicas(image, additional, factor, random).ok_or_else(|| {

@@ -105,14 +105,14 @@ impl Describe<'_> {
             Some(cursor) => (cursor.topic_name.as_str(), usize::try_from(cursor.partition_index).ok()?),
             None => ("", 0),
         };
-        let names: BTreeSet<&str> = if all {
-            self.image.topics.keys().map(|name| &**name).filter(|name| *name >= from).collect()
-        } else {
-            body.topics.iter().map(|topic| topic.name.as_str()).filter(|name| *name >= from).collect()
-        };
-        if !all && body.cursor.is_some() && !names.contains(from) {
+        let asked: BTreeSet<&str> =
+            body.topics.iter().map(|topic| topic.name.as_str()).filter(|name| *name >= from).collect();
+        if !all && body.cursor.is_some() && !asked.contains(from) {
             return None;
         }
+        // Of all topics no more are looked at than one answer holds.
+        let every = all.then(|| self.image.topics.keys_from(from).map(|name| &**name));
+        let names = every.into_iter().flatten().chain(asked);
         let mut response = DescribeTopicPartitionsResponse::default();
         let mut left = most;
         for name in names {
