@@ -84,15 +84,15 @@ struct Planned {
     assignment: Vec<Vec<BrokerId>>,
 }
 
-/// Why not; Kafka has no sentence for a topic that is not there.
-type Plan = Result<Planned, (ResponseError, Option<String>)>;
+/// What may be done, or why not; Kafka has no sentence for a topic that is not there.
+type Decision = Result<Planned, (ResponseError, Option<String>)>;
 
 /// Decides on every topic; of a name that comes twice nothing is done, once.
 fn plan(
     topics: &[CreatePartitionsTopic],
     image: &Image,
     mut random: impl FnMut() -> u64,
-) -> Vec<(Arc<str>, Plan)> {
+) -> Vec<(Arc<str>, Decision)> {
     let mut by_name: BTreeMap<&str, Vec<&CreatePartitionsTopic>> = BTreeMap::new();
     for topic in topics {
         by_name.entry(topic.name.as_str()).or_default().push(topic);
@@ -186,8 +186,8 @@ async fn add(
     services: &Services,
     body: &CreatePartitionsRequest,
     name: Arc<str>,
-    mut plan: Plan,
-) -> (Arc<str>, Plan) {
+    mut plan: Decision,
+) -> (Arc<str>, Decision) {
     loop {
         let Planned { id, present, assignment } = match plan {
             Ok(planned) if !body.validate_only => planned,
@@ -217,7 +217,7 @@ async fn add(
     }
 }
 
-fn respond((name, plan): (Arc<str>, Plan)) -> CreatePartitionsTopicResult {
+fn respond((name, plan): (Arc<str>, Decision)) -> CreatePartitionsTopicResult {
     let result = CreatePartitionsTopicResult::default().with_name(TopicName(services::text(&name)));
     match plan {
         Ok(_) => result.with_error_message(None),

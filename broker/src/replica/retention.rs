@@ -138,9 +138,9 @@ impl ReplicaManager {
     }
 
     fn open_and_trim(self: &Arc<Self>, image: &Image, tp: &TopicPartition, topic_id: TopicId) {
-        if let Ok(led) = self.led(image, tp, topic_id) {
+        if let Ok(leader) = self.leader_replica(image, tp, topic_id) {
             gracchus_env::moment!(RESTING_LOG_DUE);
-            led.replica.send(Message::Trim);
+            leader.replica.send(Message::Trim);
         }
     }
 
