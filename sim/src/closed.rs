@@ -36,7 +36,7 @@ pub enum Harm {
     /// The file is empty.
     Emptied,
     /// The end of the file is missing.
-    Cut,
+    Truncated,
     /// A bit of a batch's length or magic.
     Header,
     /// A bit of what a batch's checksum covers.
@@ -57,10 +57,11 @@ pub struct ClosedDamage {
 impl ClosedDamage {
     /// Draws it.
     pub fn draw(random: &mut SmallRng) -> Self {
-        use Harm::{Cut, Emptied, Gone, Header, Junk, Records};
+        use Harm::{Emptied, Gone, Header, Junk, Records, Truncated};
         let after = *pick(random, &[Down::Stop, Down::Stop, Down::Kill]);
-        let harm =
-            |random: &mut SmallRng| *pick(random, &[Gone, Emptied, Cut, Header, Header, Records, Junk, Junk]);
+        let harm = |random: &mut SmallRng| {
+            *pick(random, &[Gone, Emptied, Truncated, Header, Header, Records, Junk, Junk])
+        };
         let harms = (0..random.random_range(1..=2)).map(|_| harm(random)).collect();
         Self { after, harms }
     }
@@ -206,7 +207,7 @@ impl Harmed {
         let (hit, contents, how) = match harm {
             Harm::Gone => (0..bytes.len(), None, "is gone".to_owned()),
             Harm::Emptied => (0..bytes.len(), Some(Vec::new()), "is empty".to_owned()),
-            Harm::Cut => {
+            Harm::Truncated => {
                 let at = random.random_range(1..bytes.len());
                 damaged.truncate(at);
                 (at..bytes.len(), Some(damaged), format!("has only {at} bytes left"))
@@ -231,7 +232,7 @@ impl Harmed {
         };
         self.what = format!("{}{path} {how}; ", self.what);
         world.put_file(node, path, contents);
-        let shortened = matches!(harm, Harm::Gone | Harm::Emptied | Harm::Cut);
+        let shortened = matches!(harm, Harm::Gone | Harm::Emptied | Harm::Truncated);
         self.at_once |= shortened && (in_order || harm == Harm::Emptied);
         // What a checksum covers is for the reader to check.
         let leads_on =
