@@ -167,7 +167,7 @@ impl Harmed {
         let (hit, contents, how) = match harm {
             Harm::Gone => (0..bytes.len(), None, "is gone".to_owned()),
             Harm::Emptied => (0..bytes.len(), Some(Vec::new()), "is empty".to_owned()),
-            Harm::Cut => {
+            Harm::Truncated => {
                 let at = random.random_range(1..bytes.len());
                 damaged.truncate(at);
                 (at..bytes.len(), Some(damaged), format!("has only {at} bytes left"))
@@ -192,7 +192,7 @@ impl Harmed {
         };
         self.what = format!("{}{path} {how}; ", self.what);
         world.put_file(node, path, contents);
-        let shortened = matches!(harm, Harm::Gone | Harm::Emptied | Harm::Cut);
+        let shortened = matches!(harm, Harm::Gone | Harm::Emptied | Harm::Truncated);
         self.at_once |= shortened && (in_order || harm == Harm::Emptied);
         // What a checksum covers is for the reader to check.
         let leads_on =

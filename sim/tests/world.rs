@@ -446,7 +446,7 @@ fn a_fault_strikes_at_the_moment_it_is_aimed_at() {
     assert_eq!(written(Moment::BetweenSteps, 4), Some(3));
     assert_eq!(written(Moment::Roll, 1), Some(0), "when the segment is created");
     assert_eq!(written(Moment::TwoSyncs, 1), None, "there is one at a time");
-    assert_eq!(written(Moment::Cut, 1), None);
+    assert_eq!(written(Moment::Truncation, 1), None);
 }
 
 #[test]

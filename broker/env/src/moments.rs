@@ -126,7 +126,7 @@ moments! {
     /// The rest of a part is given up because nothing fits into it.
     PART_CLOSED_EARLY in "parts.rs";
     /// `flush.ms` is up.
-    FLUSHED_BY_TIME in "chores.rs";
+    FLUSHED_BY_TIME in "scheduled.rs";
     /// A stricter configuration syncs what is written.
     FLUSHED_BY_CONFIG in "log.rs";
     /// A round ends before a batch that is still being looked at.

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     config_resources::{
         self as resources, Alteration, BROKER, CLIENT_METRICS, GROUP, Refused, TOPIC, Wish, Wishes,
         invalid_request,
@@ -23,8 +24,17 @@ use super::{
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 33;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 33,
+    name: "AlterConfigs",
+    versions: 0..=2,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::AlterConfigs, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

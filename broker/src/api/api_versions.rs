@@ -11,7 +11,7 @@ use gracchus_core::error::ResponseError;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, api_versions_response::ApiVersion};
 
 use super::{
-    APIS, Api,
+    APIS, Api, Operation, Resource,
     context::ClientSoftware,
     exchange::{BadRequest, Envelope, Reply, Request},
     services::Services,
@@ -19,8 +19,17 @@ use super::{
     update_features,
 };
 
-/// Number of the API.
-pub const KEY: i16 = 18;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 18,
+    name: "ApiVersions",
+    versions: 0..=4,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::None, Resource::Cluster),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
@@ -33,10 +42,9 @@ pub static SHAPE: Message = Message {
 
 /// Answers at once.
 pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadRequest> {
-    let api = Api::of(KEY).expect("this API is in the table");
-    if !api.serves(request.api_version) {
+    if !API.serves(request.api_version) {
         let envelope = Envelope { api_version: 0, ..request.envelope };
-        return Ok(Reply::Now(envelope.answer(&unsupported(api))));
+        return Ok(Reply::Now(envelope.answer(&unsupported())));
     }
     let body: ApiVersionsRequest = request.decode()?;
     let throttle_ms = request.context.throttle_ms();
@@ -66,10 +74,10 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     Ok(Reply::Now(request.envelope.answer(&response)))
 }
 
-fn unsupported(api: &'static Api) -> ApiVersionsResponse {
+fn unsupported() -> ApiVersionsResponse {
     ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())
-        .with_api_keys(vec![advertised(api)])
+        .with_api_keys(vec![advertised(&API)])
 }
 
 fn advertised(api: &Api) -> ApiVersion {

@@ -22,14 +22,24 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     create_topics::{MOST_PARTITIONS, Refused, check_replicas, too_many},
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 37;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 37,
+    name: "CreatePartitions",
+    versions: 0..=3,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Alter, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
@@ -74,15 +84,15 @@ struct Planned {
     assignment: Vec<Vec<BrokerId>>,
 }
 
-/// Why not; Kafka has no sentence for a topic that is not there.
-type Plan = Result<Planned, (ResponseError, Option<String>)>;
+/// What may be done, or why not; Kafka has no sentence for a topic that is not there.
+type Decision = Result<Planned, (ResponseError, Option<String>)>;
 
 /// Decides on every topic; of a name that comes twice nothing is done, once.
 fn plan(
     topics: &[CreatePartitionsTopic],
     image: &Image,
     mut random: impl FnMut() -> u64,
-) -> Vec<(Arc<str>, Plan)> {
+) -> Vec<(Arc<str>, Decision)> {
     let mut by_name: BTreeMap<&str, Vec<&CreatePartitionsTopic>> = BTreeMap::new();
     for topic in topics {
         by_name.entry(topic.name.as_str()).or_default().push(topic);
@@ -121,7 +131,7 @@ fn plan_one(
     if additional > *room {
         return Err(too_many());
     }
-    let factor = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let factor = topic.partitions.front().map_or(1, |partition| partition.replicas.len());
     let assignment = match &asked.assignments {
         Some(assignments) => manual(assignments, additional, factor, image)?,
         None => assign_replicas(image, additional, factor, random).ok_or_else(|| {
@@ -176,8 +186,8 @@ async fn add(
     services: &Services,
     body: &CreatePartitionsRequest,
     name: Arc<str>,
-    mut plan: Plan,
-) -> (Arc<str>, Plan) {
+    mut plan: Decision,
+) -> (Arc<str>, Decision) {
     loop {
         let Planned { id, present, assignment } = match plan {
             Ok(planned) if !body.validate_only => planned,
@@ -207,7 +217,7 @@ async fn add(
     }
 }
 
-fn respond((name, plan): (Arc<str>, Plan)) -> CreatePartitionsTopicResult {
+fn respond((name, plan): (Arc<str>, Decision)) -> CreatePartitionsTopicResult {
     let result = CreatePartitionsTopicResult::default().with_name(TopicName(services::text(&name)));
     match plan {
         Ok(_) => result.with_error_message(None),

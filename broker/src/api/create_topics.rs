@@ -14,7 +14,7 @@ use gracchus_core::{
     BrokerId, TopicId,
     controller::{Image, assign_replicas},
     error::ResponseError,
-    topic::{TopicConfig, collides, validate_name},
+    topic::{TopicConfig, validate_name},
 };
 use kafka_protocol::{
     messages::{
@@ -26,6 +26,7 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     config_resources::{LONGEST_VALUE, too_long},
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
@@ -33,8 +34,17 @@ use super::{
 };
 use crate::config::{BrokerConfig, describe::Described, live::Configuration};
 
-/// Number of the API.
-pub const KEY: i16 = 19;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 19,
+    name: "CreateTopics",
+    versions: 2..=7,
+    advertised_from: 2,
+    overlaps: false,
+    needs: (Operation::Create, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Partitions that one request may create, as in Kafka: they become one command each topic, and memory.
 pub(super) const MOST_PARTITIONS: usize = 10_000;
@@ -126,7 +136,6 @@ fn plan(
         replication_factor: config.default_replication_factor,
         configs: &config.topic_defaults,
         room: MOST_PARTITIONS,
-        metric_names: None,
     };
     let mut plans = Vec::with_capacity(topics.len());
     for topic in topics {
@@ -151,20 +160,6 @@ struct Defaults<'a> {
     replication_factor: i16,
     configs: &'a TopicConfig,
     room: usize,
-    /// Topics by the name that metrics know them by, as far as that is not their own; made when first needed.
-    metric_names: Option<BTreeMap<String, Arc<str>>>,
-}
-
-impl Defaults<'_> {
-    /// A topic that metrics could not tell from `name`. A request may name any number of topics.
-    fn collision(&mut self, name: &str, image: &Image) -> Option<&Arc<str>> {
-        let metric_name = |name: &str| name.replace('.', "_");
-        let names = self.metric_names.get_or_insert_with(|| {
-            let ambiguous = image.topics.keys().filter(|name| name.contains(['.', '_']));
-            ambiguous.map(|name| (metric_name(name), name.clone())).collect()
-        });
-        names.get(&metric_name(name)).filter(|other| collides(name, other))
-    }
 }
 
 fn plan_one(
@@ -173,7 +168,7 @@ fn plan_one(
     defaults: &mut Defaults<'_>,
     random: u64,
 ) -> Result<Planned, Refused> {
-    check_name(&topic.name, image, defaults)?;
+    check_name(&topic.name, image)?;
     let configs = check_configs(&topic.configs, defaults.configs)?;
     let assignment = if topic.assignments.is_empty() {
         automatic(topic, image, defaults, random)?
@@ -184,14 +179,14 @@ fn plan_one(
     Ok(Planned { assignment, configs })
 }
 
-fn check_name(name: &str, image: &Image, defaults: &mut Defaults<'_>) -> Result<(), Refused> {
+fn check_name(name: &str, image: &Image) -> Result<(), Refused> {
     validate_name(name).map_err(|reason| {
         (ResponseError::InvalidTopicException, format!("Topic name is invalid: {reason}"))
     })?;
     if image.topic(name).is_some() {
         return Err((ResponseError::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
-    match defaults.collision(name, image) {
+    match image.topics.colliding(name) {
         Some(other) => {
             let message = format!("Topic '{name}' collides with existing topic: {other}");
             Err((ResponseError::InvalidTopicException, message))
@@ -451,13 +446,8 @@ mod tests {
 
     fn decide(topic: &CreatableTopic) -> Result<Vec<Vec<BrokerId>>, ResponseError> {
         let configs = TopicConfig::default();
-        let mut defaults = Defaults {
-            partitions: 2,
-            replication_factor: 1,
-            configs: &configs,
-            room: MOST_PARTITIONS,
-            metric_names: None,
-        };
+        let mut defaults =
+            Defaults { partitions: 2, replication_factor: 1, configs: &configs, room: MOST_PARTITIONS };
         let planned = plan_one(topic, &image(3), &mut defaults, 0);
         planned.map(|planned| planned.assignment).map_err(|(error, _)| error)
     }

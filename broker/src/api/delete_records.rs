@@ -13,13 +13,23 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 21;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 21,
+    name: "DeleteRecords",
+    versions: 0..=2,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Delete, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

@@ -21,13 +21,23 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 20;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 20,
+    name: "DeleteTopics",
+    versions: 1..=6,
+    advertised_from: 1,
+    overlaps: false,
+    needs: (Operation::Delete, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// First version in which topics can be named by id.
 const BY_ID: i16 = 6;

@@ -14,14 +14,24 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     metadata::ALL_CLUSTER_OPERATIONS,
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 60;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 60,
+    name: "DescribeCluster",
+    versions: 0..=2,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Cluster),
+    shape: &SHAPE,
+    start,
+};
 
 /// Endpoint types.
 const BROKERS: i8 = 1;

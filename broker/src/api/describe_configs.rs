@@ -21,6 +21,7 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     config_resources::{
         BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refused, TOPIC, invalid_request, own_node, topic,
     },
@@ -34,8 +35,17 @@ use crate::config::{
     live::Configuration,
 };
 
-/// Number of the API.
-pub const KEY: i16 = 32;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 32,
+    name: "DescribeConfigs",
+    versions: 1..=4,
+    advertised_from: 1,
+    overlaps: false,
+    needs: (Operation::DescribeConfigs, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

@@ -12,13 +12,23 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 61;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 61,
+    name: "DescribeProducers",
+    versions: 0..=0,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Read, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

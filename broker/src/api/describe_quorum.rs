@@ -15,13 +15,23 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 55;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 55,
+    name: "DescribeQuorum",
+    versions: 0..=2,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Cluster),
+    shape: &SHAPE,
+    start,
+};
 
 /// The only partition that can be asked for.
 const METADATA_TOPIC: &str = "__cluster_metadata";

@@ -21,14 +21,24 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     metadata::{ALL_TOPIC_OPERATIONS, ids},
     services::{self, Services, is_internal},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 75;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 75,
+    name: "DescribeTopicPartitions",
+    versions: 0..=0,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Partitions of one answer, as Kafka's `max.request.partition.size.limit` has it by default.
 const MOST_PARTITIONS: usize = 2000;
@@ -95,14 +105,14 @@ impl Describe<'_> {
             Some(cursor) => (cursor.topic_name.as_str(), usize::try_from(cursor.partition_index).ok()?),
             None => ("", 0),
         };
-        let names: BTreeSet<&str> = if all {
-            self.image.topics.keys().map(|name| &**name).filter(|name| *name >= from).collect()
-        } else {
-            body.topics.iter().map(|topic| topic.name.as_str()).filter(|name| *name >= from).collect()
-        };
-        if !all && body.cursor.is_some() && !names.contains(from) {
+        let asked: BTreeSet<&str> =
+            body.topics.iter().map(|topic| topic.name.as_str()).filter(|name| *name >= from).collect();
+        if !all && body.cursor.is_some() && !asked.contains(from) {
             return None;
         }
+        // Of all topics no more are looked at than one answer holds.
+        let every = all.then(|| self.image.topics.keys_from(from).map(|name| &**name));
+        let names = every.into_iter().flatten().chain(asked);
         let mut response = DescribeTopicPartitionsResponse::default();
         let mut left = most;
         for name in names {

@@ -17,13 +17,23 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services, shown},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 43;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 43,
+    name: "ElectLeaders",
+    versions: 0..=2,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Alter, Resource::Cluster),
+    shape: &SHAPE,
+    start,
+};
 
 /// Kinds of elections.
 const PREFERRED: i8 = 0;

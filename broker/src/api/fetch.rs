@@ -20,6 +20,7 @@ use gracchus_core::{
 use kafka_protocol::messages::{FetchRequest, fetch_request as asked};
 
 use super::{
+    Api, Operation, Resource,
     exchange::{Answer, BadRequest, Envelope, Reply, Request},
     fetch_response::{FetchResponse, FetchedPartition, FetchedTopic},
     services::{self, Services},
@@ -27,8 +28,17 @@ use super::{
 };
 use crate::replica::{self, FetchOutcome};
 
-/// Number of the API.
-pub const KEY: i16 = 1;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 1,
+    name: "Fetch",
+    versions: 4..=18,
+    advertised_from: 4,
+    overlaps: false,
+    needs: (Operation::Read, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 13;

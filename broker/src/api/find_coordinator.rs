@@ -13,14 +13,24 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 10;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 10,
+    name: "FindCoordinator",
+    versions: 0..=6,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Coordinated),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

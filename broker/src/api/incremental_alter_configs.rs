@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     config_resources::{
         self as resources, Alteration, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, Refused, TOPIC, Wish,
         Wishes, invalid_request,
@@ -24,8 +25,17 @@ use super::{
 };
 use crate::logging::{Level, ROOT};
 
-/// Number of the API.
-pub const KEY: i16 = 44;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 44,
+    name: "IncrementalAlterConfigs",
+    versions: 0..=1,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::AlterConfigs, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
@@ -92,14 +102,15 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
     })))
 }
 
-/// What becomes of a resource.
-enum Plan {
-    Commit(Alteration),
+/// What a request alters.
+enum Target {
+    /// Configuration overrides, by a command.
+    Configs(Alteration),
     /// Loggers with their new levels; `None` gives back the level of the start.
-    Levels(Vec<(String, Option<Level>)>),
+    LogLevels(Vec<(String, Option<Level>)>),
 }
 
-fn plan(services: &Services, image: &Image, asked: &AlterConfigsResource) -> Result<Plan, Refused> {
+fn plan(services: &Services, image: &Image, asked: &AlterConfigsResource) -> Result<Target, Refused> {
     if resources::has_duplicates(asked.configs.iter().map(|config| config.name.as_str())) {
         return Err(invalid_request("Error due to duplicate config keys"));
     }
@@ -111,8 +122,8 @@ fn plan(services: &Services, image: &Image, asked: &AlterConfigsResource) -> Res
     }
     let name = asked.resource_name.as_str();
     match asked.resource_type {
-        TOPIC => resources::alter_topic(services, image, name, wishes(asked)?).map(Plan::Commit),
-        BROKER => resources::alter_broker(services, image, name, wishes(asked)?).map(Plan::Commit),
+        TOPIC => resources::alter_topic(services, image, name, wishes(asked)?).map(Target::Configs),
+        BROKER => resources::alter_broker(services, image, name, wishes(asked)?).map(Target::Configs),
         BROKER_LOGGER => {
             resources::own_node(services, name)?;
             wishes(asked)?
@@ -120,7 +131,7 @@ fn plan(services: &Services, image: &Image, asked: &AlterConfigsResource) -> Res
                 .into_iter()
                 .map(|(logger, wish)| level(services, logger, wish))
                 .collect::<Result<_, _>>()
-                .map(Plan::Levels)
+                .map(Target::LogLevels)
         }
         CLIENT_METRICS => Err(invalid_request("Client metrics subscriptions are not served.")),
         GROUP => Err(invalid_request("Configurations of groups are not served yet.")),
@@ -175,19 +186,19 @@ fn level(services: &Services, logger: String, wish: Wish) -> Result<(String, Opt
 async fn carry_out(
     services: &Services,
     asked: &AlterConfigsResource,
-    plan: Result<Plan, Refused>,
+    plan: Result<Target, Refused>,
     validate_only: bool,
 ) -> Result<(), Refused> {
     match plan? {
         _ if validate_only => Ok(()),
-        Plan::Commit(alteration) => {
+        Target::Configs(alteration) => {
             let decide = |image: &Image| match self::plan(services, image, asked)? {
-                Plan::Commit(alteration) => Ok(alteration),
-                Plan::Levels(_) => unreachable!("a resource keeps its type"),
+                Target::Configs(alteration) => Ok(alteration),
+                Target::LogLevels(_) => unreachable!("a resource keeps its type"),
             };
             resources::commit(services, alteration, decide).await
         }
-        Plan::Levels(levels) => {
+        Target::LogLevels(levels) => {
             let changed = services.log_levels.change(&levels);
             changed.map_err(|error| (ResponseError::InvalidConfig, error.to_string()))
         }

@@ -11,14 +11,24 @@ use gracchus_core::error::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse};
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 22;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 22,
+    name: "InitProducerId",
+    versions: 0..=5,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::IdempotentWrite, Resource::Cluster),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

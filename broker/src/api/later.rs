@@ -10,9 +10,9 @@ use super::{list_offsets, log_dirs};
 /// Key, version, and the version that its request is laid out like.
 static LATER: &[(i16, i16, i16)] = &[
     // KIP-1023: one more special timestamp, not one more field.
-    (list_offsets::KEY, 11, 10),
+    (list_offsets::API.key, 11, 10),
     // KIP-1066: a field more in the answer.
-    (log_dirs::DESCRIBE, 5, 4),
+    (log_dirs::DESCRIBE.key, 5, 4),
 ];
 
 /// The version as which the crate reads a request of `version`.

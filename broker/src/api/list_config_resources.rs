@@ -11,14 +11,24 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     config_resources::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC},
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 74;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 74,
+    name: "ListConfigResources",
+    versions: 0..=1,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::DescribeConfigs, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

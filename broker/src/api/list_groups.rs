@@ -8,14 +8,24 @@ use std::sync::Arc;
 use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 16;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 16,
+    name: "ListGroups",
+    versions: 0..=5,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Coordinated),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Envelope, Reply, Request},
     later,
     services::{self, Services},
@@ -21,8 +22,17 @@ use super::{
 };
 use crate::replica::{ListOffsetsPartition, ListedOffset};
 
-/// Number of the API.
-pub const KEY: i16 = 2;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 2,
+    name: "ListOffsets",
+    versions: 1..=11,
+    advertised_from: 1,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {
@@ -69,7 +79,7 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         if envelope.api_version >= 2 {
             response.throttle_time_ms = throttle_ms;
         }
-        envelope.answer_as(&response, later::layout(KEY, envelope.api_version))
+        envelope.answer_as(&response, later::layout(API.key, envelope.api_version))
     })))
 }
 

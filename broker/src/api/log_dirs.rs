@@ -27,16 +27,37 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 use crate::replica::DirectorySizes;
 
-/// Number of AlterReplicaLogDirs.
-pub const ALTER: i16 = 34;
-/// Number of DescribeLogDirs.
-pub const DESCRIBE: i16 = 35;
+/// The row of AlterReplicaLogDirs.
+pub const ALTER: Api = Api {
+    key: 34,
+    name: "AlterReplicaLogDirs",
+    versions: 1..=2,
+    advertised_from: 1,
+    overlaps: false,
+    needs: (Operation::Alter, Resource::Cluster),
+    shape: &ALTER_SHAPE,
+    start: alter,
+};
+
+/// The row of DescribeLogDirs.
+pub const DESCRIBE: Api = Api {
+    key: 35,
+    name: "DescribeLogDirs",
+    versions: 1..=5,
+    advertised_from: 1,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Cluster),
+    shape: &DESCRIBE_SHAPE,
+    start: describe,
+};
+
 /// The version that says which directories are cordoned.
 const CORDONED: i16 = 5;
 

@@ -30,14 +30,24 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     create_topics::MOST_PARTITIONS,
     exchange::{Answer, BadRequest, Envelope, Reply, Request},
     services::{self, Services, is_internal},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 3;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 3,
+    name: "Metadata",
+    versions: 0..=13,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// First version in which a topic can be asked for by id.
 const LOOKUP_BY_ID: i16 = 12;

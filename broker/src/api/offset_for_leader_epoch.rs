@@ -13,14 +13,24 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 use crate::replica::EpochPartition;
 
-/// Number of the API.
-pub const KEY: i16 = 23;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 23,
+    name: "OffsetForLeaderEpoch",
+    versions: 2..=4,
+    advertised_from: 2,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

@@ -24,6 +24,7 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{Answer, BadRequest, Envelope, Reply, Request},
     fetch_response,
     services::{self, Services},
@@ -31,8 +32,17 @@ use super::{
 };
 use crate::replica::{self, ProduceOutcome, ProducePartition};
 
-/// Number of the API.
-pub const KEY: i16 = 0;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 0,
+    name: "Produce",
+    versions: 3..=13,
+    advertised_from: 0,
+    overlaps: true,
+    needs: (Operation::Write, Resource::Topic),
+    shape: &SHAPE,
+    start,
+};
 
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 13;

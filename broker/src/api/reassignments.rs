@@ -15,16 +15,36 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     create_topics::check_replicas,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services, shown},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of AlterPartitionReassignments.
-pub const ALTER: i16 = 45;
-/// Number of ListPartitionReassignments.
-pub const LIST: i16 = 46;
+/// The row of AlterPartitionReassignments.
+pub const ALTER: Api = Api {
+    key: 45,
+    name: "AlterPartitionReassignments",
+    versions: 0..=1,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Alter, Resource::Cluster),
+    shape: &ALTER_SHAPE,
+    start: alter,
+};
+
+/// The row of ListPartitionReassignments.
+pub const LIST: Api = Api {
+    key: 46,
+    name: "ListPartitionReassignments",
+    versions: 0..=0,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Cluster),
+    shape: &LIST_SHAPE,
+    start: list,
+};
 
 /// Structure of AlterPartitionReassignments.
 pub static ALTER_SHAPE: Message = Message {

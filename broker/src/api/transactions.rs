@@ -12,16 +12,36 @@ use kafka_protocol::messages::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     not_built::{self, Wanted},
     services::Services,
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of DescribeTransactions.
-pub const DESCRIBE: i16 = 65;
-/// Number of ListTransactions.
-pub const LIST: i16 = 66;
+/// The row of DescribeTransactions.
+pub const DESCRIBE: Api = Api {
+    key: 65,
+    name: "DescribeTransactions",
+    versions: 0..=0,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Coordinated),
+    shape: &DESCRIBE_SHAPE,
+    start: describe,
+};
+
+/// The row of ListTransactions.
+pub const LIST: Api = Api {
+    key: 66,
+    name: "ListTransactions",
+    versions: 0..=2,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Describe, Resource::Coordinated),
+    shape: &LIST_SHAPE,
+    start: list,
+};
 
 /// The states that a transaction can be in.
 const STATES: [&str; 8] = [

@@ -8,13 +8,23 @@ use gracchus_core::error::ResponseError;
 use kafka_protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 64;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 64,
+    name: "UnregisterBroker",
+    versions: 0..=0,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Alter, Resource::Cluster),
+    shape: &SHAPE,
+    start,
+};
 
 /// Structure of the request.
 pub static SHAPE: Message = Message {

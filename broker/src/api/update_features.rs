@@ -19,13 +19,23 @@ use kafka_protocol::{
 };
 
 use super::{
+    Api, Operation, Resource,
     exchange::{BadRequest, Reply, Request},
     services::{self, Services},
     shape::{Field, Kind, Message, Structure},
 };
 
-/// Number of the API.
-pub const KEY: i16 = 57;
+/// The row of the table.
+pub const API: Api = Api {
+    key: 57,
+    name: "UpdateFeatures",
+    versions: 0..=2,
+    advertised_from: 0,
+    overlaps: false,
+    needs: (Operation::Alter, Resource::Cluster),
+    shape: &SHAPE,
+    start,
+};
 
 /// A feature whose level is `newest` for good.
 struct Feature {

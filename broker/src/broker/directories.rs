@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use gracchus_core::{
-    BrokerId, PartitionIndex, TopicId, TopicPartition,
+    BrokerId, TopicId, TopicPartition,
     controller::{Image, Located, choose_directory, directory},
 };
 use gracchus_env::{Env, is_out_of_handles};
@@ -122,19 +122,12 @@ pub(super) async fn locate(node: BrokerId, image: &Image, base: &Base) -> Vec<Lo
     let open: Vec<Uuid> = base.directories.iter().map(|directory| directory.directory_id()).collect();
     // Whether every directory is there that a log of this node is known to be in.
     let is_there = |id: Uuid| open.contains(&id) || [directory::UNASSIGNED, directory::LOST].contains(&id);
-    let mut partitions = image.topics.values().flat_map(|topic| topic.partitions.iter());
-    let complete = base.missing.is_empty()
-        && partitions.all(|it| !it.replicas.contains(&node) || is_there(it.directory_of(node)));
+    let complete = base.missing.is_empty() && image.topics.directories_of(node).all(is_there);
     let mut located = Vec::new();
     let mut lost: BTreeMap<Uuid, Lost> = BTreeMap::new();
-    for topic in image.topics.values() {
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            let wanted = partition.directory_of(node);
-            if !partition.replicas.contains(&node) || open.contains(&wanted) {
-                continue;
-            }
-            let index = PartitionIndex(i32::try_from(index).expect("a partition index"));
-            let tp = TopicPartition { topic: topic.name.clone(), partition: index };
+    for wanted in image.topics.directories_of(node).filter(|directory| !open.contains(directory)) {
+        for of in image.topics.replicas_in(node, wanted) {
+            let (topic, index, tp) = (of.topic, of.index, of.topic_partition());
             // Lost is what was undecided while a directory was away: where none is away and none holds it, it never was.
             let undecided = wanted == directory::UNASSIGNED || (wanted == directory::LOST && complete);
             let found = match &open[..] {

@@ -76,8 +76,8 @@ impl ReplicaManager {
     fn watch(self: &Arc<Self>, request: &FetchRequest, waiter: &Arc<Waiter>, again: bool) {
         let image = self.image();
         for partition in &request.partitions {
-            if let Ok(led) = self.led(&image, &partition.tp, partition.topic_id) {
-                led.replica.watchers.register(waiter, again);
+            if let Ok(leader) = self.leader_replica(&image, &partition.tp, partition.topic_id) {
+                leader.replica.watchers.register(waiter, again);
             }
         }
     }
@@ -90,39 +90,40 @@ impl ReplicaManager {
         let mut outcomes = Vec::with_capacity(request.partitions.len());
         // All are found before the first is waited for: logs that have to be opened are opened side by side.
         let find = |wanted: &FetchPartition| {
-            self.led_in(&image, &wanted.tp, wanted.topic_id, wanted.current_leader_epoch)
+            self.leader_replica_at(&image, &wanted.tp, wanted.topic_id, wanted.current_leader_epoch)
         };
         let found: Vec<_> = request.partitions.iter().map(find).collect();
         // Who can answer is not held back by the others.
-        let some_open = found.iter().any(|found| found.as_ref().is_ok_and(|led| !led.replica.is_opening()));
+        let some_open =
+            found.iter().any(|found| found.as_ref().is_ok_and(|leader| !leader.replica.is_opening()));
         let opened_by = begun + if some_open { request.max_wait } else { request.max_wait.max(OPENING) };
         for (wanted, found) in request.partitions.iter().zip(found) {
             let outcome = match found {
-                Ok(led) => {
-                    let mut view = led.replica.view_by(&*self.env, opened_by).await;
+                Ok(leader) => {
+                    let mut view = leader.replica.view_by(&*self.env, opened_by).await;
                     let outcome = loop {
                         match read(request, wanted, view, left, nothing_yet).await {
                             Ok(outcome) => break outcome,
                             Err(NoRead::Failed(error)) => {
-                                let current_leader = led.hint(error);
+                                let current_leader = leader.hint(error);
                                 break FetchOutcome { current_leader, ..FetchOutcome::failed(error) };
                             }
                             Err(NoRead::Storage(error)) => {
                                 let error = self.storage_error(&wanted.tp, &error);
-                                break FetchOutcome::failed(led.replica.unless_deleted(error));
+                                break FetchOutcome::failed(leader.replica.unless_deleted(error));
                             }
                             Err(NoRead::Superseded(old)) => {
                                 gracchus_env::moment!(FETCH_SUPERSEDED);
                                 let by = begun + request.max_wait.max(OPENING);
-                                view = led.replica.view_after(&*self.env, &old, by).await;
+                                view = leader.replica.view_after(&*self.env, &old, by).await;
                             }
                         }
                     };
-                    FetchOutcome { replica: Some(led.replica), ..outcome }
+                    FetchOutcome { replica: Some(leader.replica), ..outcome }
                 }
-                Err(not_led) => {
-                    let current_leader = not_led.current_leader;
-                    FetchOutcome { current_leader, ..FetchOutcome::failed(not_led.error) }
+                Err(not_leader) => {
+                    let current_leader = not_leader.current_leader;
+                    FetchOutcome { current_leader, ..FetchOutcome::failed(not_leader.error) }
                 }
             };
             nothing_yet &= outcome.bytes == 0;

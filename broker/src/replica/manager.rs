@@ -27,7 +27,6 @@ use uuid::Uuid;
 
 use super::{
     PartitionProbe,
-    chores::Chores,
     configuration::Configuration,
     deletion::{self, Deletions, Way},
     fetch::compare_epochs,
@@ -36,6 +35,7 @@ use super::{
     purgatory::{Purgatory, Watchers},
     replica::{Closed, Message, Replica},
     retention,
+    scheduled::ScheduledTasks,
     turned_away::TurnedAway,
     view::Status,
 };
@@ -79,19 +79,19 @@ impl std::fmt::Debug for ReplicaManager {
 }
 
 /// A partition that this broker leads: the handle, and what the image says of it.
-pub(crate) struct Led<'i> {
+pub(crate) struct LeaderReplica<'i> {
     pub(crate) replica: Arc<Replica>,
     pub(crate) partition: &'i Partition,
 }
 
 /// Why a partition cannot be served here.
-pub(crate) struct NotLed {
+pub(crate) struct NotLeader {
     pub(crate) error: ResponseError,
     /// Who does lead it, for clients that can use the hint (KIP-951).
     pub(crate) current_leader: Option<(BrokerId, LeaderEpoch)>,
 }
 
-impl Led<'_> {
+impl LeaderReplica<'_> {
     /// The leader as a client is told with `error`, where that means that it looks in the wrong place (KIP-951).
     pub(crate) fn hint(&self, error: ResponseError) -> Option<(BrokerId, LeaderEpoch)> {
         let misled = matches!(error, ResponseError::NotLeaderOrFollower | ResponseError::FencedLeaderEpoch);
@@ -99,7 +99,7 @@ impl Led<'_> {
     }
 }
 
-impl From<ResponseError> for NotLed {
+impl From<ResponseError> for NotLeader {
     fn from(error: ResponseError) -> Self {
         Self { error, current_leader: None }
     }
@@ -214,25 +214,25 @@ impl ReplicaManager {
     }
 
     /// The replica of a partition, if this broker leads it.
-    pub(crate) fn led<'i>(
+    pub(crate) fn leader_replica<'i>(
         self: &Arc<Self>,
         image: &'i Image,
         tp: &TopicPartition,
         topic_id: TopicId,
-    ) -> Result<Led<'i>, NotLed> {
-        self.led_in(image, tp, topic_id, LeaderEpoch::NONE.0)
+    ) -> Result<LeaderReplica<'i>, NotLeader> {
+        self.leader_replica_at(image, tp, topic_id, LeaderEpoch::NONE.0)
     }
 
     /// The same for a client that believes in a leader epoch (−1: in none). A replica that does not lead says first
     /// whether that epoch is its own: who is behind learns that, not only that it asked the wrong one. That of a replica
     /// that does lead is compared with what it publishes.
-    pub(crate) fn led_in<'i>(
+    pub(crate) fn leader_replica_at<'i>(
         self: &Arc<Self>,
         image: &'i Image,
         tp: &TopicPartition,
         topic_id: TopicId,
         current_leader_epoch: i32,
-    ) -> Result<Led<'i>, NotLed> {
+    ) -> Result<LeaderReplica<'i>, NotLeader> {
         let topic = self.topic(image, tp, topic_id)?;
         let index = usize::try_from(tp.partition.0).map_err(|_| ResponseError::UnknownTopicOrPartition)?;
         let partition = topic.partitions.get(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
@@ -241,11 +241,11 @@ impl ReplicaManager {
                 return Err(ResponseError::KafkaStorageError.into());
             }
             let current_leader = Some((partition.leader, partition.leader_epoch));
-            let not_led = |error| NotLed { error, current_leader };
+            let not_leader = |error| NotLeader { error, current_leader };
             if partition.replicas.contains(&self.node) {
-                compare_epochs(partition.leader_epoch, current_leader_epoch).map_err(not_led)?;
+                compare_epochs(partition.leader_epoch, current_leader_epoch).map_err(not_leader)?;
             }
-            return Err(not_led(ResponseError::NotLeaderOrFollower));
+            return Err(not_leader(ResponseError::NotLeaderOrFollower));
         }
         // Deleted between the load of `image` and now.
         let gone = if topic_id == TopicId::ZERO {
@@ -254,7 +254,7 @@ impl ReplicaManager {
             ResponseError::UnknownTopicId
         };
         let replica = self.replica(topic, tp.partition).ok_or(gone)?;
-        Ok(Led { replica, partition })
+        Ok(LeaderReplica { replica, partition })
     }
 
     /// The handle, made (and its owner started) by the first request that needs it. `None` if the topic is gone.
@@ -319,7 +319,7 @@ impl ReplicaManager {
                 deletion: None,
                 status,
                 watchers,
-                chores: Chores::default(),
+                scheduled: ScheduledTasks::default(),
                 damaged: false,
                 begun: false,
                 turned_away: TurnedAway::default(),
@@ -584,7 +584,7 @@ async fn follow_metadata(
                 // One that is still opening takes it from its queue.
                 && replica.leader_epoch().is_none_or(|epoch| epoch < partition.leader_epoch)
             {
-                replica.send(Message::Lead(partition.leader_epoch));
+                replica.send(Message::BecomeLeader(partition.leader_epoch));
             }
         }
         for asker in askers {

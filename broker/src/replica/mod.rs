@@ -2,7 +2,6 @@
 //!
 //! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
 
-mod chores;
 mod configuration;
 mod deletion;
 mod fetch;
@@ -18,6 +17,7 @@ mod records;
 mod replica;
 mod request;
 mod retention;
+mod scheduled;
 mod sizes;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use gracchus_env::{BoxFuture, Instant};
 use super::{
     ListOffsetsPartition, ListedOffset, ReplicaManager,
     fetch::{OPENING, check_epoch},
-    manager::Led,
+    manager::LeaderReplica,
     view::ReplicaView,
 };
 use gracchus_log::StorageError;
@@ -41,17 +41,17 @@ impl ReplicaManager {
             let image = manager.image();
             // All are found before the first is waited for: logs that have to be opened are opened side by side.
             let find = |wanted: &ListOffsetsPartition| {
-                manager.led_in(&image, &wanted.tp, TopicId::ZERO, wanted.current_leader_epoch)
+                manager.leader_replica_at(&image, &wanted.tp, TopicId::ZERO, wanted.current_leader_epoch)
             };
             let found: Vec<_> = request.iter().map(find).collect();
             let mut listed = Vec::with_capacity(request.len());
             for (wanted, found) in request.iter().zip(found) {
                 let answer = match found {
-                    Ok(led) => {
-                        let answer = manager.list_offset(wanted, &led, read_committed, deadline).await;
-                        answer.map_err(|error| led.replica.unless_deleted(error))
+                    Ok(leader) => {
+                        let answer = manager.list_offset(wanted, &leader, read_committed, deadline).await;
+                        answer.map_err(|error| leader.replica.unless_deleted(error))
                     }
-                    Err(not_led) => Err(not_led.error),
+                    Err(not_leader) => Err(not_leader.error),
                 };
                 listed.push(answer.unwrap_or_else(|error| ListedOffset::none(Some(error))));
             }
@@ -62,11 +62,11 @@ impl ReplicaManager {
     async fn list_offset(
         &self,
         wanted: &ListOffsetsPartition,
-        led: &Led<'_>,
+        leader: &LeaderReplica<'_>,
         read_committed: bool,
         deadline: Instant,
     ) -> Result<ListedOffset, ResponseError> {
-        let mut view = led.replica.view_by(&*self.env, deadline).await?;
+        let mut view = leader.replica.view_by(&*self.env, deadline).await?;
         loop {
             check_epoch(&view, wanted.current_leader_epoch)?;
             let end = view.consumer_end(read_committed);
@@ -89,7 +89,7 @@ impl ReplicaManager {
                 return record(self, wanted, looked);
             }
             // What this view shows has left the log meanwhile.
-            view = led.replica.view_after(&*self.env, &view, deadline).await?;
+            view = leader.replica.view_after(&*self.env, &view, deadline).await?;
         }
     }
 }

@@ -22,11 +22,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     ProduceOutcome,
-    chores::{Chores, Next},
     inbox::Inbox,
     looking::Produced,
     purgatory::Watchers,
     replica::{Append, Closed, DeleteReply, Message},
+    scheduled::{Next, ScheduledTasks},
     turned_away::TurnedAway,
     view::{ReplicaView, Status},
 };
@@ -60,7 +60,7 @@ pub(crate) struct Owner {
     pub(crate) deletion: Option<DeleteReply>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) watchers: Arc<Watchers>,
-    pub(crate) chores: Chores,
+    pub(crate) scheduled: ScheduledTasks,
     /// Something of the log that had been synced was gone when it was opened.
     pub(crate) damaged: bool,
     /// The log was opened once: until it is closed, the next start recovers it.
@@ -151,7 +151,7 @@ impl Owner {
                     );
                     let _ = append.reply.send(outcome);
                 }
-                Some(Message::Lead(epoch)) => {
+                Some(Message::BecomeLeader(epoch)) => {
                     self.assignment.leader_epoch = self.assignment.leader_epoch.max(epoch);
                 }
                 Some(Message::Config(config)) => self.config = config,
@@ -200,7 +200,7 @@ impl Owner {
         if self.deletion.is_none() {
             log.assign_epoch(self.assignment.leader_epoch).await?;
         }
-        self.chores.bury(&*self.env, log.take_leftovers(), 0);
+        self.scheduled.schedule_removal(&*self.env, log.take_leftovers(), 0);
         Ok(log)
     }
 
@@ -252,9 +252,9 @@ impl Owner {
         loop {
             let message = match found.take() {
                 Some(message) => Some(message),
-                None => match self.chores.next(&*self.env, &mut self.queue).await {
+                None => match self.scheduled.next(&*self.env, &mut self.queue).await {
                     Next::Message(message) => message,
-                    Next::Chore(chore) => match chore.run(&mut log).await {
+                    Next::Task(task) => match task.run(&mut log).await {
                         Ok(()) => continue,
                         Err(error) => return self.refuse(error, None).await,
                     },
@@ -265,7 +265,9 @@ impl Owner {
                     self.append_round(&mut log, first, view.high_watermark, &mut found).await
                 }
                 Some(Message::Config(config)) => self.configure(&mut log, config, view.high_watermark).await,
-                Some(Message::Lead(epoch)) => self.lead(&mut log, epoch, view.high_watermark).await,
+                Some(Message::BecomeLeader(epoch)) => {
+                    self.become_leader(&mut log, epoch, view.high_watermark).await
+                }
                 Some(Message::DeleteRecords(to, reply)) => {
                     self.delete_records(&mut log, to, view.high_watermark, reply).await
                 }
@@ -346,7 +348,7 @@ impl Owner {
             }
             return Err(error);
         }
-        self.chores.written(&*self.env, log, &self.config);
+        self.scheduled.schedule_flush(&*self.env, log, &self.config);
         let view = self.publish(log, high_watermark);
         for Pending { reply, mut outcome } in pending {
             outcome.log_start_offset = view.log.log_start.0;
@@ -434,7 +436,7 @@ impl Owner {
     ) -> Result<Arc<ReplicaView>, StorageError> {
         self.config = config.clone();
         log.set_config(config).await?;
-        self.chores.written(&*self.env, log, &self.config);
+        self.scheduled.schedule_flush(&*self.env, log, &self.config);
         Ok(self.publish(log, high_watermark))
     }
 
@@ -481,13 +483,13 @@ impl Owner {
         let view = self.publish(log, high_watermark);
         if !trimmed.is_empty() {
             let files = log.bury(trimmed).await?;
-            self.chores.bury(&*self.env, files, self.config.file_delete_delay_ms);
+            self.scheduled.schedule_removal(&*self.env, files, self.config.file_delete_delay_ms);
         }
         Ok(view)
     }
 
     /// Leads in a newer epoch: the epoch begins at the log end, also if no record ever follows.
-    async fn lead(
+    async fn become_leader(
         &mut self,
         log: &mut Log,
         epoch: LeaderEpoch,
@@ -582,7 +584,7 @@ impl Owner {
                 Message::DeleteRecords(_, reply) => {
                     let _ = reply.send(Err(ResponseError::KafkaStorageError));
                 }
-                Message::Lead(_)
+                Message::BecomeLeader(_)
                 | Message::Config(_)
                 | Message::Trim
                 | Message::DescribeProducers(_)

@@ -113,14 +113,14 @@ impl ReplicaManager {
         partition: ProducePartition,
         about: &About,
     ) -> Result<Answer, Box<ProduceOutcome>> {
-        let led = self.led(image, &partition.tp, partition.topic_id).map_err(|not_led| {
+        let leader = self.leader_replica(image, &partition.tp, partition.topic_id).map_err(|not_leader| {
             self.metrics.elsewhere.produce_requests.add(1);
             self.metrics.elsewhere.failed_produce_requests.add(1);
-            let current_leader = not_led.current_leader;
-            Box::new(ProduceOutcome { current_leader, ..ProduceOutcome::failed(not_led.error) })
+            let current_leader = not_leader.current_leader;
+            Box::new(ProduceOutcome { current_leader, ..ProduceOutcome::failed(not_leader.error) })
         })?;
-        let resolved = led.replica.configuration.load();
-        let metrics = &led.replica.metrics;
+        let resolved = leader.replica.configuration.load();
+        let metrics = &leader.replica.metrics;
         metrics.produce_requests.add(1);
         let fixed = self.live.fixed();
         let rules = about.rules(&resolved.config, fixed.strict_batch_validation);
@@ -128,12 +128,12 @@ impl ReplicaManager {
             Produced::check(&*self.env, partition.records, &rules, fixed.looked_at_on_the_spot, metrics)
                 .map_err(|rejected| Box::new(ProduceOutcome::rejected(rejected)))?;
         let (reply, answer) = oneshot::channel();
-        led.replica.send(Message::Append(Append {
+        leader.replica.send(Message::Append(Append {
             batch,
             acks: about.acks,
             reply,
             charge: about.charge.clone(),
         }));
-        Ok(Answer::Later(led.replica, answer))
+        Ok(Answer::Later(leader.replica, answer))
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{
     ReplicaManager,
     fetch::{OPENING, check_epoch},
-    manager::{Led, NotLed},
+    manager::{LeaderReplica, NotLeader},
     replica::{Message, Replica},
 };
 
@@ -50,10 +50,12 @@ impl ReplicaManager {
             let image = manager.image();
             // All are asked before the first is waited for: their log starts go to disk together.
             let asked = request.iter().map(|(tp, to)| {
-                let led = manager.led(&image, tp, TopicId::ZERO).map_err(|not_led| not_led.error)?;
+                let leader = manager
+                    .leader_replica(&image, tp, TopicId::ZERO)
+                    .map_err(|not_leader| not_leader.error)?;
                 let (reply, answer) = oneshot::channel();
-                led.replica.send(Message::DeleteRecords(*to, reply));
-                Ok((led.replica, answer))
+                leader.replica.send(Message::DeleteRecords(*to, reply));
+                Ok((leader.replica, answer))
             });
             let asked: Vec<_> = asked.collect();
             let mut answers = Vec::with_capacity(asked.len());
@@ -91,7 +93,7 @@ impl ReplicaManager {
             let deadline = manager.env.now() + OPENING;
             let image = manager.image();
             let find = |wanted: &EpochPartition| {
-                manager.led_in(&image, &wanted.tp, TopicId::ZERO, wanted.current_leader_epoch)
+                manager.leader_replica_at(&image, &wanted.tp, TopicId::ZERO, wanted.current_leader_epoch)
             };
             let found: Vec<_> = request.iter().map(find).collect();
             let mut ends = Vec::with_capacity(request.len());
@@ -105,11 +107,11 @@ impl ReplicaManager {
     async fn epoch_end(
         &self,
         wanted: &EpochPartition,
-        found: Result<Led<'_>, NotLed>,
+        found: Result<LeaderReplica<'_>, NotLeader>,
         deadline: Instant,
     ) -> Result<EpochEnd, ResponseError> {
-        let led = found.map_err(|not_led| not_led.error)?;
-        let view = led.replica.view_by(&*self.env, deadline).await?;
+        let leader = found.map_err(|not_leader| not_leader.error)?;
+        let view = leader.replica.view_by(&*self.env, deadline).await?;
         check_epoch(&view, wanted.current_leader_epoch)?;
         Ok(view.log.epochs.end_offset_for(LeaderEpoch(wanted.leader_epoch), view.log.log_end))
     }
@@ -125,13 +127,13 @@ impl ReplicaManager {
             let image = manager.image();
             let mut described = Vec::with_capacity(request.len());
             for tp in &request {
-                described.push(match manager.led(&image, tp, TopicId::ZERO) {
-                    Ok(led) => {
+                described.push(match manager.leader_replica(&image, tp, TopicId::ZERO) {
+                    Ok(leader) => {
                         let (reply, answer) = oneshot::channel();
-                        led.replica.send(Message::DescribeProducers(reply));
-                        manager.answered(&led.replica, answer, deadline).await
+                        leader.replica.send(Message::DescribeProducers(reply));
+                        manager.answered(&leader.replica, answer, deadline).await
                     }
-                    Err(not_led) => Err(not_led.error),
+                    Err(not_leader) => Err(not_leader.error),
                 });
             }
             described

@@ -48,8 +48,8 @@ pub(crate) enum Closed {
 /// What the owner is asked to do.
 pub(crate) enum Message {
     Append(Append),
-    /// Leadership in a newer epoch.
-    Lead(LeaderEpoch),
+    /// Lead in this epoch, which is newer.
+    BecomeLeader(LeaderEpoch),
     /// The topic's configuration has changed.
     Config(Arc<TopicConfig>),
     /// Delete the records below an offset, −1 for the high watermark; answers the log start.

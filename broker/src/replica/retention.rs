@@ -69,31 +69,35 @@ impl ReplicaManager {
         let image = self.image();
         let mut before = std::mem::take(&mut known.resting);
         let mut looks = 0;
-        for topic in image.topics_by_id.values() {
-            self.warn_compacted(topic, known);
-            for index in self.unopened(topic) {
-                let key = (topic.id, index);
-                let tp = TopicPartition { topic: topic.name.clone(), partition: index };
-                let resting = match before.remove(&key) {
-                    Some(resting) => Some(resting),
-                    None => {
-                        looks += 1;
-                        if looks % PORTION == 0 {
-                            self.tell_resting(known.resting.iter().chain(&before));
-                            self.env.sleep(PAUSE).await;
-                        }
-                        let assigned = topic.partition(index).map(|it| it.directory_of(self.node));
-                        self.look_at(LogId { tp: tp.clone(), topic_id: topic.id }, assigned).await
+        let mut last = None;
+        for of in image.topics.replicas_of(self.node) {
+            let topic = of.topic;
+            if last.replace(topic.id) != Some(topic.id) {
+                self.warn_compacted(topic, known);
+            }
+            if of.partition.leader != self.node || self.hosts(topic.id, of.index) {
+                continue;
+            }
+            let (key, tp) = ((topic.id, of.index), of.topic_partition());
+            let resting = match before.remove(&key) {
+                Some(resting) => Some(resting),
+                None => {
+                    looks += 1;
+                    if looks % PORTION == 0 {
+                        self.tell_resting(known.resting.iter().chain(&before));
+                        self.env.sleep(PAUSE).await;
                     }
-                };
-                let Some(resting) = resting else { continue };
-                let config =
-                    configuration::resolve(&topic.name, &topic.configs, &self.live.load().topic_defaults);
-                if resting.is_due(&config, self.env.wall_clock_ms()) {
-                    self.open_and_trim(&image, &tp, topic.id);
-                } else {
-                    known.resting.insert(key, resting);
+                    let assigned = of.partition.directory_of(self.node);
+                    self.look_at(LogId { tp: tp.clone(), topic_id: topic.id }, assigned).await
                 }
+            };
+            let Some(resting) = resting else { continue };
+            let config =
+                configuration::resolve(&topic.name, &topic.configs, &self.live.load().topic_defaults);
+            if resting.is_due(&config, self.env.wall_clock_ms()) {
+                self.open_and_trim(&image, &tp, topic.id);
+            } else {
+                known.resting.insert(key, resting);
             }
         }
         self.tell_resting(known.resting.iter());
@@ -105,16 +109,10 @@ impl ReplicaManager {
         self.metrics.rest(known.map(|(key, resting)| (*key, log(resting))).collect());
     }
 
-    /// The partitions of `topic` that this broker leads and nobody has asked for.
-    fn unopened(&self, topic: &Topic) -> Vec<PartitionIndex> {
-        let led = (0..).zip(&topic.partitions).filter(|(_, partition)| partition.leader == self.node);
-        led.map(|(index, _)| PartitionIndex(index)).filter(|index| !self.hosts(topic.id, *index)).collect()
-    }
-
     /// Looks where the partition is, by the metadata; elsewhere (it may have been moved by hand) only at a log that is
     /// known by the topic's id.
-    async fn look_at(&self, id: LogId, assigned: Option<Uuid>) -> Option<Resting> {
-        let is_assigned = |directory: &LogDirectory| Some(directory.directory_id()) == assigned;
+    async fn look_at(&self, id: LogId, assigned: Uuid) -> Option<Resting> {
+        let is_assigned = |directory: &LogDirectory| directory.directory_id() == assigned;
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             self.directories.iter().partition(|directory| is_assigned(directory));
         for directory in here.into_iter().chain(elsewhere) {
@@ -138,9 +136,9 @@ impl ReplicaManager {
     }
 
     fn open_and_trim(self: &Arc<Self>, image: &Image, tp: &TopicPartition, topic_id: TopicId) {
-        if let Ok(led) = self.led(image, tp, topic_id) {
+        if let Ok(leader) = self.leader_replica(image, tp, topic_id) {
             gracchus_env::moment!(RESTING_LOG_DUE);
-            led.replica.send(Message::Trim);
+            leader.replica.send(Message::Trim);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use gracchus_core::{PartitionIndex, TopicPartition, controller::Image};
+use gracchus_core::{TopicPartition, controller::Image};
 
 use super::{ReplicaManager, view::Status};
 use gracchus_log::LogDirectory;
@@ -47,23 +47,21 @@ impl ReplicaManager {
         wanted: &impl Fn(&TopicPartition) -> bool,
     ) -> Vec<(TopicPartition, u64)> {
         let mut sizes = Vec::new();
-        for topic in image.topics.values() {
-            for (index, partition) in topic.partitions.iter().enumerate() {
-                let index = PartitionIndex(i32::try_from(index).expect("a partition index"));
-                let tp = TopicPartition { topic: topic.name.clone(), partition: index };
-                if partition.directory_of(self.node()) != directory.directory_id() || !wanted(&tp) {
-                    continue;
-                }
-                let open = self.handle(topic.id, index).and_then(|replica| match &*replica.status.borrow() {
-                    Status::Open(view) => Some(view.log.bytes()),
-                    _ => None,
-                });
-                let bytes = match open {
-                    Some(bytes) => bytes,
-                    None => closed(directory, &tp).await,
-                };
-                sizes.push((tp, bytes));
+        for of in image.topics.replicas_in(self.node(), directory.directory_id()) {
+            let tp = of.topic_partition();
+            if !wanted(&tp) {
+                continue;
             }
+            let handle = self.handle(of.topic.id, of.index);
+            let open = handle.and_then(|replica| match &*replica.status.borrow() {
+                Status::Open(view) => Some(view.log.bytes()),
+                _ => None,
+            });
+            let bytes = match open {
+                Some(bytes) => bytes,
+                None => closed(directory, &tp).await,
+            };
+            sizes.push((tp, bytes));
         }
         sizes
     }

@@ -18,7 +18,7 @@ const MOMENTS: [(Moment, u32); 10] = [
     (Moment::ThreeSyncs, 2),
     (Moment::BetweenSteps, 4),
     (Moment::Roll, 3),
-    (Moment::Cut, 2),
+    (Moment::Truncation, 2),
     (Moment::Replay, 3),
     (Moment::Snapshot, 2),
     (Moment::PartReused, 2),
@@ -73,7 +73,7 @@ fn trigger(random: &mut SmallRng, moment: Moment) -> Trigger {
         Moment::TwoSyncs | Moment::ThreeSyncs => 30,
         Moment::BetweenSteps => 1_000,
         Moment::Roll | Moment::Snapshot => 40,
-        Moment::Cut | Moment::Checkpoint | Moment::PartReused => 12,
+        Moment::Truncation | Moment::Checkpoint | Moment::PartReused => 12,
         Moment::Replay | Moment::Stop => 60,
         Moment::Start => 300,
     };

@@ -15,7 +15,7 @@ pub enum Harm {
     /// The file is empty.
     Emptied,
     /// The end of the file is missing.
-    Cut,
+    Truncated,
     /// A bit of a batch's length or magic.
     Header,
     /// A bit of what a batch's checksum covers.
@@ -36,10 +36,11 @@ pub struct ClosedDamage {
 impl ClosedDamage {
     /// Draws it.
     pub fn draw(random: &mut SmallRng) -> Self {
-        use Harm::{Cut, Emptied, Gone, Header, Junk, Records};
+        use Harm::{Emptied, Gone, Header, Junk, Records, Truncated};
         let after = *pick(random, &[Down::Stop, Down::Stop, Down::Kill]);
-        let harm =
-            |random: &mut SmallRng| *pick(random, &[Gone, Emptied, Cut, Header, Header, Records, Junk, Junk]);
+        let harm = |random: &mut SmallRng| {
+            *pick(random, &[Gone, Emptied, Truncated, Header, Header, Records, Junk, Junk])
+        };
         let harms = (0..random.random_range(1..=2)).map(|_| harm(random)).collect();
         Self { after, harms }
     }

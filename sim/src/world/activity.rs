@@ -60,7 +60,7 @@ pub(super) struct Activity {
 /// What belongs together in the steps of a submission.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Purpose {
-    cuts: bool,
+    truncates: bool,
     reuses: bool,
 }
 
@@ -146,7 +146,7 @@ impl Activity {
                 self.busy.journal_syncs.saturating_sub(usize::from(is_journal_sync(op)));
         }
         let path = path_of(op);
-        purpose.cuts |= shortens
+        purpose.truncates |= shortens
             || match op {
                 Op::RemoveFile { path } => path.extension().is_some_and(|extension| extension == "log"),
                 Op::Rename { to, .. } => to.extension().is_some_and(|extension| extension == "log"),
@@ -176,7 +176,7 @@ impl Activity {
         let mut moments = also.to_vec();
         let mut add = |is: bool, moment: Moment| moments.extend(is.then_some(moment));
         add(rolls, Moment::Roll);
-        add(purpose.cuts, Moment::Cut);
+        add(purpose.truncates, Moment::Truncation);
         add(purpose.reuses, Moment::PartReused);
         add(self.replaying, Moment::Replay);
         add(path.contains("snapshot"), Moment::Snapshot);

@@ -95,7 +95,7 @@ pub enum Moment {
     /// A step between the creation of a segment and the sync of its name.
     Roll,
     /// A step of what makes a segment shorter or takes one away.
-    Cut,
+    Truncation,
     /// A step of a start between its first look into the journal and the end of the journal's replay.
     Replay,
     /// A step that makes a snapshot, of producers or of the metadata.
@@ -117,7 +117,7 @@ impl Moment {
         Moment::ThreeSyncs,
         Moment::BetweenSteps,
         Moment::Roll,
-        Moment::Cut,
+        Moment::Truncation,
         Moment::Replay,
         Moment::Snapshot,
         Moment::PartReused,
@@ -133,7 +133,7 @@ impl Moment {
             Moment::ThreeSyncs => "three_syncs",
             Moment::BetweenSteps => "between_steps",
             Moment::Roll => "roll",
-            Moment::Cut => "cut",
+            Moment::Truncation => "truncation",
             Moment::Replay => "replay",
             Moment::Snapshot => "snapshot",
             Moment::PartReused => "part_reused",

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::{
     Broker, Command, ConfigChange, ConfigResource, Image, Located, MOST_DELETED, Partition, Rejection,
-    Response, Topic, directory, fingerprint,
+    Response, Topic, directory, fingerprint, topics::NOBODY,
 };
-use crate::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, error::ResponseError};
+use crate::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition, error::ResponseError};
 
 /// Applies a committed command.
 pub fn apply(image: &mut Image, command: &Command) -> Response {
@@ -35,8 +35,8 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
             Ok(Response::Directories)
         }
         Command::CreateTopic { name, id, assignment, configs } => {
-            let (name, configs) = (name.clone(), configs.clone());
-            let partitions = new_partitions(image, *id, 0, assignment);
+            let (name, configs) = (name.clone(), Arc::new(configs.clone()));
+            let partitions = new_partitions(image, *id, 0, assignment).into_iter().map(Arc::new).collect();
             create_topic(image, Topic { name, id: *id, partitions, configs })
         }
         Command::DeleteTopic { id } => delete_topic(image, *id),
@@ -63,20 +63,21 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
 /// A leader that was away may have lost what it had not synced and what nobody else counted; a new epoch tells its
 /// records from those of before. What it cannot reach any more, it does not lead; what it can reach again, it does.
 fn take_leadership_again(image: &mut Image, id: BrokerId) {
-    let Some(broker) = image.brokers.get(&id).cloned() else { return };
-    change_partitions(image, |partition| {
+    let Some(broker) = image.brokers.get(&id) else { return };
+    let changed = image.topics.replicas_of(id).filter_map(|of| {
+        let partition = of.partition;
         let online = broker.is_online(partition.directory_of(id));
         let may_lead = partition.leader == id || (partition.leader == NOBODY && partition.isr.contains(&id));
-        match (may_lead, online) {
-            (true, true) => Some(id),
-            (true, false) if partition.leader == id => Some(NOBODY),
-            _ => None,
-        }
+        let leader = match (may_lead, online) {
+            (true, true) => id,
+            (true, false) if partition.leader == id => NOBODY,
+            _ => return None,
+        };
+        Some((of.topic_partition(), Arc::new(partition.led_by(leader))))
     });
+    let changed: Vec<_> = changed.collect();
+    image.topics.update(&changed);
 }
-
-/// No leader.
-const NOBODY: BrokerId = BrokerId(-1);
 
 /// What the broker led from there, nobody leads. Replicas that were in sync stay so: they have what was acknowledged.
 fn directory_failed(image: &mut Image, id: BrokerId, directory: Uuid) {
@@ -87,45 +88,25 @@ fn directory_failed(image: &mut Image, id: BrokerId, directory: Uuid) {
     let mut broker = Broker::clone(broker);
     broker.failed.push(directory);
     image.brokers.insert(id, Arc::new(broker));
-    change_partitions(image, |partition| {
-        (partition.leader == id && partition.directory_of(id) == directory).then_some(NOBODY)
-    });
-}
-
-/// Gives partitions another leader, or the same one again, where `decide` names one.
-fn change_partitions(image: &mut Image, decide: impl Fn(&Partition) -> Option<BrokerId>) {
-    let changes = |topic: &&Arc<Topic>| topic.partitions.iter().any(|partition| decide(partition).is_some());
-    let changed: Vec<Arc<Topic>> = image.topics.values().filter(changes).cloned().collect();
-    for topic in changed {
-        let mut topic = Topic::clone(&topic);
-        for partition in &mut topic.partitions {
-            if let Some(leader) = decide(partition) {
-                partition.leader = leader;
-                partition.leader_epoch.0 += 1;
-                partition.partition_epoch += 1;
-            }
-        }
-        image.put(Arc::new(topic));
-    }
+    let led = image.topics.replicas_in(id, directory).filter(|of| of.partition.leader == id);
+    let changed: Vec<_> =
+        led.map(|of| (of.topic_partition(), Arc::new(of.partition.led_by(NOBODY)))).collect();
+    image.topics.update(&changed);
 }
 
 /// Notes where replicas are. Topics that are gone by now are passed over.
 fn locate(image: &mut Image, id: BrokerId, located: &[Located]) {
-    let mut by_topic: BTreeMap<TopicId, Vec<&Located>> = BTreeMap::new();
-    for found in located {
-        by_topic.entry(found.topic).or_default().push(found);
-    }
-    for (topic, found) in by_topic {
-        let Some(topic) = image.topic_by_id(topic) else { continue };
-        let mut topic = Topic::clone(topic);
-        for Located { partition, directory, .. } in found {
-            let index = usize::try_from(partition.0).ok();
-            if let Some(partition) = index.and_then(|index| topic.partitions.get_mut(index)) {
-                partition.set_directory(id, *directory);
-            }
-        }
-        image.put(Arc::new(topic));
-    }
+    let changed = located.iter().filter_map(|found| {
+        let topic = image.topic_by_id(found.topic)?;
+        let mut partition = topic.partition(found.partition)?.clone();
+        partition.set_directory(id, found.directory);
+        let tp = TopicPartition { topic: topic.name.clone(), partition: found.partition };
+        Some((tp, Arc::new(partition)))
+    });
+    let mut changed: Vec<_> = changed.collect();
+    // Of two places for one replica the last is meant: the order of equals stays.
+    changed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    image.topics.update(&changed);
 }
 
 /// Partitions from `first` on, each replica with its log directory.
@@ -154,29 +135,22 @@ fn new_partitions(
 }
 
 fn create_topic(image: &mut Image, topic: Topic) -> Result<Response, Rejection> {
-    if image.topics.contains_key(&topic.name) {
+    if image.topics.get(&topic.name).is_some() {
         let message = format!("Topic '{}' already exists.", topic.name);
         return Err(Rejection::new(ResponseError::TopicAlreadyExists, message));
     }
-    assert!(!image.topics_by_id.contains_key(&topic.id), "topic ids are drawn at random: {}", topic.id);
-    if let Some(other) = image.topics.keys().find(|other| collide(other, &topic.name)) {
+    assert!(image.topics.by_id(topic.id).is_none(), "topic ids are drawn at random: {}", topic.id);
+    if let Some(other) = image.topics.colliding(&topic.name) {
         let message = format!("Topic '{}' collides with existing topic: {other}", topic.name);
         return Err(Rejection::new(ResponseError::InvalidTopicException, message));
     }
     let topic = Arc::new(topic);
-    image.put(topic.clone());
+    image.topics.insert(topic.clone());
     Ok(Response::Topic(topic))
 }
 
-/// Metrics write `.` as `_`, so two names may differ in more than that only.
-fn collide(one: &str, other: &str) -> bool {
-    let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
-    one.len() == other.len() && one.bytes().map(plain).eq(other.bytes().map(plain))
-}
-
 fn delete_topic(image: &mut Image, id: TopicId) -> Result<Response, Rejection> {
-    let topic = image.topics_by_id.remove(&id).ok_or_else(|| no_such_topic(id))?;
-    image.topics.remove(&topic.name);
+    let topic = image.topics.remove(id).ok_or_else(|| no_such_topic(id))?;
     if image.deleted.len() == MOST_DELETED
         && let Some(other) = image.deleted.keys().next().copied()
     {
@@ -192,7 +166,7 @@ fn add_partitions(
     present: usize,
     assignment: &[Vec<BrokerId>],
 ) -> Result<Response, Rejection> {
-    let mut topic = Topic::clone(image.topic_by_id(id).ok_or_else(|| no_such_topic(id))?);
+    let topic = image.topic_by_id(id).ok_or_else(|| no_such_topic(id))?.clone();
     if topic.partitions.len() != present {
         let message = format!(
             "Topic '{}' has {} partitions by now, not {present}.",
@@ -202,10 +176,7 @@ fn add_partitions(
         return Err(Rejection::new(ResponseError::InvalidPartitions, message));
     }
     let added = new_partitions(image, id, present, assignment);
-    topic.partitions.extend(added);
-    let topic = Arc::new(topic);
-    image.put(topic.clone());
-    Ok(Response::Topic(topic))
+    Ok(Response::Topic(image.topics.grow(&topic, added)))
 }
 
 fn alter_configs(
@@ -221,14 +192,12 @@ fn alter_configs(
     };
     let of = match resource {
         ConfigResource::Topic(id) => {
-            let topic = image.topic_by_id(*id).ok_or_else(|| no_such_topic(*id))?;
+            let topic = image.topic_by_id(*id).ok_or_else(|| no_such_topic(*id))?.clone();
             if is_outdated(&topic.configs) {
                 return Ok(Response::Outdated);
             }
-            let mut topic = Topic::clone(topic);
-            topic.configs = altered(topic.configs);
-            let configs = topic.configs.clone();
-            image.put(Arc::new(topic));
+            let configs = altered(BTreeMap::clone(&topic.configs));
+            image.topics.configure(&topic, Arc::new(configs.clone()));
             return Ok(Response::Configs(configs));
         }
         ConfigResource::Broker(id) => Some(*id),
@@ -295,7 +264,7 @@ mod tests {
         let before = image.clone();
         assert_eq!(register(&mut image, 1), Response::Registered { epoch: 1 });
         let epochs = |image: &Image| -> Vec<(i32, i32)> {
-            let of = |partition: &Partition| (partition.leader_epoch.0, partition.partition_epoch);
+            let of = |partition: &Arc<Partition>| (partition.leader_epoch.0, partition.partition_epoch);
             image.topic("a").unwrap().partitions.iter().map(of).collect()
         };
         assert_eq!(epochs(&image), [(1, 1), (0, 0), (1, 1)]);
@@ -401,6 +370,29 @@ mod tests {
         let partition = &read.topic("a").unwrap().partitions[0];
         assert_eq!(partition.directory_of(BrokerId(1)), directory::UNASSIGNED);
         assert_eq!(read.offline_replicas(partition), []);
+    }
+
+    #[test]
+    fn the_stored_form_of_an_image_never_changes() {
+        let directory = Uuid::from_u128(7);
+        let mut image = Image::default();
+        let register = Command::RegisterBroker {
+            id: BrokerId(1),
+            listeners: vec![],
+            directories: vec![directory],
+            rack: None,
+            located: vec![],
+        };
+        apply(&mut image, &register);
+        create(&mut image, "a", 1, &[1, 1]);
+        let partition = r#"{"leader":1,"leader_epoch":0,"partition_epoch":0,"replicas":[1],"isr":[1],"directories":["00000000-0000-0000-0000-000000000007"]}"#;
+        let stored = format!(
+            "{}{partition},{partition}{}",
+            r#"{"cluster_id":null,"brokers":[{"id":1,"epoch":0,"listeners":[],"directories":["00000000-0000-0000-0000-000000000007"],"failed":[],"rack":null}],"topics":[{"name":"a","id":"00000000-0000-0000-0000-000000000001","partitions":["#,
+            r#"],"configs":{}}],"deleted":[],"broker_configs":[],"next_producer_id":0,"next_broker_epoch":1}"#
+        );
+        assert_eq!(serde_json::to_string(&image).unwrap(), stored);
+        assert_eq!(serde_json::from_str::<Image>(&stored).unwrap(), image);
     }
 
     #[test]

@@ -2,24 +2,26 @@
 //!
 //! Every node applies the same committed commands in the same order and holds the same [`Image`]. So nothing here looks
 //! at anything but its arguments: ids, assignments and choices that need chance or a clock are part of the command.
-//! Images share structure: a clone costs nothing, and a change costs what it changes.
+//! Images share structure: a clone costs nothing, and a change costs what it changes ([`topics`]).
 //!
 //! Never: a leader epoch of a topic that goes back; a producer id allocated twice.
 
 mod apply;
 mod assignment;
+mod topics;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use apply::apply;
 pub use assignment::assign_replicas;
+pub use topics::{PartitionOf, Topics};
 
 use crate::{
     BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicPartition, error::ResponseError, topic,
@@ -37,15 +39,13 @@ pub struct Image {
     pub cluster_id: Option<Uuid>,
     /// Registered brokers.
     pub brokers: OrdMap<BrokerId, Arc<Broker>>,
-    /// Topics by name.
-    pub topics: OrdMap<Arc<str>, Arc<Topic>>,
-    /// The same topics by id.
-    pub topics_by_id: OrdMap<TopicId, Arc<Topic>>,
+    /// Topics, and where their partitions are.
+    pub topics: Topics,
     /// Topics that were deleted and may still have logs in a log directory. What they are known for: whose a directory
     /// on disk is, so that it can go. At most [`MOST_DELETED`].
     pub deleted: OrdMap<TopicId, Arc<Topic>>,
     /// Dynamic broker configuration: overrides of one broker, and under `None` those of every broker.
-    pub broker_configs: OrdMap<Option<BrokerId>, Arc<BTreeMap<String, String>>>,
+    pub broker_configs: OrdMap<Option<BrokerId>, Overrides>,
     /// The first producer id that no block holds yet.
     pub next_producer_id: ProducerId,
     /// The epoch of the next registration of a broker.
@@ -89,9 +89,9 @@ pub struct Topic {
     /// Its identity.
     pub id: TopicId,
     /// By partition index.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vector<Arc<Partition>>,
     /// Configuration overrides, by topic key.
-    pub configs: BTreeMap<String, String>,
+    pub configs: Overrides,
 }
 
 /// The state of one partition.
@@ -307,7 +307,7 @@ impl Image {
 
     /// The topic with this id.
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        self.topics_by_id.get(&id)
+        self.topics.by_id(id)
     }
 
     /// The state of one partition.
@@ -327,22 +327,22 @@ impl Image {
     pub fn offline_replicas(&self, partition: &Partition) -> Vec<BrokerId> {
         partition.replicas.iter().copied().filter(|id| self.is_offline(partition, *id)).collect()
     }
-
-    fn put(&mut self, topic: Arc<Topic>) {
-        self.topics_by_id.insert(topic.id, topic.clone());
-        self.topics.insert(topic.name.clone(), topic);
-    }
 }
 
 impl Topic {
     /// The state of one partition.
     pub fn partition(&self, index: PartitionIndex) -> Option<&Partition> {
-        self.partitions.get(usize::try_from(index.0).ok()?)
+        self.partitions.get(usize::try_from(index.0).ok()?).map(|partition| &**partition)
+    }
+
+    /// All partitions with their numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (PartitionIndex, &Arc<Partition>)> {
+        (0..).map(PartitionIndex).zip(&self.partitions)
     }
 }
 
 /// Configuration overrides by key.
-type Overrides = Arc<BTreeMap<String, String>>;
+pub type Overrides = Arc<BTreeMap<String, String>>;
 
 impl Broker {
     /// Whether logs can be kept in `directory`. Of one that was never decided nothing bad is known.
@@ -382,6 +382,16 @@ impl Partition {
     pub fn directory_of(&self, replica: BrokerId) -> Uuid {
         let place = self.replicas.iter().position(|id| *id == replica);
         place.and_then(|place| self.directories.get(place)).copied().unwrap_or(directory::UNASSIGNED)
+    }
+
+    /// The same with another leader, or with the same one again.
+    fn led_by(&self, leader: BrokerId) -> Self {
+        Self {
+            leader,
+            leader_epoch: LeaderEpoch(self.leader_epoch.0 + 1),
+            partition_epoch: self.partition_epoch + 1,
+            ..self.clone()
+        }
     }
 
     fn set_directory(&mut self, replica: BrokerId, directory: Uuid) {
@@ -425,8 +435,7 @@ impl From<Stored> for Image {
         Self {
             cluster_id: stored.cluster_id,
             brokers: stored.brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
-            topics: stored.topics.iter().map(|topic| (topic.name.clone(), topic.clone())).collect(),
-            topics_by_id: stored.topics.into_iter().map(|topic| (topic.id, topic)).collect(),
+            topics: stored.topics.into_iter().collect(),
             deleted: stored.deleted.into_iter().map(|topic| (topic.id, topic)).collect(),
             broker_configs: stored.broker_configs.into_iter().collect(),
             next_producer_id: stored.next_producer_id,

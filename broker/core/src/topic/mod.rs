@@ -10,4 +10,4 @@ mod pairs;
 pub use config::{CleanupPolicy, CompressionType, TopicConfig};
 pub use keys::{ConfigKey, KEYS, key, validate};
 pub use kind::{ConfigType, words};
-pub use name::{collides, validate_name};
+pub use name::{metric_name, validate_name};

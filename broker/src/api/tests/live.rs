@@ -258,7 +258,7 @@ async fn every_version_of_every_api_is_answered_in_its_own_form() {
         live.send(api.key, version, &sample(api.key, version)).await;
         let mut body = live.receive(api.route(version).response_header_version).await;
         let body = body.as_mut().unwrap_or_else(|| panic!("{} {version}: closed", api.name));
-        if (api.key, version) == (log_dirs::DESCRIBE, 5) {
+        if (api.key, version) == (log_dirs::DESCRIBE.key, 5) {
             *body = log_dirs::tests::without_cordoned(body.clone());
         }
         let version = api.layout(version);

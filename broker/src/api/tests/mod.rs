@@ -613,13 +613,13 @@ fn a_request_cut_anywhere_is_malformed() {
 fn the_fifteen_bytes_that_ask_for_412_gigabytes() {
     // Produce 9: null transactional id, acks, timeout, and an array of 2^32 − 2 topics.
     let body = [&[0u8; 7][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
-    let api = Api::of(produce::KEY).unwrap();
+    let api = Api::of(produce::API.key).unwrap();
     assert_eq!(api.shape.measure(&body, 9), Err(shape::Malformed::Truncated));
 }
 
 #[test]
 fn decoding_is_charged_for() {
-    let api = Api::of(metadata::KEY).unwrap();
+    let api = Api::of(metadata::API.key).unwrap();
     let count = 100_000usize;
     // Version 0: topics with names of no characters.
     let body = [&(count as u32).to_be_bytes()[..], &vec![0; 2 * count]].concat();
@@ -630,7 +630,7 @@ fn decoding_is_charged_for() {
 
 #[test]
 fn a_string_longer_than_any_can_be_is_refused() {
-    let api = Api::of(fetch::KEY).unwrap();
+    let api = Api::of(fetch::API.key).unwrap();
     // A compact length could say more than what version 11 can carry back.
     for (length, passes) in [(249, true), (0x7fff, true), (0x8000, false), (100_000, false)] {
         let name = StrBytes::from_string("x".repeat(length));
@@ -657,9 +657,9 @@ fn an_answer_is_charged_for_by_the_element() {
         .with_partitions(vec![epochs::OffsetForLeaderPartition::default(); COUNT]);
     let epochs = OffsetForLeaderEpochRequest::default().with_topics(vec![epochs]);
     for (key, body, each) in [
-        (reassignments::ALTER, encoded(&moved, 1), 640),
-        (describe_quorum::KEY, encoded(&quorum, 2), 200),
-        (offset_for_leader_epoch::KEY, encoded(&epochs, 4), 200),
+        (reassignments::ALTER.key, encoded(&moved, 1), 640),
+        (describe_quorum::API.key, encoded(&quorum, 2), 200),
+        (offset_for_leader_epoch::API.key, encoded(&epochs, 4), 200),
     ] {
         let api = Api::of(key).unwrap();
         let measured = api.shape.measure(&body, *api.versions.end()).unwrap();

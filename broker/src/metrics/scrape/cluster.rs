@@ -7,7 +7,7 @@
 
 use gracchus_core::{
     BrokerId,
-    controller::{Image, Partition, Topic},
+    controller::{Image, Partition, PartitionOf, Topic},
     replication::high_watermark::effective_min_in_sync,
 };
 
@@ -112,21 +112,15 @@ impl Sources {
             of("underminisr", "1 if fewer are in sync than min.insync.replicas, or than there are.");
         let mut at_min = of("atminisr", "1 if none may leave: just min.insync.replicas are in sync, or all.");
         let default = self.live.load().topic_defaults.min_insync_replicas;
-        for topic in image.topics.values() {
-            let least = least_in_sync(topic, default);
-            for (index, partition) in topic.partitions.iter().enumerate() {
-                if partition.leader != node {
-                    continue;
-                }
-                let index = index.to_string();
-                let labels = [("topic", &*topic.name), ("partition", &*index)];
-                let Isr { under_replicated: lacks, under_min: under, at_min: at } = Isr::of(partition, least);
-                replicas.value(&labels, partition.replicas.len() as f64);
-                in_sync.value(&labels, partition.isr.len() as f64);
-                under_replicated.value(&labels, f64::from(u8::from(lacks)));
-                under_min.value(&labels, f64::from(u8::from(under)));
-                at_min.value(&labels, f64::from(u8::from(at)));
-            }
+        for PartitionOf { topic, index, partition } in image.topics.led_by(node) {
+            let index = index.to_string();
+            let labels = [("topic", &*topic.name), ("partition", &*index)];
+            let isr = Isr::of(partition, least_in_sync(topic, default));
+            replicas.value(&labels, partition.replicas.len() as f64);
+            in_sync.value(&labels, partition.isr.len() as f64);
+            under_replicated.value(&labels, f64::from(u8::from(isr.under_replicated)));
+            under_min.value(&labels, f64::from(u8::from(isr.under_min)));
+            at_min.value(&labels, f64::from(u8::from(isr.at_min)));
         }
         for family in [replicas, in_sync, under_replicated, under_min, at_min] {
             families.add(family);
@@ -181,27 +175,22 @@ struct Count {
 
 impl Count {
     fn of(image: &Image, node: BrokerId, least_by_default: i32) -> Self {
-        let mut count = Self::default();
-        for topic in image.topics.values() {
-            let least = least_in_sync(topic, least_by_default);
-            topic.partitions.iter().for_each(|partition| count.add(partition, node, least));
+        let topics = &image.topics;
+        let mut count = Self {
+            all: topics.partition_count(),
+            here: topics.replica_count(node),
+            without_leader: topics.leaderless_count(),
+            not_preferred: topics.preferred_replica_imbalance(),
+            ..Self::default()
+        };
+        for PartitionOf { topic, partition, .. } in topics.led_by(node) {
+            let isr = Isr::of(partition, least_in_sync(topic, least_by_default));
+            count.led += 1;
+            count.under_replicated += usize::from(isr.under_replicated);
+            count.under_min_isr += usize::from(isr.under_min);
+            count.at_min_isr += usize::from(isr.at_min);
         }
         count
-    }
-
-    fn add(&mut self, partition: &Partition, node: BrokerId, least_in_sync: i32) {
-        let Partition { replicas, leader, .. } = partition;
-        self.all += 1;
-        self.here += usize::from(replicas.contains(&node));
-        self.without_leader += usize::from(leader.0 < 0);
-        self.not_preferred += usize::from(replicas.first() != Some(leader));
-        if *leader == node {
-            let isr = Isr::of(partition, least_in_sync);
-            self.led += 1;
-            self.under_replicated += usize::from(isr.under_replicated);
-            self.under_min_isr += usize::from(isr.under_min);
-            self.at_min_isr += usize::from(isr.at_min);
-        }
     }
 }
 

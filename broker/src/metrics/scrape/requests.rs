@@ -39,7 +39,7 @@ impl Requesting<'_> {
             let Some(requests) = self.now.requests[row].as_deref() else { continue };
             let lately = self.lately.requests[row].as_deref();
             by_name.push((api.name, requests, lately));
-            if api.key == fetch::KEY {
+            if api.key == fetch::API.key {
                 // There are no followers yet: whoever fetches is a consumer.
                 by_name.push(("FetchConsumer", requests, lately));
             }

@@ -74,7 +74,7 @@ enum Oddity {
     Transactional,
     BaseOffset,
     NegativeLength,
-    Cut,
+    Truncated,
     NoSequence,
     UnknownPartition,
 }
@@ -89,7 +89,7 @@ impl Oddity {
         Oddity::Transactional,
         Oddity::BaseOffset,
         Oddity::NegativeLength,
-        Oddity::Cut,
+        Oddity::Truncated,
         Oddity::NoSequence,
         Oddity::UnknownPartition,
     ];
@@ -106,7 +106,7 @@ impl Oddity {
             Oddity::Transactional => batch[22] |= 0x10,
             Oddity::BaseOffset => batch[7] = 7,
             Oddity::NegativeLength => batch[8..12].copy_from_slice(&(-5i32).to_be_bytes()),
-            Oddity::Cut => batch.truncate(sound.len() - 3),
+            Oddity::Truncated => batch.truncate(sound.len() - 3),
         }
         if matches!(self, Oddity::Control | Oddity::Transactional) {
             checksummed(batch)
