@@ -85,11 +85,11 @@ moments! {
     /// A roll leaves the old segment to a later sync: the recovery point must wait for that.
     ROLL_WITHOUT_SYNC in "flusher/plan.rs";
     /// The first segment of a log that is sealed without a sync: recovery must not take a gap behind it for damage.
-    LOOSE_MARKED in "log.rs";
+    SEALED_UNSYNCED_MARKED in "log.rs";
     /// A flush ends that: from now on a gap is damage again.
-    LOOSE_TIGHTENED in "log.rs";
+    SEALED_UNSYNCED_ENDED in "log.rs";
     /// The same when a log is opened.
-    LOOSE_TIGHTENED_BY_RECOVERY in "recovery.rs";
+    SEALED_UNSYNCED_ENDED_BY_RECOVERY in "recovery.rs";
 
     // How rounds become durable.
 

@@ -15,8 +15,8 @@ use super::{
     index::{self, IndexEntry},
     log::AppendBatch,
     names,
-    plan::{Ended, Placed, Plan},
     segment::{Life, Persisted, Segment},
+    segment_plan::{Ended, Placed, SegmentPlan},
     segment_view::{BatchPosition, SegmentView, TAIL_BATCHES},
     time_index::{self, TimeEntry},
 };
@@ -109,7 +109,7 @@ impl Active {
         directory: &Arc<LogDirectory>,
         path: &Arc<Path>,
         files: Files,
-        plan: &Plan,
+        plan: &SegmentPlan,
         tail: Vector<BatchPosition>,
         interval: u64,
         life: Life,

@@ -27,11 +27,10 @@ use super::{
     directory::{CleanLog, LogDirectory, SealedSegments},
     error::StorageError,
     flusher::{Roll, Round},
-    names,
-    plan::{self, Ended, Placed, Plan},
-    producer_snapshot,
+    names, producer_snapshot,
     recovery::{self, Recovered},
     segment::{Life, Persisted, Segment},
+    segment_plan::{self, Ended, Placed, SegmentPlan},
     segment_view::SegmentView,
     trim::untold_ms,
     view::LogView,
@@ -59,7 +58,7 @@ pub struct Log {
     pub(crate) view: Arc<LogView>,
     pub(crate) sealed: Arc<Vec<SegmentView>>,
     pub(crate) active: Active,
-    pub(crate) plan: Plan,
+    pub(crate) plan: SegmentPlan,
     pub(crate) producers: ProducerStates,
     pub(crate) epochs: Arc<EpochCache>,
     /// The epochs in memory are ahead of the file.
@@ -78,7 +77,7 @@ pub struct Log {
     /// Files that left the log before it was opened, not removed yet.
     pub(crate) leftovers: Vec<PathBuf>,
     /// Segments may have been sealed without a sync; the directory of the log says so, too.
-    loose: bool,
+    sealed_unsynced: bool,
     /// A commit is under way; still set when the next one begins if that one failed or was dropped.
     uncertain: bool,
 }
@@ -102,12 +101,12 @@ pub(crate) struct Parts {
     pub(crate) log_start: Offset,
     pub(crate) sealed: Vec<SegmentView>,
     pub(crate) active: Active,
-    pub(crate) plan: Plan,
+    pub(crate) plan: SegmentPlan,
     pub(crate) producers: ProducerStates,
     pub(crate) epochs: EpochCache,
     pub(crate) ages: Ages,
     pub(crate) snapshots: BTreeSet<Offset>,
-    pub(crate) loose: bool,
+    pub(crate) sealed_unsynced: bool,
     /// Files that left the log earlier.
     pub(crate) leftovers: Vec<PathBuf>,
     pub(crate) changed: bool,
@@ -179,7 +178,7 @@ impl Log {
             staged: Vec::new(),
             unflushed: 0,
             leftovers: parts.leftovers,
-            loose: parts.loose,
+            sealed_unsynced: parts.sealed_unsynced,
             uncertain: false,
         }
     }
@@ -222,7 +221,7 @@ impl Log {
     pub async fn set_config(&mut self, config: Arc<TopicConfig>) -> Result<(), StorageError> {
         assert!(self.staged.is_empty(), "the configuration changes between two commits");
         let stricter = seals_durably(&config) && !seals_durably(&self.config);
-        self.plan.builder.set_interval(plan::interval(&config));
+        self.plan.builder.set_interval(segment_plan::interval(&config));
         self.config = config;
         if stricter || self.unflushed >= self.config.flush_messages {
             gracchus_env::moment!(FLUSHED_BY_CONFIG);
@@ -238,9 +237,9 @@ impl Log {
         let seal = self.seal(self.active.next_offset(), true).await?;
         self.directory.flusher().roll(seal).await?;
         self.unflushed = 0;
-        if seals_durably(&self.config) && std::mem::take(&mut self.loose) {
-            gracchus_env::moment!(LOOSE_TIGHTENED);
-            let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
+        if seals_durably(&self.config) && std::mem::take(&mut self.sealed_unsynced) {
+            gracchus_env::moment!(SEALED_UNSYNCED_ENDED);
+            let remove = vec![Op::RemoveFile { path: self.path.join(names::SEALED_UNSYNCED) }];
             let removed = self.directory.env().disk().submit(remove).await;
             removed.map_err(|error| self.fail(&error, "removing a marker"))?;
         }
@@ -255,13 +254,13 @@ impl Log {
 
     /// Before the first segment is sealed that may never reach the disk although a later one does: recovery must not
     /// take that for damage, whatever the configuration says by then.
-    async fn mark_loose(&mut self) -> Result<(), StorageError> {
-        if std::mem::replace(&mut self.loose, true) {
+    async fn mark_sealed_unsynced(&mut self) -> Result<(), StorageError> {
+        if std::mem::replace(&mut self.sealed_unsynced, true) {
             return Ok(());
         }
         let env = self.directory.env();
-        gracchus_env::moment!(LOOSE_MARKED);
-        let marker = self.path.join(names::LOOSE);
+        gracchus_env::moment!(SEALED_UNSYNCED_MARKED);
+        let marker = self.path.join(names::SEALED_UNSYNCED);
         let create = || env.disk().open(&marker, Open::OrCreate);
         let created = self.directory.handles().patiently("a roll", create).await;
         created.map_err(|error| self.fail(&error, "creating a marker"))?;
@@ -313,7 +312,7 @@ impl Log {
         self.remember_age(&ended);
         tracing::debug!(log = %self.id.tp, segment = %self.plan.base, next = %ended.next_offset, why, "rolling");
         let random = self.directory.env().random();
-        self.plan = Plan::new(ended.next_offset, &self.config, now_ms, random);
+        self.plan = SegmentPlan::new(ended.next_offset, &self.config, now_ms, random);
         let producers = self.producers.encode_snapshot();
         self.staged.push(Staged::Roll(StagedRoll { ended, producers }));
     }
@@ -400,7 +399,7 @@ impl Log {
         if durable {
             self.unflushed = 0;
         } else {
-            self.mark_loose().await?;
+            self.mark_sealed_unsynced().await?;
         }
         let seal = self.seal(base, durable).await?;
         self.directory.flusher().roll(seal).await?;
@@ -417,8 +416,8 @@ impl Log {
         };
         Arc::make_mut(&mut self.sealed).push(sealed);
         // The plan may be further on already; the new segment begins empty.
-        let empty = Plan::new(base, &self.config, self.active.written_ms, 0);
-        let interval = plan::interval(&self.config);
+        let empty = SegmentPlan::new(base, &self.config, self.active.written_ms, 0);
+        let interval = segment_plan::interval(&self.config);
         let tail = imbl::Vector::new();
         self.active =
             Active::new(&self.directory, &self.path, files, &empty, tail, interval, self.life.clone());

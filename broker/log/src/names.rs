@@ -19,7 +19,7 @@ pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 /// Which leader epoch began where.
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 /// Segments of this log may have been sealed without a sync, so that a later one can outlive an earlier one.
-pub(crate) const LOOSE: &str = "sealed-unsynced";
+pub(crate) const SEALED_UNSYNCED: &str = "sealed-unsynced";
 /// What the suffix of a directory says that is being deleted.
 pub(crate) const DELETED: &str = "-delete";
 /// What the names of files end with that left the log.

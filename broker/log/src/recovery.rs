@@ -29,10 +29,9 @@ use super::{
     flusher::Forget,
     inventory,
     log::{Parts, seals_durably},
-    names, partition_metadata,
-    plan::{self, Plan},
-    resume,
+    names, partition_metadata, resume,
     segment::{Life, Persisted, Segment},
+    segment_plan::{self, SegmentPlan},
     segment_view::SegmentView,
     walk::{self, Expect, Walked},
 };
@@ -128,8 +127,8 @@ impl Found {
     }
 
     /// Whether segments may have been sealed without a sync.
-    pub(crate) fn is_loose(&self) -> bool {
-        self.names.contains(names::LOOSE)
+    pub(crate) fn is_sealed_unsynced(&self) -> bool {
+        self.names.contains(names::SEALED_UNSYNCED)
     }
 }
 
@@ -218,9 +217,9 @@ impl Opening<'_> {
             Ours::Log => {}
         }
         let (mut parts, recovered) = self.take_up(found, left).await?;
-        if parts.loose && seals_durably(self.config) {
+        if parts.sealed_unsynced && seals_durably(self.config) {
             self.tighten().await?;
-            parts.loose = false;
+            parts.sealed_unsynced = false;
         }
         Ok((parts, recovered))
     }
@@ -245,8 +244,8 @@ impl Opening<'_> {
 
     /// All there is is synced by now, and what comes will be.
     async fn tighten(&self) -> Result<(), StorageError> {
-        gracchus_env::moment!(LOOSE_TIGHTENED_BY_RECOVERY);
-        let remove = vec![Op::RemoveFile { path: self.path.join(names::LOOSE) }];
+        gracchus_env::moment!(SEALED_UNSYNCED_ENDED_BY_RECOVERY);
+        let remove = vec![Op::RemoveFile { path: self.path.join(names::SEALED_UNSYNCED) }];
         self.disk().submit(remove).await.map_err(self.fail("removing a marker"))
     }
 
@@ -273,7 +272,7 @@ impl Opening<'_> {
             self.forget_all(found, base).await?;
         }
         let (mut parts, recovered) = self.create_from(base).await?;
-        (parts.loose, parts.leftovers) = (found.is_loose(), self.leftovers(found));
+        (parts.sealed_unsynced, parts.leftovers) = (found.is_sealed_unsynced(), self.leftovers(found));
         parts.ages = Ages::none(found.has_ages());
         Ok((parts, Recovered { damaged, ..recovered }))
     }
@@ -302,7 +301,7 @@ impl Opening<'_> {
         );
         self.forget_all(found, log_start).await?;
         let mut parts = self.begin(log_start, EpochCache::new(), BTreeSet::new()).await?;
-        parts.loose = found.is_loose();
+        parts.sealed_unsynced = found.is_sealed_unsynced();
         parts.ages = Ages::none(found.has_ages());
         let left = |name: &&String| {
             let kinds = [names::LOG, names::INDEX, names::TIME_INDEX];
@@ -362,7 +361,7 @@ impl Opening<'_> {
             epochs,
             ages: Ages::default(),
             snapshots,
-            loose: false,
+            sealed_unsynced: false,
             leftovers: Vec::new(),
             changed: true,
         })
@@ -384,9 +383,9 @@ impl Opening<'_> {
     }
 
     /// An empty segment, or one that goes on.
-    pub(crate) fn plan(&self, base: Offset, ages: &Ages) -> Plan {
+    pub(crate) fn plan(&self, base: Offset, ages: &Ages) -> SegmentPlan {
         let env = self.directory.env();
-        let mut plan = Plan::new(base, self.config, env.wall_clock_ms(), env.random());
+        let mut plan = SegmentPlan::new(base, self.config, env.wall_clock_ms(), env.random());
         plan.opened_ms = ages.begun_ms(base).unwrap_or(plan.opened_ms);
         plan
     }
@@ -399,7 +398,7 @@ impl Opening<'_> {
     pub(crate) fn active(
         &self,
         files: Files,
-        plan: &Plan,
+        plan: &SegmentPlan,
         tail: imbl::Vector<super::segment_view::BatchPosition>,
     ) -> Active {
         Active::new(
@@ -408,7 +407,7 @@ impl Opening<'_> {
             files,
             plan,
             tail,
-            plan::interval(self.config),
+            segment_plan::interval(self.config),
             self.life.clone(),
         )
     }
@@ -418,7 +417,7 @@ impl Opening<'_> {
         let now_ms = self.directory.env().wall_clock_ms();
         let view = |pair: &[(Offset, u64)]| {
             let ((base, size), (next, _)) = (pair[0], pair[1]);
-            let interval = plan::interval(self.config);
+            let interval = segment_plan::interval(self.config);
             let (directory, path, life) = (self.directory.clone(), self.path.clone(), self.life.clone());
             let segment = Segment::new(directory, path, base, interval, Persisted::Whole, None, life);
             let written_ms = ages.written_ms(base, size).unwrap_or(now_ms);
@@ -535,10 +534,10 @@ impl Opening<'_> {
             if base < next_offset || hole {
                 gracchus_env::moment!(RECOVERY_HOLE);
                 let why = format!("segment {base} does not follow offset {next_offset}");
-                checked.cut = Some(Cut { segments: number, why });
+                checked.cut = Some(Truncated { segments: number, why });
                 break;
             }
-            let interval = plan::interval(self.config);
+            let interval = segment_plan::interval(self.config);
             let expect = Expect { base, length, interval, trusted: point, next_offset, epoch };
             let file = self.open_log(base).await?;
             let walked = walk::walk(file.clone(), &expect).await.map_err(self.fail("reading a segment"))?;
@@ -548,13 +547,13 @@ impl Opening<'_> {
             checked.walked.push((file, walked));
             if let Some(why) = bad {
                 gracchus_env::moment!(RECOVERY_BAD_BATCH);
-                checked.cut = Some(Cut { segments: number + 1, why });
+                checked.cut = Some(Truncated { segments: number + 1, why });
                 break;
             }
         }
         // Then nothing is written to a segment before all those before it are synced.
-        let was_sealed = |cut: &Cut| {
-            let durably = seals_durably(self.config) && !found.is_loose();
+        let was_sealed = |cut: &Truncated| {
+            let durably = seals_durably(self.config) && !found.is_sealed_unsynced();
             durably && found.segments[cut.segments..].iter().any(|(_, length)| *length > 0)
         };
         checked.recovered.damaged =
@@ -626,12 +625,12 @@ pub(crate) struct Checked {
     /// Number of the first segment that was walked.
     pub(crate) from: usize,
     pub(crate) walked: Vec<(Arc<dyn File>, Walked)>,
-    cut: Option<Cut>,
+    cut: Option<Truncated>,
     pub(crate) recovered: Recovered,
 }
 
 /// The log ends behind the last good batch.
-struct Cut {
+struct Truncated {
     /// How many segments stay, the last one perhaps shorter.
     segments: usize,
     why: String,

@@ -12,11 +12,10 @@ use super::{
     active::Files,
     error::StorageError,
     log::Parts,
-    names,
-    plan::Plan,
-    producer_snapshot,
+    names, producer_snapshot,
     recovery::{Checked, Found, Opening, Recovered},
     scan::{BatchScan, Step, WALK_BLOCK},
+    segment_plan::SegmentPlan,
     segment_view::SegmentView,
     walk::{Resumed, Walked},
 };
@@ -67,7 +66,7 @@ impl Opening<'_> {
         );
         let plan = resumed.plan;
         let life = self.life.clone();
-        let (loose, leftovers) = (found.is_loose(), self.leftovers(&found));
+        let (sealed_unsynced, leftovers) = (found.is_sealed_unsynced(), self.leftovers(&found));
         let parts = Parts {
             life,
             log_start,
@@ -78,7 +77,7 @@ impl Opening<'_> {
             epochs,
             ages,
             snapshots,
-            loose,
+            sealed_unsynced,
             leftovers,
             changed: true,
         };
@@ -90,7 +89,7 @@ impl Opening<'_> {
         &self,
         log: Arc<dyn File>,
         walked: Walked,
-        empty: &Plan,
+        empty: &SegmentPlan,
     ) -> Result<(Files, Resumed), StorageError> {
         let base = walked.base;
         if let Some(from) = walked.checked_from {

@@ -17,10 +17,10 @@ use super::{
     error::StorageError,
     index::{self, IndexBuilder, IndexEntry, OffsetIndex},
     log::Parts,
-    plan::{self, Plan},
     producer_snapshot,
     recovery::{Found, Opening},
     scan::{BatchScan, LOOKUP_BLOCK, Located, Step},
+    segment_plan::{self, SegmentPlan},
     segment_view::{BatchPosition, SegmentView},
     time_index::{self, TimeEntry, TimeIndex},
     walk::{self, Expect},
@@ -69,7 +69,7 @@ pub(crate) async fn open_clean(
         epochs,
         ages,
         snapshots,
-        loose: found.is_loose(),
+        sealed_unsynced: found.is_sealed_unsynced(),
         leftovers: opening.leftovers(found),
         changed: false,
     };
@@ -124,8 +124,8 @@ async fn resume(
     opening: &Opening<'_>,
     files: &Files,
     clean: &CleanLog,
-    plan: Plan,
-) -> Result<Option<(Plan, Vector<BatchPosition>)>, StorageError> {
+    plan: SegmentPlan,
+) -> Result<Option<(SegmentPlan, Vector<BatchPosition>)>, StorageError> {
     if clean.active_bytes == 0 {
         return Ok((clean.log_end == plan.base).then_some((plan, Vector::new())));
     }
@@ -141,7 +141,7 @@ async fn resume(
     let expect = Expect {
         base: plan.base,
         length: clean.active_bytes,
-        interval: plan::interval(opening.config),
+        interval: segment_plan::interval(opening.config),
         trusted: clean.log_end,
         next_offset: plan.base,
         epoch: LeaderEpoch::NONE,
@@ -166,12 +166,12 @@ async fn resume_by_index(
     opening: &Opening<'_>,
     files: &Files,
     clean: &CleanLog,
-    plan: Plan,
-) -> Result<Option<(Plan, Vector<BatchPosition>)>, StorageError> {
+    plan: SegmentPlan,
+) -> Result<Option<(SegmentPlan, Vector<BatchPosition>)>, StorageError> {
     let failed = opening.fail("reading the end of a segment");
     let Some(ends) = Ends::read(files, &plan, clean).await.map_err(&failed)? else { return Ok(None) };
     let start = ends.offset.map_or(0, |entry| entry.position);
-    let limit = start + 4 * plan::interval(opening.config);
+    let limit = start + 4 * segment_plan::interval(opening.config);
     let Some(batches) = batches_at_end(files, start, clean.active_bytes, limit).await.map_err(&failed)?
     else {
         return Ok(None);
@@ -184,10 +184,15 @@ async fn resume_by_index(
     };
     let since_entry = clean.active_bytes - start;
     let indexed_max = ends.time.map(|time| time.timestamp);
-    let plan = Plan {
+    let plan = SegmentPlan {
         position: clean.active_bytes,
         next_offset: clean.log_end,
-        builder: IndexBuilder::resume(plan::interval(opening.config), since_entry, ends.time, indexed_max),
+        builder: IndexBuilder::resume(
+            segment_plan::interval(opening.config),
+            since_entry,
+            ends.time,
+            indexed_max,
+        ),
         offset_entries: ends.offset_entries,
         time_entries: ends.time_entries,
         first_timestamp: Some(first.header.max_timestamp),
@@ -216,7 +221,7 @@ struct Ends {
 }
 
 impl Ends {
-    async fn read(files: &Files, plan: &Plan, clean: &CleanLog) -> io::Result<Option<Self>> {
+    async fn read(files: &Files, plan: &SegmentPlan, clean: &CleanLog) -> io::Result<Option<Self>> {
         let Some((offset_entries, offset)) = last_entry(&files.offsets, index::ENTRY).await? else {
             return Ok(None);
         };

@@ -138,7 +138,7 @@ impl Log {
     /// Takes the segments out of the log that retention lets go.
     pub async fn trim(&mut self, high_watermark: Offset) -> Result<Trimmed, StorageError> {
         let now_ms = self.directory.env().wall_clock_ms();
-        self.keep_resting_age(now_ms).await?;
+        self.keep_unopened_age(now_ms).await?;
         let view = self.view();
         let mut retention = Retention::new(&self.config, high_watermark, view.log_start, view.size(), now_ms);
         let mut below = None;
@@ -225,7 +225,7 @@ impl Log {
     }
 
     /// The same of the active segment, once nobody has written to it for a while: a crash must not make it young again.
-    async fn keep_resting_age(&mut self, now_ms: i64) -> Result<(), StorageError> {
+    async fn keep_unopened_age(&mut self, now_ms: i64) -> Result<(), StorageError> {
         let view = self.view();
         if !view.has_untold_age(now_ms) {
             return Ok(());

@@ -14,8 +14,8 @@ use imbl::Vector;
 
 use super::{
     index::{BuiltIndexes, OffsetIndex},
-    plan::Plan,
     scan::{BatchScan, Located, Step, WALK_BLOCK},
+    segment_plan::SegmentPlan,
     segment_view::{BatchPosition, TAIL_BATCHES},
     time_index::TimeIndex,
 };
@@ -64,7 +64,7 @@ pub(crate) struct Walked {
 pub(crate) struct Resumed {
     pub(crate) offsets: OffsetIndex,
     pub(crate) times: TimeIndex,
-    pub(crate) plan: Plan,
+    pub(crate) plan: SegmentPlan,
     pub(crate) tail: Vector<BatchPosition>,
 }
 
@@ -146,9 +146,9 @@ impl Walked {
     }
 
     /// How the segment goes on that would begin as `empty`.
-    pub(crate) fn resume(self, empty: &Plan) -> Resumed {
+    pub(crate) fn resume(self, empty: &SegmentPlan) -> Resumed {
         let (offsets, times, builder) = self.built.finish();
-        let plan = Plan {
+        let plan = SegmentPlan {
             base: self.base,
             position: self.size,
             next_offset: self.next_offset,

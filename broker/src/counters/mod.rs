@@ -7,4 +7,4 @@ mod requests;
 mod topics;
 
 pub(crate) use requests::{ListenerMetrics, PHASES, Requests, ServerMetrics, Stages};
-pub(crate) use topics::{ReplicaMetrics, RestingLog, TopicMetrics};
+pub(crate) use topics::{ReplicaMetrics, TopicMetrics, UnopenedLogSize};

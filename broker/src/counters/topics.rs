@@ -62,18 +62,18 @@ pub(crate) struct ReplicaMetrics {
     pub(crate) waiting_fetches: Gauge,
     /// Requests for partitions that are not here.
     pub(crate) elsewhere: TopicMetrics,
-    resting: Mutex<Arc<RestingLogs>>,
+    unopened: Mutex<Arc<UnopenedLogSizes>>,
 }
 
 /// A log that nobody has opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RestingLog {
+pub(crate) struct UnopenedLogSize {
     pub(crate) bytes: u64,
     pub(crate) segments: usize,
 }
 
 /// Logs that nobody has opened, as far as somebody has looked.
-pub(crate) type RestingLogs = BTreeMap<(TopicId, PartitionIndex), RestingLog>;
+pub(crate) type UnopenedLogSizes = BTreeMap<(TopicId, PartitionIndex), UnopenedLogSize>;
 
 #[derive(Debug, Default)]
 struct Topics {
@@ -125,13 +125,13 @@ impl ReplicaMetrics {
     }
 
     /// These are known now, and no others.
-    pub(crate) fn rest(&self, logs: RestingLogs) {
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(logs);
+    pub(crate) fn rest(&self, logs: UnopenedLogSizes) {
+        *self.unopened.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(logs);
     }
 
     /// Logs that nobody had opened at the last look. Some may be open now.
-    pub(crate) fn resting(&self) -> Arc<RestingLogs> {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn unopened(&self) -> Arc<UnopenedLogSizes> {
+        self.unopened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Produces that wait for the disk.

@@ -16,11 +16,11 @@ use gracchus_core::{
     PartitionIndex, TopicId, TopicPartition,
     controller::{Image, Topic},
 };
-use gracchus_log::{LogDirectory, LogId, Resting, inventory};
+use gracchus_log::{LogDirectory, LogId, UnopenedLog, inventory};
 use uuid::Uuid;
 
 use super::{ReplicaManager, configuration, replica::Message};
-use crate::counters::RestingLog;
+use crate::counters::UnopenedLogSize;
 
 /// Until the first check, as in Kafka: a start has better things to do.
 const FIRST: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ type Key = (TopicId, PartitionIndex);
 #[derive(Default)]
 struct Known {
     /// Logs that nobody has opened.
-    resting: BTreeMap<Key, Resting>,
+    unopened: BTreeMap<Key, UnopenedLog>,
     /// Topics whose owner has been told that nothing is compacted yet.
     warned: BTreeSet<TopicId>,
 }
@@ -47,7 +47,7 @@ pub(super) async fn sweep(manager: Weak<ReplicaManager>, env: Arc<dyn gracchus_e
     loop {
         let Some(manager) = manager.upgrade() else { return };
         manager.trim_open();
-        manager.trim_resting(&mut known).await;
+        manager.trim_unopened(&mut known).await;
         drop(manager);
         env.sleep(every).await;
     }
@@ -65,9 +65,9 @@ impl ReplicaManager {
         }
     }
 
-    async fn trim_resting(self: &Arc<Self>, known: &mut Known) {
+    async fn trim_unopened(self: &Arc<Self>, known: &mut Known) {
         let image = self.image();
-        let mut before = std::mem::take(&mut known.resting);
+        let mut before = std::mem::take(&mut known.unopened);
         let mut looks = 0;
         let mut last = None;
         for of in image.topics.replicas_of(self.node) {
@@ -79,39 +79,42 @@ impl ReplicaManager {
                 continue;
             }
             let (key, tp) = ((topic.id, of.index), of.topic_partition());
-            let resting = match before.remove(&key) {
-                Some(resting) => Some(resting),
+            let unopened = match before.remove(&key) {
+                Some(unopened) => Some(unopened),
                 None => {
                     looks += 1;
                     if looks % PORTION == 0 {
-                        self.tell_resting(known.resting.iter().chain(&before));
+                        self.tell_unopened(known.unopened.iter().chain(&before));
                         self.env.sleep(PAUSE).await;
                     }
                     let assigned = of.partition.directory_of(self.node);
                     self.look_at(LogId { tp: tp.clone(), topic_id: topic.id }, assigned).await
                 }
             };
-            let Some(resting) = resting else { continue };
+            let Some(unopened) = unopened else { continue };
             let config =
                 configuration::resolve(&topic.name, &topic.configs, &self.live.load().topic_defaults);
-            if resting.is_due(&config, self.env.wall_clock_ms()) {
+            if unopened.is_due(&config, self.env.wall_clock_ms()) {
                 self.open_and_trim(&image, &tp, topic.id);
             } else {
-                known.resting.insert(key, resting);
+                known.unopened.insert(key, unopened);
             }
         }
-        self.tell_resting(known.resting.iter());
+        self.tell_unopened(known.unopened.iter());
     }
 
     /// For the metrics.
-    fn tell_resting<'a>(&self, known: impl Iterator<Item = (&'a Key, &'a Resting)>) {
-        let log = |resting: &Resting| RestingLog { bytes: resting.size(), segments: resting.segments() };
-        self.metrics.rest(known.map(|(key, resting)| (*key, log(resting))).collect());
+    fn tell_unopened<'a>(&self, known: impl Iterator<Item = (&'a Key, &'a UnopenedLog)>) {
+        let log = |unopened: &UnopenedLog| UnopenedLogSize {
+            bytes: unopened.size(),
+            segments: unopened.segments(),
+        };
+        self.metrics.rest(known.map(|(key, unopened)| (*key, log(unopened))).collect());
     }
 
     /// Looks where the partition is, by the metadata; elsewhere (it may have been moved by hand) only at a log that is
     /// known by the topic's id.
-    async fn look_at(&self, id: LogId, assigned: Uuid) -> Option<Resting> {
+    async fn look_at(&self, id: LogId, assigned: Uuid) -> Option<UnopenedLog> {
         let is_assigned = |directory: &LogDirectory| directory.directory_id() == assigned;
         let (here, elsewhere): (Vec<_>, Vec<_>) =
             self.directories.iter().partition(|directory| is_assigned(directory));
@@ -125,7 +128,7 @@ impl ReplicaManager {
             if !ours {
                 continue;
             }
-            match Resting::look(directory, &id).await {
+            match UnopenedLog::look(directory, &id).await {
                 Ok(None) => {}
                 Ok(found) => return found,
                 // The directory is offline now, or there is no file handle; a later check will see.

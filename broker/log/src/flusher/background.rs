@@ -23,7 +23,7 @@ use super::{
     Answer,
     logs::{Class, Dirty, LogState, Slot, Soiled},
     plan::PATIENCE,
-    worker::{Cleaned, Cut, Job, Worker},
+    worker::{Cleaned, Job, Truncation, Worker},
 };
 
 /// Segments in one background submission: more would keep an I/O thread from others.
@@ -44,11 +44,11 @@ pub(super) struct Background {
     /// Wait for a checkpoint that begins from now on.
     pub(super) wanted: Vec<Answer>,
     /// The same: cuts below a recovery point.
-    pub(super) lowered: Vec<Cut>,
+    pub(super) lowered: Vec<Truncation>,
     /// A sync of segments that the replay has written is under way.
     pub(super) replayed_under_way: bool,
     /// What waits for the checkpoint under way, if one is.
-    writing: Option<(Vec<Answer>, Vec<Cut>)>,
+    writing: Option<(Vec<Answer>, Vec<Truncation>)>,
 }
 
 impl Background {

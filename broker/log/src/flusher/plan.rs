@@ -10,7 +10,7 @@ use gracchus_env::Op;
 use super::{
     super::journal::GroupBuilder,
     logs::{Class, Dirty, Item, Slot, Soiled, Write},
-    worker::{Alone, Cleaned, Cut, Job, Member, Worker},
+    worker::{Alone, Cleaned, Job, Member, Truncation, Worker},
 };
 
 /// So many times more bytes may be dirty of a log whose rounds nobody wants synced, and the kernel is not asked to write
@@ -76,7 +76,7 @@ impl Worker {
     fn start_alone(&mut self) -> bool {
         match self.waiting.alone.pop_front() {
             Some(Alone::Roll(slot)) => self.roll(slot),
-            Some(Alone::Cut(cut)) => self.start_cut(cut),
+            Some(Alone::Truncation(cut)) => self.start_cut(cut),
             None => return false,
         }
         true
@@ -136,7 +136,7 @@ impl Worker {
     fn start_group(&mut self) -> bool {
         let mut group = GroupBuilder::new();
         let (mut ops, mut hints) = (Vec::new(), Vec::new());
-        let (mut members, mut cuts): (Vec<Member>, Vec<Cut>) = (Vec::new(), Vec::new());
+        let (mut members, mut cuts): (Vec<Member>, Vec<Truncation>) = (Vec::new(), Vec::new());
         let mut room = 0;
         while let Some(slot) = self.next(Class::Journal) {
             let log = self.logs.get(slot);

@@ -26,7 +26,7 @@ use super::{
 use crate::metrics::FlusherMetrics;
 
 /// A cut under way: whose, which, and who waits.
-pub(super) type Cut = (Slot, Forget, Answer);
+pub(super) type Truncation = (Slot, Forget, Answer);
 
 /// One log's share of a submission.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) enum Job {
         part: PartNumber,
         sequence: u64,
         members: Vec<Member>,
-        cuts: Vec<Cut>,
+        cuts: Vec<Truncation>,
     },
     InPlace {
         members: Vec<Member>,
@@ -62,7 +62,7 @@ pub(super) enum Job {
         end_offset: Offset,
         answer: Answer,
     },
-    Cut(Cut),
+    Truncation(Truncation),
     /// In the background.
     Sync(Vec<Cleaned>),
     /// The same of what a replay has written.
@@ -83,7 +83,7 @@ impl Job {
             Job::Group { .. } => "cannot write segments and journal",
             Job::InPlace { .. } => "cannot write and sync segments",
             Job::Roll { .. } => "cannot seal a segment",
-            Job::Cut(_) => "cannot cut a log",
+            Job::Truncation(_) => "cannot cut a log",
             Job::Sync(_) => "cannot sync segments",
             Job::Replayed(_) => "cannot sync segments that were written from the journal",
             Job::Recycle => "cannot recycle a part of the journal",
@@ -108,7 +108,7 @@ pub(super) struct Counts {
 pub(super) enum Alone {
     Roll(Slot),
     /// The journal knows of it.
-    Cut(Cut),
+    Truncation(Truncation),
 }
 
 /// Logs that could go on if there were a submission to spare.
@@ -121,7 +121,7 @@ pub(super) struct Waiting {
 }
 
 /// A group of the journal on its way; `Some` once it is there.
-type GroupState = (u64, Option<(PartNumber, Vec<Member>, Vec<Cut>)>);
+type GroupState = (u64, Option<(PartNumber, Vec<Member>, Vec<Truncation>)>);
 
 pub(super) struct Worker {
     pub(super) env: Arc<dyn Env>,
@@ -277,7 +277,7 @@ impl Worker {
             Job::Group { .. } => self.counts.groups -= 1,
             Job::InPlace { .. } => self.counts.in_place -= 1,
             Job::Sync(_) => self.counts.syncs -= 1,
-            Job::Roll { .. } | Job::Cut(_) => self.counts.alone -= 1,
+            Job::Roll { .. } | Job::Truncation(_) => self.counts.alone -= 1,
             Job::Replayed(_) => self.background.replayed_under_way = false,
             Job::Recycle | Job::Grow { .. } | Job::Checkpoint => {}
         }
@@ -325,7 +325,7 @@ impl Worker {
                 let _ = answer.send(Ok(()));
                 self.consider(slot);
             }
-            Job::Cut(cut) => self.cut_ended(cut),
+            Job::Truncation(cut) => self.cut_ended(cut),
             Job::Sync(cleaned) => self.sync_ended(cleaned),
             Job::Replayed(segments) => {
                 gracchus_env::moment!(REPLAYED_SYNCED);
@@ -344,7 +344,7 @@ impl Worker {
     }
 
     /// A group counts once all groups before it are there: a replay ends at the first that is missing.
-    fn group_ended(&mut self, part: PartNumber, sequence: u64, members: Vec<Member>, cuts: Vec<Cut>) {
+    fn group_ended(&mut self, part: PartNumber, sequence: u64, members: Vec<Member>, cuts: Vec<Truncation>) {
         if self.not_yet_synced() != Some(sequence) {
             gracchus_env::moment!(GROUPS_OUT_OF_ORDER);
         }
@@ -393,7 +393,7 @@ impl Worker {
     }
 
     /// The journal knows of these cuts. Recovery points above them must go before the bytes do.
-    fn lower(&mut self, cuts: Vec<Cut>) {
+    fn lower(&mut self, cuts: Vec<Truncation>) {
         for cut in cuts {
             let log = self.logs.get(cut.0);
             let must_write = match cut.1.end_offset {
@@ -413,20 +413,20 @@ impl Worker {
     }
 
     /// Carries a cut out when its turn comes.
-    pub(super) fn cut(&mut self, cut: Cut) {
+    pub(super) fn cut(&mut self, cut: Truncation) {
         if cut.1.ops.is_empty() {
             return self.cut_ended(cut);
         }
-        self.waiting.alone.push_back(Alone::Cut(cut));
+        self.waiting.alone.push_back(Alone::Truncation(cut));
     }
 
-    pub(super) fn start_cut(&mut self, mut cut: Cut) {
+    pub(super) fn start_cut(&mut self, mut cut: Truncation) {
         let ops = std::mem::take(&mut cut.1.ops);
         self.counts.alone += 1;
-        self.start(ops, Job::Cut(cut));
+        self.start(ops, Job::Truncation(cut));
     }
 
-    fn cut_ended(&mut self, (slot, forget, answer): Cut) {
+    fn cut_ended(&mut self, (slot, forget, answer): Truncation) {
         let log = self.logs.get(slot);
         log.blocked = false;
         // What the steps of the cut left of that segment is synced by them.
@@ -479,7 +479,7 @@ impl Worker {
         answers.extend(self.background.give_up());
         answers.extend(waiting.alone.into_iter().filter_map(|alone| match alone {
             Alone::Roll(_) => None,
-            Alone::Cut((_, _, answer)) => Some(answer),
+            Alone::Truncation((_, _, answer)) => Some(answer),
         }));
         for answer in answers {
             let _ = answer.send(Err(error.clone()));
@@ -489,7 +489,7 @@ impl Worker {
     /// Whatever came of it, nobody may count on it.
     fn abandon(&mut self, job: Job) {
         let answers = match job {
-            Job::Roll { answer, .. } | Job::Cut((_, _, answer)) => vec![answer],
+            Job::Roll { answer, .. } | Job::Truncation((_, _, answer)) => vec![answer],
             Job::Group { cuts, .. } => cuts.into_iter().map(|(_, _, answer)| answer).collect(),
             _ => Vec::new(),
         };

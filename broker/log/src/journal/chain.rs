@@ -58,8 +58,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) async fn open(disk: &dyn Disk, directory: &Path) -> io::Result<(Self, Cuts)> {
-        let (mut parts, mut cuts) = (Self::default(), Cuts::default());
+    pub(super) async fn open(disk: &dyn Disk, directory: &Path) -> io::Result<(Self, ForgetMarks)> {
+        let (mut parts, mut cuts) = (Self::default(), ForgetMarks::default());
         for entry in disk.list(&directory.join(JOURNAL)).await? {
             let Some(number) = part_number(&entry.name) else { continue };
             let path = part_path(directory, number);
@@ -153,20 +153,20 @@ fn sound(bytes: &[u8], lap: u64) -> Option<(Header, Vec<Entry>)> {
 
 /// Where logs were cut, and by which group.
 #[derive(Default)]
-pub(super) struct Cuts(BTreeMap<LogId, Vec<Cut>>);
+pub(super) struct ForgetMarks(BTreeMap<LogId, Vec<ForgetMark>>);
 
-struct Cut {
+struct ForgetMark {
     part: PartNumber,
     sequence: u64,
     segment_base: Offset,
     position: u64,
 }
 
-impl Cuts {
+impl ForgetMarks {
     fn add(&mut self, part: PartNumber, sequence: u64, entries: Vec<Entry>) {
         for entry in entries.into_iter().filter(|entry| entry.kind == Kind::Forget) {
             let Entry { id, segment_base, position, .. } = entry;
-            self.0.entry(id).or_default().push(Cut { part, sequence, segment_base, position });
+            self.0.entry(id).or_default().push(ForgetMark { part, sequence, segment_base, position });
         }
     }
 

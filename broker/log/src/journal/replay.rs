@@ -26,7 +26,7 @@ use gracchus_env::{Disk, Env, File, Op, Open};
 use super::{
     super::{LogId, options::JournalOptions},
     JOURNAL, Journal, PartNumber, ReplayedSegment,
-    chain::{Chain, Cuts, Group, Missing, OldPart, Parts},
+    chain::{Chain, ForgetMarks, Group, Missing, OldPart, Parts},
     entry::Kind,
     part_path,
     parts::{Kept, PartHeader},
@@ -172,7 +172,7 @@ impl<'a> Target<'a> {
     }
 
     /// Carries out what counts of one part.
-    async fn write(&mut self, part: &OldPart, counting: &[Group], cuts: &Cuts) -> io::Result<()> {
+    async fn write(&mut self, part: &OldPart, counting: &[Group], cuts: &ForgetMarks) -> io::Result<()> {
         let mut segments: BTreeMap<(LogId, Offset), Writes> = BTreeMap::new();
         for (sequence, bytes, entries) in part.read(counting).await? {
             for entry in entries {

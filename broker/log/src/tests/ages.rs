@@ -1,7 +1,7 @@
 //! How old records without timestamps are outlives the process that wrote them, and so does the age of their segment.
 
 use super::*;
-use crate::Resting;
+use crate::UnopenedLog;
 
 const SECOND: i64 = 1000;
 /// When the story begins.
@@ -143,8 +143,8 @@ async fn a_log_of_an_earlier_release_grows_old_from_its_first_look_on() {
     machine.remove(&path("segment-ages"));
     machine.set_clock(BEGIN + 20 * SECOND);
     let directory = LogDirectory::open(machine.start(), directory_path(), in_place()).await.unwrap();
-    let resting = Resting::look(&directory, &id()).await.unwrap().expect("it is there");
-    assert!(resting.is_due(&ten_seconds(), BEGIN + 20 * SECOND), "nobody else would open it");
+    let unopened = UnopenedLog::look(&directory, &id()).await.unwrap().expect("it is there");
+    assert!(unopened.is_due(&ten_seconds(), BEGIN + 20 * SECOND), "nobody else would open it");
     drop(directory);
     let mut broker = Broker::start(&machine, &ten_seconds()).await;
     assert_eq!(left(&mut broker).await, records, "nobody knows how old they are");
@@ -168,8 +168,8 @@ async fn a_log_that_nobody_opens_is_opened_to_learn_its_age_and_when_it_is_due()
     let look = async |second: i64| {
         machine.set_clock(BEGIN + second * SECOND);
         let directory = LogDirectory::open(machine.start(), directory_path(), in_place()).await.unwrap();
-        let resting = Resting::look(&directory, &id()).await.unwrap().expect("it is there");
-        resting.is_due(&config, BEGIN + second * SECOND)
+        let unopened = UnopenedLog::look(&directory, &id()).await.unwrap().expect("it is there");
+        unopened.is_due(&config, BEGIN + second * SECOND)
     };
     assert!(look(4).await, "it was killed: how old it is has to be kept");
     let mut broker = Broker::start(&machine, &config).await;

@@ -204,7 +204,10 @@ async fn a_topic_that_turns_to_syncing_keeps_what_was_before_its_first_acknowled
         check(&broker, acknowledged, &context).await;
         lost += 25 - broker.view().log_end.0.min(25);
         let strict = machine.list(&directory_path().join("orders-3"));
-        assert!(!strict.contains(&crate::names::LOOSE.to_owned()), "{context}: from now on a loss is damage");
+        assert!(
+            !strict.contains(&crate::names::SEALED_UNSYNCED.to_owned()),
+            "{context}: from now on a loss is damage"
+        );
     }
     assert!(lost > 0, "some of them failed before the sync");
 }

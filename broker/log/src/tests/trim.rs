@@ -5,7 +5,7 @@ use gracchus_core::record::records;
 use super::*;
 use gracchus_memory::Dice;
 
-use crate::{ReadError, Resting, names};
+use crate::{ReadError, UnopenedLog, names};
 
 fn small() -> TopicConfig {
     changed(config(), |config| {
@@ -339,33 +339,33 @@ async fn a_log_that_nobody_opens_is_opened_when_its_time_has_come() {
         config.retention_ms = 1000;
     });
     let mut broker = Broker::start(&machine, &config).await;
-    let due = |resting: Option<Resting>, config: &TopicConfig, now| {
-        resting.expect("it is there").is_due(config, now)
+    let due = |unopened: Option<UnopenedLog>, config: &TopicConfig, now| {
+        unopened.expect("it is there").is_due(config, now)
     };
     let directory = LogDirectory::open(Machine::new(7).start(), directory_path(), in_place()).await.unwrap();
-    assert_eq!(Resting::look(&directory, &id()).await.unwrap(), None);
-    let empty = Resting::look(&broker.directory, &id()).await.unwrap();
+    assert_eq!(UnopenedLog::look(&directory, &id()).await.unwrap(), None);
+    let empty = UnopenedLog::look(&broker.directory, &id()).await.unwrap();
     assert!(!due(empty, &config, i64::MAX), "there is nothing that could go");
     for number in 0..10 {
         broker.append(batch(NOW + number, 1, 100)).await.unwrap();
     }
     broker.stop().await;
     let directory = LogDirectory::open(machine.start(), directory_path(), in_place()).await.unwrap();
-    let resting = Resting::look(&directory, &id()).await.unwrap();
+    let unopened = UnopenedLog::look(&directory, &id()).await.unwrap();
     // The first segment holds three records.
-    assert!(!due(resting, &config, NOW + 1002));
-    assert!(due(resting, &config, NOW + 1003));
+    assert!(!due(unopened, &config, NOW + 1002));
+    assert!(due(unopened, &config, NOW + 1003));
     let kept = changed(config.clone(), |config| config.retention_ms = -1);
-    assert!(!due(resting, &kept, i64::MAX));
-    assert!(due(resting, &changed(kept.clone(), |config| config.retention_bytes = 500), NOW));
+    assert!(!due(unopened, &kept, i64::MAX));
+    assert!(due(unopened, &changed(kept.clone(), |config| config.retention_bytes = 500), NOW));
     let compacted = changed(config.clone(), |config| {
         config.cleanup_policy.delete = false;
         config.cleanup_policy.compact = true;
     });
-    assert!(!due(resting, &compacted, i64::MAX));
+    assert!(!due(unopened, &compacted, i64::MAX));
     machine.put(&path("00000000000000000000.log.deleted"), b"gone");
-    let resting = Resting::look(&directory, &id()).await.unwrap();
-    assert!(due(resting, &compacted, NOW), "files wait for their removal");
+    let unopened = UnopenedLog::look(&directory, &id()).await.unwrap();
+    assert!(due(unopened, &compacted, NOW), "files wait for their removal");
 }
 
 #[tokio::test]

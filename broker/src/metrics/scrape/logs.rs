@@ -29,12 +29,13 @@ impl Sources {
             end.value(&labels, view.log.log_end.0 as f64);
         }
         let image = self.controller.image();
-        for (key, resting) in self.replicas.metrics.resting().iter().filter(|(key, _)| !open.contains(key)) {
+        for (key, unopened) in self.replicas.metrics.unopened().iter().filter(|(key, _)| !open.contains(key))
+        {
             let Some(topic) = image.topic_by_id(key.0) else { continue };
             let partition = key.1.to_string();
             let labels = [("topic", &*topic.name), ("partition", &*partition)];
-            size.value(&labels, resting.bytes as f64);
-            segments.value(&labels, resting.segments as f64);
+            size.value(&labels, unopened.bytes as f64);
+            segments.value(&labels, unopened.segments as f64);
         }
         [size, segments, start, end].into_iter().for_each(|family| families.add(family));
     }

@@ -12,7 +12,7 @@ use super::{
 
 /// The active segment as it will be when all that is staged has been written.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct SegmentPlan {
     pub(crate) base: Offset,
     /// Bytes so far.
     pub(crate) position: u64,
@@ -50,7 +50,7 @@ pub(crate) struct Ended {
     pub(crate) time_entry: Option<TimeEntry>,
 }
 
-impl Plan {
+impl SegmentPlan {
     /// An empty segment that begins at `base`.
     pub(crate) fn new(base: Offset, config: &TopicConfig, now_ms: i64, random: u64) -> Self {
         Self {

@@ -27,7 +27,7 @@ use super::{
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resting {
+pub struct UnopenedLog {
     size: u64,
     first_size: u64,
     segments: usize,
@@ -37,7 +37,7 @@ pub struct Resting {
     unfinished: bool,
 }
 
-impl Resting {
+impl UnopenedLog {
     /// Looks at the log in `directory`; `None` if it is not there.
     pub async fn look(directory: &LogDirectory, id: &LogId) -> Result<Option<Self>, StorageError> {
         let path = directory.path().join(id.tp.to_string());
@@ -73,7 +73,7 @@ impl Resting {
     }
 }
 
-async fn look(directory: &LogDirectory, id: &LogId, path: &Path) -> io::Result<Resting> {
+async fn look(directory: &LogDirectory, id: &LogId, path: &Path) -> io::Result<UnopenedLog> {
     let env = directory.env();
     let found = Found::from(&env.disk().list(path).await?, directory.log_start(id));
     let size = found.segments.iter().map(|(_, size)| size).sum();
@@ -86,7 +86,7 @@ async fn look(directory: &LogDirectory, id: &LogId, path: &Path) -> io::Result<R
         }
         _ => Some(env.wall_clock_ms()),
     };
-    Ok(Resting {
+    Ok(UnopenedLog {
         size,
         first_size,
         segments: found.segments.len(),
