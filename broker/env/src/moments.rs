@@ -69,13 +69,13 @@ moments! {
     // Rolls.
 
     /// A segment ends because the next batch does not fit.
-    ROLL_BY_SIZE in "plan.rs";
+    ROLL_BY_SIZE in "segment_plan.rs";
     /// A segment ends because of `segment.ms`.
-    ROLL_BY_TIME in "plan.rs";
+    ROLL_BY_TIME in "segment_plan.rs";
     /// A segment ends because an index is full: its last entries must find their place.
-    ROLL_BY_FULL_INDEX in "plan.rs";
+    ROLL_BY_FULL_INDEX in "segment_plan.rs";
     /// A segment ends because an offset would not fit into the indexes' 32 bits.
-    ROLL_BY_OFFSETS in "plan.rs";
+    ROLL_BY_OFFSETS in "segment_plan.rs";
     /// The active segment ends because retention takes all there is: the log must not end below its start.
     ROLL_BY_RETENTION in "trim.rs";
     /// A roll finds all bytes of the segment synced.
@@ -311,9 +311,9 @@ moments! {
     /// Files that a crash left half-way are removed.
     UNFINISHED_FILE_REMOVED in "restore.rs";
     /// A log was moved to another directory by hand.
-    LOG_MOVED in "manager.rs";
+    LOG_MOVED in "placement.rs";
     /// A log may be in a directory that is offline: it gets no other place.
-    PLACE_UNKNOWN in "manager.rs";
+    PLACE_UNKNOWN in "placement.rs";
     /// A log takes longer to open than a client waits.
     OPENING_TOOK_TOO_LONG in "replica/replica.rs";
 

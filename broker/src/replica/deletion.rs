@@ -184,7 +184,7 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
     let (mut told, mut unopened) = (Vec::new(), Vec::new());
     for index in 0..topic.partitions.len() {
         let index = PartitionIndex(i32::try_from(index).expect("a partition index"));
-        match manager.handle(topic.id, index) {
+        match manager.replicas.get(topic.id, index) {
             Some(replica) => {
                 let (done, wait) = oneshot::channel();
                 replica.send(Message::Delete(done));
@@ -208,7 +208,7 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
                 reached = false;
             }
         }
-        manager.let_go(topic.id, index);
+        manager.replicas.remove(topic.id, index);
     }
     for indexes in unopened.chunks(LOOKS_AT_ONCE) {
         let looks = indexes.iter().map(|index| {

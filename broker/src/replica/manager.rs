@@ -1,54 +1,42 @@
-//! All replicas of this broker: finds them, opens them when first needed, and lets them go.
+//! All replicas of this broker, as requests and the broker see them: who leads what, start and stop.
 //!
-//! A replica exists from the first request for a partition that the metadata assigns to this broker. What it may do
-//! comes from the metadata image; what it holds, from its log directory.
+//! Which replicas there are is in [`super::registry`], how one comes to be in [`super::hosting`], where its log lies in
+//! [`super::placement`]. What a replica may do comes from the metadata image; what it holds, from its log directory.
+//! Never: the state of a replica, which belongs to its owner.
 
 use std::{
-    collections::BTreeMap,
-    io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use gracchus_common::Complaints;
-use gracchus_common::STOP_PATIENCE;
+use gracchus_common::{Complaints, STOP_PATIENCE};
 use gracchus_core::{
-    BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicPartition,
-    controller::{Command, Image, Located, Partition, Topic},
+    BrokerId, LeaderEpoch, TopicId, TopicPartition,
+    controller::{Image, Partition, Topic},
     error::ResponseError,
 };
-use gracchus_env::{Env, Open, Task, is_out_of_handles, spawn};
-use gracchus_log::{LogDirectory, LogId, Remover, StorageError, inventory};
+use gracchus_env::{Env, Task, spawn};
+use gracchus_log::{LogDirectory, Remover, StorageError, inventory};
 use gracchus_quorum::Controller;
-use tokio::sync::{mpsc, oneshot, watch};
-use uuid::Uuid;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     PartitionProbe,
-    configuration::Configuration,
-    deletion::{self, Deletions, Way},
+    deletion::{self, Deletions},
     fetch::compare_epochs,
-    inbox::Inbox,
-    owner::{Assignment, Owner, turn_away},
-    purgatory::{Purgatory, Watchers},
+    hosting::follow_metadata,
+    purgatory::Purgatory,
+    registry::Registry,
     replica::{Closed, Message, Replica},
     retention,
-    scheduled::ScheduledTasks,
-    turned_away::TurnedAway,
-    view::Status,
+    sweeps::{follow_directory, sweep_producers},
 };
-use crate::{
-    config::{self, LiveConfig},
-    counters::ReplicaMetrics,
-};
+use crate::{config::LiveConfig, counters::ReplicaMetrics};
 
 /// A stop gives up what is left when no log was closed for so long.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
-
-/// A partition by identity: a deleted topic's namesake is another key.
-type Key = (TopicId, PartitionIndex);
 
 /// The replicas of one broker.
 pub struct ReplicaManager {
@@ -59,8 +47,7 @@ pub struct ReplicaManager {
     pub(super) controller: Arc<Controller>,
     /// Has the defaults of topic configurations.
     pub(super) live: Arc<LiveConfig>,
-    /// Handles only; the state of a replica belongs to its owner task.
-    replicas: Mutex<BTreeMap<Key, Arc<Replica>>>,
+    pub(super) replicas: Registry,
     pub(super) deletions: Deletions,
     pub(crate) purgatory: Purgatory,
     pub(crate) metrics: ReplicaMetrics,
@@ -140,7 +127,7 @@ impl ReplicaManager {
             missing,
             controller,
             live,
-            replicas: Mutex::default(),
+            replicas: Registry::default(),
             metrics: ReplicaMetrics::default(),
             deletions,
             looks,
@@ -181,17 +168,14 @@ impl ReplicaManager {
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
-    fn handles(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Replica>>> {
-        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// All that are hosted.
     pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
-        self.handles().values().cloned().collect()
+        self.replicas.snapshot()
     }
 
-    /// Whether a request has asked for the partition before.
-    pub(super) fn hosts(&self, topic: TopicId, index: PartitionIndex) -> bool {
-        self.handles().contains_key(&(topic, index))
+    /// What every open replica publishes, ordered by topic id and partition.
+    pub fn probe(&self) -> Vec<PartitionProbe> {
+        self.replicas.probe()
     }
 
     /// The metadata as now known; load it once per request.
@@ -255,155 +239,6 @@ impl ReplicaManager {
         };
         let replica = self.replica(topic, tp.partition).ok_or(gone)?;
         Ok(LeaderReplica { replica, partition })
-    }
-
-    /// The handle, made (and its owner started) by the first request that needs it. `None` if the topic is gone.
-    fn replica(self: &Arc<Self>, topic: &Topic, index: PartitionIndex) -> Option<Arc<Replica>> {
-        let mut handles = self.handles();
-        let known = handles.get(&(topic.id, index));
-        if let Some(replica) = known {
-            return Some(replica.clone());
-        }
-        // As it is now: what `follow_metadata` has told the others meanwhile would pass this one by, and a topic that
-        // was deleted meanwhile would get a log again.
-        let image = self.image();
-        let topic = image.topic_by_id(topic.id)?;
-        let partition = topic.partition(index)?;
-        let tp = TopicPartition { topic: topic.name.clone(), partition: index };
-        let (queue, incoming) = mpsc::unbounded_channel();
-        let (status, published) = watch::channel(Status::Opening);
-        let watchers = Arc::new(Watchers::default());
-        let configuration = Configuration::new(&topic.name, &topic.configs, &self.live.load().topic_defaults);
-        let config = configuration.load().config.clone();
-        let replica = Arc::new(Replica {
-            tp: tp.clone(),
-            topic_id: topic.id,
-            configuration,
-            queue,
-            status: published,
-            watchers: watchers.clone(),
-            metrics: self.metrics.topic(&topic.name),
-        });
-        handles.insert((topic.id, index), replica.clone());
-        let assignment = Assignment {
-            leader_epoch: partition.leader_epoch,
-            replicas: partition.replicas.clone(),
-            in_sync: partition.isr.clone(),
-        };
-        let (manager, topic_id) = (self.clone(), topic.id);
-        let assigned = partition.directory_of(self.node);
-        spawn(&*self.env, "replica", async move {
-            let queue = Inbox::new(incoming);
-            let placed = manager.place(LogId { tp: tp.clone(), topic_id }, assigned).await;
-            let directory = match placed {
-                Ok(directory) => directory,
-                Err(Way::Gone) => {
-                    // It has the handle, which keeps the queue open.
-                    drop(manager);
-                    return turn_away(&status, &watchers, queue).await;
-                }
-                Err(_) => {
-                    status.send_replace(Status::Closed);
-                    watchers.wake_all();
-                    return;
-                }
-            };
-            let owner = Owner {
-                env: manager.env.clone(),
-                tp,
-                topic_id,
-                directory,
-                config,
-                assignment,
-                queue,
-                deletion: None,
-                status,
-                watchers,
-                scheduled: ScheduledTasks::default(),
-                damaged: false,
-                begun: false,
-                turned_away: TurnedAway::default(),
-            };
-            drop(manager);
-            owner.run().await;
-        });
-        Some(replica)
-    }
-
-    /// Where the log is, or is to be, with nothing else in its place; or why there is no way to it.
-    async fn place(&self, id: LogId, assigned: Uuid) -> Result<Arc<LogDirectory>, Way> {
-        let way = self.deletions.make_way(&self.controller, &id).await;
-        if way != Way::Free {
-            return Err(way);
-        }
-        let found = self.directories.iter().find(|directory| directory.directory_id() == assigned);
-        let directory = match found {
-            Some(directory) => self.moved(&id, directory).await?.unwrap_or(directory).clone(),
-            // Nobody has said which.
-            None => place(&*self.env, &self.directories, &id.tp).await?,
-        };
-        match deletion::clear_place(self, &directory, &id).await {
-            // Opening the log finds out the same and says it.
-            Ok(()) | Err(StorageError::Corrupt(_)) => {}
-            Err(error) => tracing::warn!(
-                log = %id,
-                %error,
-                "the place of a log cannot be cleared; the partition is served when it can: check the \
-                 rights and the disk"
-            ),
-        }
-        Ok(directory)
-    }
-
-    /// Another directory than `assigned` that holds the log: it was moved by hand while the broker was stopped. It takes
-    /// the log start along, then the metadata are told, and only then may the log be opened.
-    ///
-    /// A power loss before the metadata know leaves the checkpoint of `assigned` as it was, and the log as it was: all of
-    /// this is done again. One after that leaves at most entries in `assigned` that the next start drops.
-    async fn moved(
-        &self,
-        id: &LogId,
-        assigned: &Arc<LogDirectory>,
-    ) -> Result<Option<&Arc<LogDirectory>>, Way> {
-        if self.directories.len() == 1 || assigned.offline().is_some() || inventory::holds(assigned, id).await
-        {
-            return Ok(None);
-        }
-        for other in self.directories.iter().filter(|other| !Arc::ptr_eq(other, assigned)) {
-            if other.offline().is_none() && inventory::holds(other, id).await {
-                gracchus_env::moment!(LOG_MOVED);
-                tracing::info!(log = %id, directory = %other.path().display(), "a log was moved to another directory");
-                let directory = other.directory_id();
-                let located = vec![Located { topic: id.topic_id, partition: id.tp.partition, directory }];
-                // Where this fails, so will the opening of the log.
-                if other.take_over(&id.tp, assigned.log_start(id)).await.is_ok() {
-                    let locate = Command::Locate { broker: self.node, located };
-                    if let Err(error) = self.controller.submit(locate).await {
-                        tracing::warn!(
-                            log = %id,
-                            %error,
-                            "the metadata cannot take in where a log was moved to; it is served when the broker was \
-                             started anew"
-                        );
-                        return Err(Way::Stopping);
-                    }
-                    // Of a directory that is offline by now nobody asks anything.
-                    let _ = assigned.disown(&id.tp).await;
-                }
-                return Ok(Some(other));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The handle, if there is one.
-    pub(super) fn handle(&self, topic: TopicId, index: PartitionIndex) -> Option<Arc<Replica>> {
-        self.handles().get(&(topic, index)).cloned()
-    }
-
-    /// The log of this replica is gone.
-    pub(super) fn let_go(&self, topic: TopicId, index: PartitionIndex) {
-        self.handles().remove(&(topic, index));
     }
 
     /// The log directories that were opened.
@@ -504,117 +339,5 @@ impl ReplicaManager {
         }
         self.deletions.stop();
         self.purgatory.stop();
-    }
-
-    /// What every open replica publishes, ordered by topic id and partition.
-    pub fn probe(&self) -> Vec<PartitionProbe> {
-        let handles = self.handles();
-        let mut published = Vec::with_capacity(handles.len());
-        published.extend(handles.values().filter_map(|replica| replica.probe()));
-        published
-    }
-}
-
-/// The directory that already holds the partition, else the one with the fewest partitions. While it may be in a
-/// directory that is offline, that one: a second log elsewhere would give its offsets once more.
-async fn place(
-    env: &dyn Env,
-    directories: &[Arc<LogDirectory>],
-    tp: &TopicPartition,
-) -> Result<Arc<LogDirectory>, Way> {
-    let mut emptiest: Option<(usize, &Arc<LogDirectory>)> = None;
-    let mut unknown = None;
-    if directories.len() > 1 {
-        for directory in directories {
-            let metadata = directory.path().join(tp.to_string()).join("partition.metadata");
-            // Only a look tells where the log is; without one it could come into being a second time.
-            let look = || env.disk().open(&metadata, Open::Existing);
-            match directory.handles().patiently("looking for a partition", look).await {
-                Ok(_) => return Ok(directory.clone()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // Only while the broker stops.
-                Err(error) if is_out_of_handles(&error) => return Err(Way::Stopping),
-                Err(error) => {
-                    drop(directory.fail_of(&error, "looking for a place for", format_args!(" {tp}")))
-                }
-            }
-            if directory.offline().is_some() {
-                gracchus_env::moment!(PLACE_UNKNOWN);
-                unknown = unknown.or(Some(directory));
-                continue;
-            }
-            let held = env.disk().list(directory.path()).await.map_or(usize::MAX, |names| names.len());
-            if emptiest.is_none_or(|(fewest, _)| held < fewest) {
-                emptiest = Some((held, directory));
-            }
-        }
-    }
-    let emptiest = emptiest.map_or(&directories[0], |(_, directory)| directory);
-    Ok(unknown.unwrap_or(emptiest).clone())
-}
-
-/// One task for both, so that the last it tells a replica is made of the newest of both.
-async fn follow_metadata(
-    manager: std::sync::Weak<ReplicaManager>,
-    mut version: watch::Receiver<u64>,
-    mut live: config::Watch,
-    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
-) {
-    loop {
-        let mut askers = Vec::new();
-        let goes_on = tokio::select! {
-            biased;
-            changed = version.changed() => changed.is_ok(),
-            changed = live.changed() => changed.is_some(),
-            asker = asked.recv() => {
-                askers.extend(asker);
-                !askers.is_empty()
-            }
-        };
-        // Any look that begins now serves all who have asked, however often the metadata change.
-        askers.extend(std::iter::from_fn(|| asked.try_recv().ok()));
-        let Some(manager) = manager.upgrade().filter(|_| goes_on) else { return };
-        let image = manager.image();
-        let defaults = manager.live.load().topic_defaults.clone();
-        for replica in manager.snapshot() {
-            let Some(topic) = image.topic_by_id(replica.topic_id) else { continue };
-            replica.configure(&topic.configs, &defaults);
-            if let Some(partition) = topic.partition(replica.tp.partition)
-                && partition.leader == manager.node
-                // One that is still opening takes it from its queue.
-                && replica.leader_epoch().is_none_or(|epoch| epoch < partition.leader_epoch)
-            {
-                replica.send(Message::BecomeLeader(partition.leader_epoch));
-            }
-        }
-        for asker in askers {
-            // Who asked may have gone.
-            let _ = asker.send(());
-        }
-    }
-}
-
-/// One timer for all replicas: also a partition that gets no more appends forgets its producers.
-async fn sweep_producers(env: Arc<dyn Env>, manager: std::sync::Weak<ReplicaManager>, every: Duration) {
-    loop {
-        env.sleep(every).await;
-        let Some(manager) = manager.upgrade() else { return };
-        let after = manager.live.load().producer_id_expiration;
-        for replica in manager.snapshot() {
-            replica.send(Message::ExpireProducers(after));
-        }
-    }
-}
-
-async fn follow_directory(
-    manager: std::sync::Weak<ReplicaManager>,
-    mut offline: watch::Receiver<Option<Arc<str>>>,
-) {
-    if offline.wait_for(Option::is_some).await.is_err() {
-        return;
-    }
-    let Some(manager) = manager.upgrade() else { return };
-    for replica in manager.snapshot() {
-        replica.send(Message::DirectoryFailed);
     }
 }

@@ -5,20 +5,24 @@
 mod configuration;
 mod deletion;
 mod fetch;
+mod hosting;
 mod inbox;
 mod looking;
 mod manager;
 mod offsets;
 mod owner;
+mod placement;
 mod produce;
 mod purgatory;
 mod records;
+mod registry;
 #[allow(clippy::module_inception, reason = "a replica, among what serves replicas")]
 mod replica;
 mod request;
 mod retention;
 mod scheduled;
 mod sizes;
+mod sweeps;
 #[cfg(test)]
 mod tests;
 mod turned_away;
