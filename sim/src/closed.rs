@@ -162,7 +162,12 @@ impl Harmed {
         let Ok(batches) = log_format::batches(path, &bytes) else { return };
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return };
         self.segments.push(first.base_offset..last.last_offset + 1);
-        let victim = *batches.choose(random).expect("there is one");
+        // The last one speaks for all that no index has, and whoever comes from an index meets the first one only by its name.
+        let victim = *match random.random_range(0..4) {
+            0 => first,
+            1 => last,
+            _ => batches.choose(random).expect("there is one"),
+        };
         let mut damaged = bytes.clone();
         let (hit, contents, how) = match harm {
             Harm::Gone => (0..bytes.len(), None, "is gone".to_owned()),

@@ -17,7 +17,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use gracchus_core::Offset;
+use gracchus_core::{Offset, record::Batch};
 use gracchus_env::File;
 
 use super::{
@@ -306,7 +306,7 @@ impl Segment {
         Ok((offsets, times))
     }
 
-    /// Both indexes of the first `size` bytes, which end before `next_offset`, by a walk over the headers. Offsets lie
+    /// Both indexes of the first `size` bytes, which end before `next_offset`, by a walk over the batches. Offsets lie
     /// outside of the CRC: what a disk made of them must not be believed either.
     pub(crate) async fn build_indexes(
         &self,
@@ -317,7 +317,7 @@ impl Segment {
         bad.map_or(Ok((offsets, times)), Err)
     }
 
-    /// Both indexes of what comes before the first damage, and what that is.
+    /// Both indexes of what is sound before the first place that leads no further, and the first damage.
     async fn index_what_is_sound(
         &self,
         size: u64,
@@ -328,6 +328,8 @@ impl Segment {
         let mut begun = self.base;
         // Entries hold 31 bits of an offset.
         let end = next_offset.min(self.base.plus(1 << 31));
+        // What a batch with a wrong checksum says of times would hide others for good.
+        let mut rotten = None;
         let bad = loop {
             match scan.next().await.map_err(|error| self.fail(&error, "reading a segment"))? {
                 Step::Batch(batch) if batch.header.base_offset < begun => {
@@ -340,7 +342,12 @@ impl Segment {
                 }
                 Step::Batch(batch) => {
                     begun = batch.header.next_offset();
-                    built.add(&batch.header, batch.position);
+                    let bytes =
+                        scan.bytes(&batch).await.map_err(|error| self.fail(&error, "reading a segment"))?;
+                    match Batch::check(bytes) {
+                        Ok(_) => built.add(&batch.header, batch.position),
+                        Err(error) => _ = rotten.get_or_insert_with(|| self.corrupt(batch.position, &error)),
+                    }
                 }
                 Step::End if self.is_sealed() && begun < next_offset => {
                     break Some(self.missing(size, begun, next_offset));
@@ -350,7 +357,7 @@ impl Segment {
             }
         };
         let (offsets, times, _) = built.finish();
-        Ok((offsets, times, bad))
+        Ok((offsets, times, bad.or(rotten)))
     }
 
     /// A closed segment of `size` bytes lacks the records from `from` to `next_offset`.

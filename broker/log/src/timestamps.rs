@@ -33,7 +33,7 @@ impl SegmentView {
             return Ok(max);
         }
         let found = match self.is_whole().await? {
-            true => self.max_before(self.next_offset).await,
+            true => self.confirmed_max().await,
             false => Err(self.missing(self.base())),
         };
         // The last entries may be missing from the file, which the others do not show: the log has the last word. Of what it
@@ -52,6 +52,34 @@ impl SegmentView {
         }
         self.segment.learn_max(max);
         Ok(max)
+    }
+
+    /// The greatest timestamp by index and headers. What only a header says is believed if its batch is sound: a sector that
+    /// has rotted may say anything.
+    async fn confirmed_max(&self) -> Result<Option<TimeEntry>, StorageError> {
+        let max = self.max_before(self.next_offset).await?;
+        if self.segment.is_sealed()
+            && self.segment.times(self.size, self.next_offset).await?.index.last() != max
+        {
+            let claims = match max {
+                Some(max) => self.locate(max.last_offset).await?,
+                None => None,
+            };
+            if let Some(batch) = claims {
+                let mut scan = self.walk(batch.position).await?;
+                if let Some(located) = self.next(&mut scan).await? {
+                    self.checked(&mut scan, &located).await?;
+                }
+            }
+        }
+        Ok(max)
+    }
+
+    /// The batch with its records, once its checksum fits.
+    async fn checked(&self, scan: &mut BatchScan, located: &Located) -> Result<Batch, StorageError> {
+        let bytes =
+            scan.bytes(located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
+        Batch::check(bytes).map_err(|error| self.segment.corrupt(located.position, &error))
     }
 
     /// Whether the largest timestamp of a batch is unknown. Walks over all headers where nobody has done so.
@@ -198,9 +226,7 @@ impl SegmentView {
         let Some(batch) = self.locate(last).await? else { return Ok(None) };
         let mut scan = self.walk(batch.position).await?;
         let Some(located) = self.next(&mut scan).await? else { return Ok(None) };
-        let bytes =
-            scan.bytes(&located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
-        let batch = Batch::check(bytes).map_err(|error| self.segment.corrupt(located.position, &error))?;
+        let batch = self.checked(&mut scan, &located).await?;
         let mut greatest: Option<Found> = None;
         let looked = record::scan_records(&batch, UNPACK_LIMIT, |record| {
             let before = greatest.map_or(-1, |(timestamp, ..)| timestamp);

@@ -1,5 +1,7 @@
 //! Files that are not what they should be.
 
+use gracchus_memory::Dice;
+
 use super::*;
 
 /// A log of many small segments, stopped without order; every write has reached the files.
@@ -75,7 +77,7 @@ async fn rot_in_an_index_costs_a_rebuild_and_no_record() {
     let names = machine.list(&directory_path().join("orders-3"));
     let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with("index")).collect();
     assert!(indexes.len() > 6);
-    let mut dice = gracchus_memory::Dice::new(3);
+    let mut dice = Dice::new(3);
     for round in 0..40 {
         for name in &indexes {
             machine.edit(&path(name), |bytes| match dice.roll() % 5 {
@@ -445,6 +447,59 @@ async fn damaged_batch(damage: impl FnOnce(&mut [u8])) {
     let time = behind.header.base_offset.0 / 2 * 10;
     let listed = view.offset_for_timestamp(time, view.log_end).await.unwrap();
     assert_eq!(listed.map(|(_, offset, _)| offset), Some(bases[2]), "later segments are found by time");
+}
+
+#[tokio::test]
+async fn a_time_index_without_its_last_entries_does_not_add_to_damage_before_them() {
+    for bad in 1..4 {
+        let machine = Machine::new(14);
+        let (all, bases) = stopped(&machine).await;
+        let first = all.iter().position(|batch| batch.header.base_offset == bases[1]).unwrap();
+        let at = all[first..first + bad].iter().map(|batch| batch.bytes.len()).sum::<usize>() + 16;
+        machine.edit(&path(&format!("{:020}.log", bases[1].0)), |bytes| bytes[at] = 9);
+        machine
+            .edit(&path(&format!("{:020}.timeindex", bases[1].0)), |bytes| bytes.truncate(bytes.len() - 12));
+        let broker = Broker::start(&machine, &config()).await;
+        let view = broker.view();
+        let listed = view.offset_for_timestamp(bases[2].0 / 2 * 10, view.log_end).await.unwrap();
+        assert_eq!(listed.map(|(_, offset, _)| offset), Some(bases[2]), "later segments are found by time");
+    }
+}
+
+/// Wherever junk lies in a closed segment, and in whatever order it is asked, times of other segments are found.
+#[tokio::test]
+async fn junk_in_a_closed_segment_hides_no_time_of_another_one() {
+    let mut dice = Dice::new(8);
+    for round in 0..150 {
+        let machine = Machine::new(14);
+        let (all, bases) = stopped(&machine).await;
+        let length = machine.edit(&path(&format!("{:020}.log", bases[1].0)), |bytes| {
+            let at = dice.below(bytes.len() as u64) as usize;
+            let end = (at + 1 + dice.below(300) as usize).min(bytes.len());
+            bytes[at..end].iter_mut().for_each(|byte| *byte = dice.below(256) as u8);
+            (at, end)
+        });
+        // The last entries may not have reached the disk.
+        if dice.coin() {
+            let lost = 12 * dice.below(3) as usize;
+            machine.edit(&path(&format!("{:020}.timeindex", bases[1].0)), |bytes| {
+                bytes.truncate(bytes.len() - lost)
+            });
+        }
+        let broker = Broker::start(&machine, &config()).await;
+        let view = broker.view();
+        for _ in 0..40 {
+            let batch = &all[dice.below(all.len() as u64) as usize];
+            let base = batch.header.base_offset;
+            if dice.below(2) == 0 {
+                let _ = view.read(base, view.log_end, 1 + dice.below(2_000) as usize, true).await;
+            } else if !(bases[1]..=bases[2]).contains(&base) {
+                let listed = view.offset_for_timestamp(base.0 / 2 * 10, view.log_end).await;
+                let found = listed.map(|found| found.map(|(_, offset, _)| offset));
+                assert_eq!(found, Ok(Some(base)), "round {round}, junk {length:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
