@@ -1,6 +1,6 @@
 //! A door for the fuzz targets (`tests/fuzz`) to the files of the cluster metadata.
 //!
-//! Like [`gracchus_log::fuzzing`]: read, and written in the broker's own form. The broker itself never comes through here.
+//! Read, and written in the broker's own form, as the small files of a log are. The broker itself never comes through here.
 //! Never: a decision of its own, or anything that another caller would want.
 
 use bytes::Bytes;
