@@ -9,18 +9,8 @@ use std::{
     process::Command,
 };
 
-use gracchus_tests::places::{rust_files, workspace};
+use gracchus_tests::places::{SHIPPED, rust_files, workspace};
 use regex_lite::Regex;
-
-/// The shipped code.
-const SHIPPED: [&str; 6] = [
-    "broker/core/src",
-    "broker/env/src",
-    "broker/common/src",
-    "broker/log/src",
-    "broker/quorum/src",
-    "broker/src",
-];
 
 /// Files of shipped code that hold a lock, an atomic or another cell that threads share, and why that guards no protocol
 /// state. Everything else is owned by one task.

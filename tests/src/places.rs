@@ -6,6 +6,16 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+/// The shipped code.
+pub const SHIPPED: [&str; 6] = [
+    "broker/core/src",
+    "broker/env/src",
+    "broker/common/src",
+    "broker/log/src",
+    "broker/quorum/src",
+    "broker/src",
+];
+
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies one level below the root")

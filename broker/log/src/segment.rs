@@ -101,6 +101,16 @@ pub(crate) struct Loaded<I> {
     pub(crate) rebuilt: bool,
 }
 
+/// Indexes that were made anew.
+struct Built {
+    offsets: OffsetIndex,
+    times: TimeIndex,
+    /// Why they go no further.
+    ended: Option<StorageError>,
+    /// The first batch whose checksum does not fit; they pass it over.
+    rotten: Option<StorageError>,
+}
+
 impl Segment {
     /// A segment whose files are opened when needed.
     pub(crate) fn new(
@@ -268,8 +278,9 @@ impl Segment {
     ) -> Result<(Arc<Loaded<OffsetIndex>>, Arc<Loaded<TimeIndex>>), StorageError> {
         gracchus_env::moment!(INDEX_REBUILT);
         self.damaged.store(true, Ordering::Release);
-        let (mut offsets, mut times, bad) = self.index_what_is_sound(size, next_offset).await?;
-        if let Some(error) = bad {
+        let Built { mut offsets, mut times, ended, rotten } =
+            self.index_what_is_sound(size, next_offset).await?;
+        if let Some(error) = ended.or(rotten) {
             // The files stay, and are used if they can be: what they say of the way around the damage nobody else knows.
             let read = self.read_index(names::INDEX, None).await?;
             offsets = read.and_then(|bytes| OffsetIndex::check(self.base, bytes, size)).unwrap_or(offsets);
@@ -313,16 +324,12 @@ impl Segment {
         size: u64,
         next_offset: Offset,
     ) -> Result<(OffsetIndex, TimeIndex), StorageError> {
-        let (offsets, times, bad) = self.index_what_is_sound(size, next_offset).await?;
-        bad.map_or(Ok((offsets, times)), Err)
+        let Built { offsets, times, ended, .. } = self.index_what_is_sound(size, next_offset).await?;
+        ended.map_or(Ok((offsets, times)), Err)
     }
 
-    /// Both indexes of what is sound before the first place that leads no further, and the first damage.
-    async fn index_what_is_sound(
-        &self,
-        size: u64,
-        next_offset: Offset,
-    ) -> Result<(OffsetIndex, TimeIndex, Option<StorageError>), StorageError> {
+    /// Both indexes of what is sound before the first place that leads no further.
+    async fn index_what_is_sound(&self, size: u64, next_offset: Offset) -> Result<Built, StorageError> {
         let mut built = BuiltIndexes::new(self.base, self.interval);
         let mut scan = BatchScan::new(self.file().await?, 0, size, WALK_BLOCK);
         let mut begun = self.base;
@@ -330,7 +337,7 @@ impl Segment {
         let end = next_offset.min(self.base.plus(1 << 31));
         // What a batch with a wrong checksum says of times would hide others for good.
         let mut rotten = None;
-        let bad = loop {
+        let ended = loop {
             match scan.next().await.map_err(|error| self.fail(&error, "reading a segment"))? {
                 Step::Batch(batch) if batch.header.base_offset < begun => {
                     let what = format!("offset {} where {begun} is due", batch.header.base_offset);
@@ -357,7 +364,7 @@ impl Segment {
             }
         };
         let (offsets, times, _) = built.finish();
-        Ok((offsets, times, bad.or(rotten)))
+        Ok(Built { offsets, times, ended, rotten })
     }
 
     /// A closed segment of `size` bytes lacks the records from `from` to `next_offset`.

@@ -60,16 +60,12 @@ impl SegmentView {
         let max = self.max_before(self.next_offset).await?;
         if self.segment.is_sealed()
             && self.segment.times(self.size, self.next_offset).await?.index.last() != max
+            && let Some(claimed) = max
+            && let Some(batch) = self.locate(claimed.last_offset).await?
         {
-            let claims = match max {
-                Some(max) => self.locate(max.last_offset).await?,
-                None => None,
-            };
-            if let Some(batch) = claims {
-                let mut scan = self.walk(batch.position).await?;
-                if let Some(located) = self.next(&mut scan).await? {
-                    self.checked(&mut scan, &located).await?;
-                }
+            let mut scan = self.walk(batch.position).await?;
+            if let Some(located) = self.next(&mut scan).await? {
+                self.checked(&mut scan, &located).await?;
             }
         }
         Ok(max)
@@ -301,9 +297,7 @@ impl SegmentView {
         if header.timestamp_type() == TimestampType::LogAppendTime {
             return Ok(Some(whole));
         }
-        let bytes =
-            scan.bytes(located).await.map_err(|error| self.segment.fail(&error, "reading a segment"))?;
-        let batch = Batch::check(bytes).map_err(|error| self.segment.corrupt(located.position, &error))?;
+        let batch = self.checked(scan, located).await?;
         // Record by record: a producer decides how many there are and what they would take in full.
         let mut found = None;
         let looked = record::scan_records(&batch, UNPACK_LIMIT, |record| {

@@ -466,6 +466,30 @@ async fn a_time_index_without_its_last_entries_does_not_add_to_damage_before_the
     }
 }
 
+#[tokio::test]
+async fn a_rotten_record_under_a_rotten_index_does_not_keep_its_segment_from_ending() {
+    let machine = Machine::new(16);
+    let mut broker = Broker::start(&machine, &config()).await;
+    for number in 0..110 {
+        broker.append(batch(number * 10, 2, 100)).await.unwrap();
+    }
+    let active = broker.view().segments().last().unwrap().base();
+    let rounds = broker.view().segment_count();
+    broker.stop().await;
+    machine.edit(&path(&format!("{:020}.log", active.0)), |bytes| bytes[100] ^= 1);
+    machine.edit(&path(&format!("{:020}.index", active.0)), |bytes| bytes[..8].fill(0xff));
+    let mut broker = Broker::start(&machine, &config()).await;
+    let view = broker.view();
+    for offset in active.0..view.log_end.0 {
+        let _ = view.read(Offset(offset), view.log_end, 1, true).await;
+    }
+    assert!(view.active.segment.is_damaged(), "a reader has found out");
+    for number in 110..200 {
+        broker.append(batch(number * 10, 2, 100)).await.unwrap();
+    }
+    assert!(broker.view().segment_count() > rounds + 1, "it rolls");
+}
+
 /// Wherever junk lies in a closed segment, and in whatever order it is asked, times of other segments are found.
 #[tokio::test]
 async fn junk_in_a_closed_segment_hides_no_time_of_another_one() {
