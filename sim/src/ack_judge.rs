@@ -8,7 +8,8 @@
 //! Which answers are looked at is drawn: some at drawn times, the others while several syncs are under way, or right
 //! behind a roll, a cut, a replay or the reuse of a part of the journal. A look changes nothing in the world.
 //!
-//! Topics that leave flushing to the system are not judged, nor those of which a namesake may have taken the
+//! Of topics that leave flushing to the system acknowledgements are not judged, but what their replicas call flushed is: at drawn
+//! changes of a flushed end, all below it must be in what a power loss would leave. Not judged at all are topics of which a namesake may have taken the
 //! acknowledged batch, nor files in which a bit was flipped. Records below the log start were deleted meanwhile.
 //!
 //! Never: a look later than the answer; a random draw from the world's stream.
@@ -31,6 +32,8 @@ use crate::{
 
 /// Law: what is acknowledged is on disk when the acknowledgement is given.
 pub const LAW: &str = "acknowledged is on disk";
+/// Law: what a replica calls flushed is on disk, also where acknowledged does not mean that.
+pub const FLUSHED: &str = "flushed is on disk";
 
 /// For so long what a process does to its files counts as just done.
 const JUST_NOW: Nanos = 20_000_000;
@@ -47,6 +50,8 @@ pub(crate) struct AckJudge {
     /// Looks at drawn times, and those while something went on.
     timed: u32,
     busy: u32,
+    /// Looks at flushed ends.
+    flushed: u32,
     exchanges: BTreeMap<(NodeId, u64), Exchange>,
     topics: Vec<Topic>,
     /// Topics, by id, whose deletion has been asked for.
@@ -62,6 +67,8 @@ struct Topic {
     id: u128,
     /// Acknowledged means on disk, and offsets have no gaps.
     strict: bool,
+    /// Offsets have no gaps, and nobody else may have the name.
+    dense: bool,
 }
 
 impl AckJudge {
@@ -74,6 +81,7 @@ impl AckJudge {
             next: 0,
             timed: 0,
             busy: 0,
+            flushed: 0,
             exchanges: BTreeMap::new(),
             topics: Vec::new(),
             passing: BTreeSet::new(),
@@ -91,8 +99,8 @@ impl AckJudge {
     pub(crate) fn learn(&mut self, event: &EventKind) {
         match event {
             EventKind::TopicCreated { topic, topic_id, synced, dense, .. } => {
-                let strict = *synced && *dense;
-                self.topics.push(Topic { name: topic.clone(), id: *topic_id, strict });
+                let (dense, strict) = (*dense, *synced && *dense);
+                self.topics.push(Topic { name: topic.clone(), id: *topic_id, strict, dense });
             }
             EventKind::TopicDeletionAsked { topic, topic_id } => {
                 self.passing.insert(*topic_id);
@@ -100,7 +108,7 @@ impl AckJudge {
                 self.found.retain(|(name, ..), _| name != topic);
                 // Answers by name may be of either.
                 for other in self.topics.iter_mut().filter(|other| other.name == *topic) {
-                    other.strict = false;
+                    (other.strict, other.dense) = (false, false);
                 }
             }
             _ => {}
@@ -223,7 +231,7 @@ impl AckJudge {
                     let key = (place.topic.clone(), place.partition, offset);
                     self.found.insert(key, records);
                 }
-                Ok(Left::Deleted) => {}
+                Ok(Left::Deleted | Left::Reached) => {}
                 Err(_) if world.any_rotten(node, remains.files(place, data)) => {}
                 Err(problem) => {
                     let how = match harshest {
@@ -239,6 +247,36 @@ impl AckJudge {
             }
         }
         Ok(())
+    }
+
+    /// A replica of a topic that leaves flushing to the system shows another flushed end. `Err`: what lies below it and would be
+    /// lost.
+    pub(crate) fn flushed(
+        &mut self,
+        world: &World,
+        node: NodeId,
+        place: &Place,
+        data: &str,
+        end: i64,
+    ) -> Result<(), String> {
+        let known = |topic: &&Topic| topic.name == place.topic && [0, place.topic_id].contains(&topic.id);
+        let judged = self.topics.iter().rev().find(known).is_some_and(|topic| topic.dense && !topic.strict);
+        if !judged || self.passing.contains(&place.topic_id) || self.flushed >= self.looks.most.div_ceil(4) {
+            return Ok(());
+        }
+        if !self.random.random_bool(0.3) {
+            return Ok(());
+        }
+        self.flushed += 1;
+        let remains = Remains { world, node, harshest: Harshest::Dropped };
+        match remains.below(&mut self.known, place, data, end) {
+            Ok(_) => Ok(()),
+            Err(_) if world.any_rotten(node, remains.files(place, data)) => Ok(()),
+            Err(problem) => Err(format!(
+                "{}-{}: everything below offset {end} is called flushed, but a power loss now would lose some of it: {problem}",
+                place.topic, place.partition
+            )),
+        }
     }
 
     /// A client knows of an acknowledgement, for what it has written.

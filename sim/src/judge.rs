@@ -381,7 +381,12 @@ impl Judge {
             }
             match before {
                 None => self.recovered(slot.node, now),
-                Some(before) => seen.moved += u64::from(before.log_start < now.log_start),
+                Some(before) => {
+                    seen.moved += u64::from(before.log_start < now.log_start);
+                    if before.flushed_end < now.flushed_end {
+                        self.flushed(slot.node, now);
+                    }
+                }
             }
             if before != Some(now) {
                 changed.push(self.view(now));
@@ -401,6 +406,18 @@ impl Judge {
         };
         if !self.is_pardoned() {
             self.check(|checker| checker.view(&view));
+        }
+    }
+
+    /// A replica calls more flushed than before.
+    fn flushed(&self, node: NodeId, probe: &PartitionProbe) {
+        let place = place(probe);
+        let Some(data) = place.log_directory(&self.world, node).filter(|_| !self.is_pardoned()) else {
+            return;
+        };
+        let end = probe.flushed_end.0;
+        if let Err(lost) = lock(&self.acknowledgements).flushed(&self.world, node, &place, &data, end) {
+            self.world.violate(ack_judge::FLUSHED, lost);
         }
     }
 

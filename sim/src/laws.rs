@@ -48,6 +48,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     files_check::SPACE,
     files_check::RETENTION,
     ack_judge::LAW,
+    ack_judge::FLUSHED,
     segment_limits::LAW,
     files_check::ROLLS,
     run::HEALTHY,

@@ -26,6 +26,17 @@ pub(crate) enum Left {
     Batch(Vec<Seen>),
     /// The log begins behind it.
     Deleted,
+    /// All there is before it.
+    Reached,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// The batch that begins there.
+    Batch(i64),
+    /// Everything below.
+    Below(i64),
 }
 
 /// What was read before and is durable as it is, by the file's number and the generation of its contents.
@@ -56,6 +67,26 @@ impl Remains<'_> {
         data: &str,
         offset: i64,
     ) -> Result<Left, String> {
+        self.find(known, place, data, Wanted::Batch(offset))
+    }
+
+    /// Whether everything below `end` of the log is there, from its start on; `Err`: what would be missing.
+    pub(crate) fn below(
+        &self,
+        known: &mut Known,
+        place: &Place,
+        data: &str,
+        end: i64,
+    ) -> Result<Left, String> {
+        self.find(known, place, data, Wanted::Below(end))
+    }
+
+    fn find(&self, known: &mut Known, place: &Place, data: &str, wanted: Wanted) -> Result<Left, String> {
+        // The last offset that matters.
+        let offset = match wanted {
+            Wanted::Batch(offset) => offset,
+            Wanted::Below(end) => end - 1,
+        };
         let directory = format!("{data}/{}-{}", place.topic, place.partition);
         let names = self.names(&directory).ok_or_else(|| format!("{directory} is gone"))?;
         let id =
@@ -85,7 +116,7 @@ impl Remains<'_> {
             if *base != next {
                 return Err(format!("{name} is there, but the segment before it ends at {next}"));
             }
-            let wanted = segments.get(index + 1).is_none_or(|(after, _)| *after > offset).then_some(offset);
+            let wanted = segments.get(index + 1).is_none_or(|(after, _)| *after > offset).then_some(wanted);
             let settled = self.settled(inode);
             if wanted.is_none()
                 && let Some((generation, end)) = known.segments.get(&inode.number)
@@ -105,10 +136,16 @@ impl Remains<'_> {
                     .flat_map(|batch| batch.records.iter().map(|record| history::seen(batch, record)));
                 return Ok(Left::Batch(records.collect()));
             }
-            if let Some(generation) = settled {
-                known.segments.insert(inode.number, (generation, end));
-            }
             next = end;
+            match wanted {
+                Some(Wanted::Below(wanted)) if end >= wanted => return Ok(Left::Reached),
+                Some(_) => {}
+                None => {
+                    if let Some(generation) = settled {
+                        known.segments.insert(inode.number, (generation, end));
+                    }
+                }
+            }
         }
         Err(format!("{directory} ends at {next}"))
     }
@@ -232,9 +269,8 @@ fn file<'a>(names: &'a Names, name: &str) -> Option<&'a Arc<Inode>> {
     inode(names.get(name)?)
 }
 
-/// Reads a segment batch by batch: to the one that begins at `wanted`, which is given back, or to its end. Says where that
-/// is.
-fn walk(bytes: &[u8], base: i64, wanted: Option<i64>) -> Result<(i64, Option<&[u8]>), String> {
+/// Reads a segment batch by batch: to what is `wanted`, or to its end. Says where that is, and gives a batch that is wanted.
+fn walk(bytes: &[u8], base: i64, wanted: Option<Wanted>) -> Result<(i64, Option<&[u8]>), String> {
     let (mut position, mut next) = (0, base);
     while position < bytes.len() {
         let batch = log_format::header(&bytes[position..]).map_err(|problem| {
@@ -243,13 +279,18 @@ fn walk(bytes: &[u8], base: i64, wanted: Option<i64>) -> Result<(i64, Option<&[u
         if batch.base_offset != next {
             return Err(format!("has offset {} at byte {position}, where {next} is due", batch.base_offset));
         }
-        if wanted == Some(next) {
-            return Ok((next, Some(&bytes[position..position + batch.length])));
+        match wanted {
+            Some(Wanted::Batch(offset)) if offset == next => {
+                return Ok((next, Some(&bytes[position..position + batch.length])));
+            }
+            Some(Wanted::Below(end)) if next >= end => return Ok((next, None)),
+            _ => {}
         }
         next = batch.last_offset + 1;
         position += batch.length;
     }
     match wanted {
+        Some(Wanted::Below(end)) if next >= end => Ok((next, None)),
         Some(_) => Err(format!("ends at offset {next}, byte {position}")),
         None => Ok((next, None)),
     }

@@ -105,7 +105,11 @@ impl Log {
             Ok(opening.repair(found, Some(end), None).await?.0)
         });
         let parts = parts.await?;
+        let flushed_end = self.flushed_end;
         *self = Self::assemble(directory, id, config, path, parts);
+        // What was written and not synced before the cut is no safer behind it.
+        self.flushed_end = flushed_end.min(self.flushed_end);
+        self.publish();
         Ok(())
     }
 

@@ -74,6 +74,8 @@ pub struct Log {
     staged: Vec<Staged>,
     /// Records written since the last round that was synced.
     unflushed: i64,
+    /// Everything below is on disk.
+    pub(crate) flushed_end: Offset,
     /// Files that left the log before it was opened, not removed yet.
     pub(crate) leftovers: Vec<PathBuf>,
     /// Segments may have been sealed without a sync; the directory of the log says so, too.
@@ -177,6 +179,7 @@ impl Log {
             changed: parts.changed,
             staged: Vec::new(),
             unflushed: 0,
+            flushed_end: log_end,
             leftovers: parts.leftovers,
             sealed_unsynced: parts.sealed_unsynced,
             uncertain: false,
@@ -230,13 +233,14 @@ impl Log {
         Ok(())
     }
 
-    /// Everything that is written is on disk when this returns.
+    /// Everything that is written is on disk when this returns, and the view says so.
     pub async fn flush(&mut self) -> Result<(), StorageError> {
         self.check_certain()?;
         self.uncertain = true;
         let seal = self.seal(self.active.next_offset(), true).await?;
         self.directory.flusher().roll(seal).await?;
         self.unflushed = 0;
+        self.flushed_end = self.active.next_offset();
         if seals_durably(&self.config) && std::mem::take(&mut self.sealed_unsynced) {
             gracchus_env::moment!(SEALED_UNSYNCED_ENDED);
             let remove = vec![Op::RemoveFile { path: self.path.join(names::SEALED_UNSYNCED) }];
@@ -244,6 +248,7 @@ impl Log {
             removed.map_err(|error| self.fail(&error, "removing a marker"))?;
         }
         self.uncertain = false;
+        self.publish();
         Ok(())
     }
 
@@ -372,7 +377,13 @@ impl Log {
             durable,
             also: self.active.index_writes(writing),
         };
-        self.directory.flusher().submit(round).await
+        let end_offset = round.end_offset;
+        self.directory.flusher().submit(round).await?;
+        if durable {
+            // Everything before it too, whatever it was written with.
+            self.flushed_end = end_offset;
+        }
+        Ok(())
     }
 
     /// Ends the active segment and begins the next. Nothing in the new one is acknowledged before both its name and
@@ -403,6 +414,9 @@ impl Log {
         }
         let seal = self.seal(base, durable).await?;
         self.directory.flusher().roll(seal).await?;
+        if durable {
+            self.flushed_end = base;
+        }
 
         let old_path = self.active.segment().file_path(names::LOG);
         self.directory.files().insert(old_path, old);
@@ -531,13 +545,12 @@ impl Log {
 
     pub(crate) fn publish_from(&mut self, log_start: Offset) {
         let active = self.active.view();
-        // Also where flushing is left to the operating system: no flush is promised there that could come later.
         let log_end = active.next_offset;
         self.view = Arc::new(LogView {
             untold_ms: untold_ms(&active, &self.ages),
             log_start,
             log_end,
-            flushed_end: log_end,
+            flushed_end: self.flushed_end,
             epochs: self.epochs.clone(),
             sealed: self.sealed.clone(),
             active,

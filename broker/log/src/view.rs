@@ -1,7 +1,7 @@
 //! The log as it is at one moment. All reads go through here; the owner publishes a new one after each round.
 //!
-//! Holding a view costs nothing and blocks nobody. What it shows was complete (and durable, where the topic asks for
-//! that) when it was published. Never: part of a batch, a byte that is still on its way to the disk.
+//! Holding a view costs nothing and blocks nobody. What it shows was completely written when it was published, and on disk up to
+//! the flushed end. Never: part of a batch; a flushed end above what a power loss leaves.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use super::{
 pub struct LogView {
     /// First offset that can be read.
     pub log_start: Offset,
-    /// The offset that the next record gets.
+    /// The offset that the next record gets: everything below is written.
     pub log_end: Offset,
-    /// Everything below is as durable as the topic's configuration asks.
+    /// Everything below is on disk. Behind the log end only where the topic leaves flushing to the operating system.
     pub flushed_end: Offset,
     /// Which leader epoch began where.
     pub epochs: Arc<EpochCache>,

@@ -27,7 +27,7 @@ use gracchus_quorum::Controller;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use super::{ReplicaManager, configuration, replica::Message};
+use super::{ReplicaManager, configuration, replica::Urgent};
 
 /// So many topics are forgotten by one command.
 const FORGET_AT_ONCE: usize = 64;
@@ -187,7 +187,7 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
         match manager.replicas.get(topic.id, index) {
             Some(replica) => {
                 let (done, wait) = oneshot::channel();
-                replica.send(Message::Delete(done));
+                replica.tell(Urgent::Delete(done));
                 told.push((index, wait));
             }
             None => unopened.push(index),

@@ -5,7 +5,11 @@
 
 use std::sync::{Arc, Weak};
 
-use gracchus_core::{PartitionIndex, TopicId, TopicPartition, controller::Topic};
+use gracchus_core::{
+    PartitionIndex, TopicId, TopicPartition,
+    controller::Topic,
+    replication::{Assignment, ReplicaMachine},
+};
 use gracchus_env::spawn;
 use gracchus_log::LogId;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,13 +17,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     configuration::Configuration,
     deletion::Way,
-    inbox::Inbox,
+    inbox,
     manager::ReplicaManager,
-    owner::{Assignment, Owner, turn_away},
+    owner::{Heard, Owner, turn_away},
     purgatory::Watchers,
     replica::{Message, Replica},
     scheduled::ScheduledTasks,
-    turned_away::TurnedAway,
     view::Status,
 };
 use crate::config;
@@ -38,7 +41,7 @@ impl ReplicaManager {
         let topic = image.topic_by_id(topic_id)?;
         let partition = topic.partition(index)?;
         let tp = TopicPartition { topic: topic.name.clone(), partition: index };
-        let (queue, incoming) = mpsc::unbounded_channel();
+        let (queue, incoming) = inbox::queue();
         let (status, published) = watch::channel(Status::Opening);
         let watchers = Arc::new(Watchers::default());
         let configuration = Configuration::new(&topic.name, &topic.configs, &self.live.load().topic_defaults);
@@ -60,14 +63,13 @@ impl ReplicaManager {
         let manager = self.clone();
         let assigned = partition.directory_of(self.node);
         spawn(&*self.env, "replica", async move {
-            let queue = Inbox::new(incoming);
             let placed = manager.place(LogId { tp: tp.clone(), topic_id }, assigned).await;
             let directory = match placed {
                 Ok(directory) => directory,
                 Err(Way::Gone) => {
                     // It has the handle, which keeps the queue open.
                     drop(manager);
-                    return turn_away(&status, &watchers, queue).await;
+                    return turn_away(&status, &watchers, incoming).await;
                 }
                 Err(_) => {
                     status.send_replace(Status::Closed);
@@ -80,16 +82,14 @@ impl ReplicaManager {
                 tp,
                 topic_id,
                 directory,
-                config,
-                assignment,
-                queue,
-                deletion: None,
+                machine: ReplicaMachine::new(assignment, config),
+                queue: incoming,
                 status,
                 watchers,
                 scheduled: ScheduledTasks::default(),
+                heard: Heard::default(),
                 damaged: false,
                 begun: false,
-                turned_away: TurnedAway::default(),
             };
             drop(manager);
             owner.run().await;

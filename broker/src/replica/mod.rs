@@ -1,6 +1,6 @@
 //! Replicas of partitions: one owner task each, and the ways to append to them and to read from them.
 //!
-//! Data flows one way: an append goes queue → [`owner`] → log; a read loads the view that the owner published.
+//! Data flows one way: an append goes queue → [`owner`] → log, as the machine of `core/replication` decides; a read loads the view that the owner published.
 
 mod configuration;
 mod deletion;
@@ -20,12 +20,12 @@ mod registry;
 mod replica;
 mod request;
 mod retention;
+mod round;
 mod scheduled;
 mod sizes;
 mod sweeps;
 #[cfg(test)]
 mod tests;
-mod turned_away;
 mod view;
 
 pub use manager::ReplicaManager;

@@ -10,13 +10,14 @@ use gracchus_core::{
     topic::TopicConfig,
 };
 use gracchus_env::{Env, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use gracchus_log::StorageError;
 
 use super::{
     PartitionProbe, ProduceOutcome,
     configuration::Configuration,
+    inbox::Queue,
     looking::Produced,
     purgatory::Watchers,
     view::{ReplicaView, Status},
@@ -60,12 +61,17 @@ pub(crate) enum Message {
     DescribeProducers(oneshot::Sender<Vec<(ProducerId, ProducerEntry)>>),
     /// Forget producers that have been silent for longer than this.
     ExpireProducers(Duration),
-    /// The log directory went offline.
+    /// Close the log cleanly and end.
+    Close(oneshot::Sender<Closed>),
+}
+
+/// What the owner must hear at once.
+#[derive(Debug)]
+pub(crate) enum Urgent {
+    /// A log directory went offline.
     DirectoryFailed,
     /// The topic was deleted: take the log away.
     Delete(DeleteReply),
-    /// Close the log cleanly and end.
-    Close(oneshot::Sender<Closed>),
 }
 
 /// A hosted replica.
@@ -74,7 +80,7 @@ pub(crate) struct Replica {
     pub(crate) topic_id: TopicId,
     /// What batches are checked against before they are queued.
     pub(crate) configuration: Configuration,
-    pub(crate) queue: mpsc::UnboundedSender<Message>,
+    pub(crate) queue: Queue,
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) watchers: Arc<Watchers>,
     /// Those of its topic.
@@ -91,8 +97,12 @@ impl Replica {
     /// Queues a message; the queue's order is the order of the log. What it holds is bounded by the memory budget of
     /// the requests it comes from.
     pub(crate) fn send(&self, message: Message) {
-        // A closed queue drops the message and with it the reply channel, which the asker takes for "closed".
-        let _ = self.queue.send(message);
+        self.queue.put(message);
+    }
+
+    /// The owner hears of it ahead of everything in its queue, also while its log is busy.
+    pub(crate) fn tell(&self, urgent: Urgent) {
+        self.queue.tell(urgent);
     }
 
     /// Takes in the topic's `overrides` and the broker's `defaults`; the owner is told if they mean a change.
@@ -235,7 +245,7 @@ mod tests {
     async fn a_log_that_takes_long_to_open_is_not_waited_for_beyond_the_deadline() {
         let env = TokioEnv::new(tokio::runtime::Handle::current(), IoThreads { submissions: 1, reads: 1 });
         let (status, published) = watch::channel(Status::Opening);
-        let (queue, _owner) = mpsc::unbounded_channel();
+        let (queue, _owner) = super::super::inbox::queue();
         let replica = Replica {
             tp: TopicPartition::new("slow", 0),
             topic_id: TopicId::ZERO,

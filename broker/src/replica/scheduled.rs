@@ -8,7 +8,7 @@ use std::{collections::VecDeque, path::PathBuf, time::Duration};
 use gracchus_core::topic::TopicConfig;
 use gracchus_env::{Env, Instant};
 
-use super::{inbox::Inbox, replica::Message};
+use super::inbox::{Inbox, Received};
 use gracchus_log::{Log, StorageError};
 
 /// See the module.
@@ -29,8 +29,8 @@ pub(crate) enum ScheduledTask {
 
 /// What comes next for an owner.
 pub(crate) enum Next {
-    /// `None`: nobody is left who could send one.
-    Message(Option<Message>),
+    /// `None`: nobody is left who could send anything.
+    Received(Option<Received>),
     Task(ScheduledTask),
 }
 
@@ -58,11 +58,11 @@ impl ScheduledTasks {
 
     /// The next message, or a task when one is due first.
     pub(crate) async fn next(&mut self, env: &dyn Env, queue: &mut Inbox) -> Next {
-        let Some(due) = self.due() else { return Next::Message(queue.recv().await) };
+        let Some(due) = self.due() else { return Next::Received(queue.recv().await) };
         tokio::select! {
             biased;
             () = env.sleep_until(due) => Next::Task(self.take(due)),
-            message = queue.recv() => Next::Message(message),
+            received = queue.recv() => Next::Received(received),
         }
     }
 

@@ -11,7 +11,10 @@ use std::{
 use gracchus_env::Env;
 use tokio::sync::watch;
 
-use super::{manager::ReplicaManager, replica::Message};
+use super::{
+    manager::ReplicaManager,
+    replica::{Message, Urgent},
+};
 
 /// One timer for all replicas: also a partition that gets no more appends forgets its producers.
 pub(super) async fn sweep_producers(env: Arc<dyn Env>, manager: Weak<ReplicaManager>, every: Duration) {
@@ -34,6 +37,6 @@ pub(super) async fn follow_directory(
     }
     let Some(manager) = manager.upgrade() else { return };
     for replica in manager.snapshot() {
-        replica.send(Message::DirectoryFailed);
+        replica.tell(Urgent::DirectoryFailed);
     }
 }

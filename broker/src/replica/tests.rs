@@ -456,6 +456,26 @@ async fn a_produce_that_is_not_kept_in_time_is_told_so_and_kept_all_the_same() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn who_waits_for_a_log_is_told_at_once_that_its_topic_was_deleted() {
+    let machine = Machine::new(12);
+    let node = Node::start(&machine).await.unwrap();
+    let id = node.create("a", 1).await.unwrap();
+    let mut turns = Vec::new();
+    while let Some(turn) = node.env.timeout(Duration::from_millis(5), node.directories[0].turn()).await {
+        turns.push(turn);
+    }
+    let batch = BatchBuilder::new().value(NOW, "before").build();
+    let before = node.send_within("a", id, batch, Duration::from_secs(60));
+    node.delete(id).await.unwrap();
+    let gone = Some(Err(ResponseError::UnknownTopicOrPartition));
+    assert_eq!(node.env.timeout(Duration::from_secs(5), before).await, gone);
+    drop(turns);
+    let again = node.create("a", 2).await.unwrap();
+    assert_eq!(node.produce("a", again, "after").await, Ok(0), "the deletion was carried out");
+    node.stop().await;
+}
+
 const BOTH: [&str; 2] = ["/data", "/more"];
 const CHECKPOINTS: [&str; 2] = ["log-start-offset-checkpoint", "recovery-point-offset-checkpoint"];
 

@@ -21,6 +21,12 @@ pub(crate) struct ReplicaView {
 }
 
 impl ReplicaView {
+    /// Whether a consumer that waits for something else than `other` need not look again.
+    pub(crate) fn reads_like(&self, other: &ReplicaView) -> bool {
+        let seen = |view: &ReplicaView| (view.leader_epoch, view.log.log_start, view.high_watermark);
+        seen(self) == seen(other)
+    }
+
     /// End of what a read_committed consumer may see. Without transactions that is the high watermark.
     pub(crate) fn last_stable_offset(&self) -> Offset {
         self.high_watermark

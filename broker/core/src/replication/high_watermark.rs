@@ -6,7 +6,7 @@
 use crate::Offset;
 
 /// The leader's next high watermark, from the flushed ends of the in-sync replicas (its own among them).
-pub fn advance(current: Offset, in_sync_flushed_ends: &[Offset], min_in_sync: usize) -> Offset {
+pub(super) fn advance(current: Offset, in_sync_flushed_ends: &[Offset], min_in_sync: usize) -> Offset {
     if in_sync_flushed_ends.len() < min_in_sync {
         return current;
     }

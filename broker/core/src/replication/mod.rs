@@ -1,4 +1,10 @@
-//! Rules of replication as pure functions: leader epochs now, ISR and high watermark arithmetic with them.
+//! What a replica decides, free of I/O and time: the machine and the rules it goes by.
 
 pub mod epochs;
 pub mod high_watermark;
+mod machine;
+#[cfg(test)]
+mod properties;
+mod turned_away;
+
+pub use machine::{Appended, Assignment, Input, LogEnds, Output, Refusal, ReplicaMachine};

@@ -144,6 +144,41 @@ async fn a_drain_of_many_batches_may_roll_in_its_middle() {
     dump(&machine);
 }
 
+/// What is called flushed is what a power loss leaves, also where segments are sealed without a sync.
+#[tokio::test]
+async fn a_log_that_leaves_flushing_to_the_system_knows_how_much_is_on_disk() {
+    let machine = Machine::new(8);
+    let left = changed(config(), |config| {
+        config.flush_messages = i64::MAX;
+        config.segment_bytes = 700;
+    });
+    let mut broker = Broker::start(&machine, &left).await;
+    let ends = |broker: &Broker| (broker.view().log_end.0, broker.view().flushed_end.0);
+    for _ in 0..10 {
+        broker.append(batch(1, 1, 100)).await.unwrap();
+    }
+    assert!(broker.view().sealed.len() > 1);
+    assert_eq!(ends(&broker), (10, 0));
+    broker.log.flush().await.unwrap();
+    assert_eq!(ends(&broker), (10, 10), "the view says it at once");
+    broker.append(batch(1, 1, 100)).await.unwrap();
+    broker.append(batch(1, 1, 100)).await.unwrap();
+    assert_eq!(ends(&broker), (12, 10));
+    broker.log.truncate_to(Offset(11)).await.unwrap();
+    assert_eq!(ends(&broker), (11, 10), "a cut syncs nothing of what stays");
+    broker.log.truncate_to(Offset(6)).await.unwrap();
+    assert_eq!(ends(&broker), (6, 6));
+    // A stricter rule holds for what is there.
+    broker.append(batch(1, 1, 100)).await.unwrap();
+    broker.log.set_config(Arc::new(config())).await.unwrap();
+    assert_eq!(ends(&broker), (7, 7));
+    broker.append(batch(1, 1, 100)).await.unwrap();
+    assert_eq!(ends(&broker), (8, 8));
+    broker.stop().await;
+    let broker = Broker::start(&machine, &left).await;
+    assert_eq!(ends(&broker), (8, 8));
+}
+
 #[tokio::test]
 async fn the_window_of_five_survives_stops_and_power_losses() {
     let machine = Machine::new(7);

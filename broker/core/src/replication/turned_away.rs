@@ -7,26 +7,26 @@
 
 use std::collections::BTreeMap;
 
-use gracchus_core::{ProducerEpoch, ProducerId, record::BatchHeader};
+use crate::{ProducerEpoch, ProducerId, record::BatchHeader};
 
 /// So many are remembered, those that came first.
 const MOST: usize = 10_000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct TurnedAway {
+pub(super) struct TurnedAway {
     /// The first sequence number that each was turned away with.
     first: BTreeMap<(ProducerId, ProducerEpoch), i32>,
 }
 
 impl TurnedAway {
     /// Whether nobody was, as nearly always.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
 
     /// The batch is turned away.
-    pub(crate) fn note(&mut self, header: &BatchHeader) {
+    pub(super) fn note(&mut self, header: &BatchHeader) {
         if header.has_producer() && self.first.len() < MOST {
             let producer = (header.producer_id, header.producer_epoch);
             self.first.entry(producer).or_insert(header.base_sequence);
@@ -34,7 +34,7 @@ impl TurnedAway {
     }
 
     /// Whether the batch, the first of its producer in this log, comes before one that was turned away.
-    pub(crate) fn is_overtaken_by(&mut self, header: &BatchHeader) -> bool {
+    pub(super) fn is_overtaken_by(&mut self, header: &BatchHeader) -> bool {
         let producer = (header.producer_id, header.producer_epoch);
         match self.first.get(&producer) {
             Some(first) if *first != header.base_sequence => true,
@@ -49,7 +49,7 @@ impl TurnedAway {
 
 #[cfg(test)]
 mod tests {
-    use gracchus_core::record::BatchBuilder;
+    use crate::record::BatchBuilder;
 
     use super::*;
 
