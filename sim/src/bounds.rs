@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use gracchus_workload::plan::LEAST_SEGMENT_BYTES;
+
 use crate::{
     plan::Plan,
     world::{DiskProfile, Nanos, NetworkProfile},
@@ -33,7 +35,7 @@ const MOST_AUDITED: u64 = 8;
 /// Partitions that administrators have made of one topic, and of the one before it, at most.
 const MOST_SHARED: u64 = 16;
 /// Reads of one partition for a fetch, or for an offset by its time: the index, a block of the segment behind the entry that
-/// it names, and its neighbour.
+/// it names, and its neighbour. An answer that goes on in the next segment costs as many there.
 const LOOKUP_READS: u64 = 4;
 /// Of a log that is opened, per file: it is listed, opened, read at its end, written anew, synced.
 const OPEN_STEPS: u64 = 6;
@@ -52,6 +54,8 @@ pub(crate) struct Bounds {
     disk: DiskProfile,
     /// Partitions that the plan's topics may have at most, and those of topics that come and go.
     partitions: u64,
+    /// The least `segment.bytes` that a topic can have.
+    smallest_segment: u64,
     /// Requests may have to wait for memory.
     short_of_memory: bool,
 }
@@ -78,6 +82,7 @@ impl Bounds {
                 + audited
                 + shared
                 + alone,
+            smallest_segment: smallest_segment(plan),
             short_of_memory: plan.scenario.broker.contains_key("queued.max.request.bytes"),
         }
     }
@@ -107,9 +112,11 @@ impl Bounds {
         (self.partitions + 1) * ROLL_SYNCS * (self.sync() + self.write())
     }
 
-    /// A request that need not wait: there, every partition looked at or kept, and back.
+    /// A request that need not wait: there, every partition looked at or kept, in every segment that the largest answer
+    /// reaches into, and back.
     pub(crate) fn answer(&self) -> Nanos {
-        let looked = self.partitions * LOOKUP_READS * (self.read() + self.write());
+        let segments = self.partitions + MESSAGE / self.smallest_segment;
+        let looked = segments * LOOKUP_READS * (self.read() + self.write());
         2 * self.travel() + looked + self.kept()
     }
 
@@ -125,10 +132,10 @@ impl Bounds {
         files * each + bytes / BLOCK * (self.read() + self.write()) + self.kept()
     }
 
-    /// The same of as much as a run can have written: a segment is 16 KiB at least, and has four files.
+    /// The same of as much as a run can have written: a segment has four files, and rolls not only when it is full.
     pub(crate) fn open_any(&self) -> Nanos {
         const MOST: u64 = 16 << 20;
-        self.open((self.partitions * 6 + MOST / (16 << 10) * 4, MOST))
+        self.open((self.partitions * 6 + MOST / self.smallest_segment.min(LEAST_SEGMENT_BYTES.into()) * 4, MOST))
     }
 
     /// A process serves: the journal is replayed, the metadata read, logs are not opened.
@@ -157,6 +164,21 @@ impl Bounds {
     pub(crate) fn after_delay(&self, extra: Nanos) -> Nanos {
         4 * extra + 2 * self.travel()
     }
+}
+
+/// What topics set for themselves, what they may be changed to, and what holds for the others, now and later.
+fn smallest_segment(plan: &Plan) -> u64 {
+    const KEY: &str = "segment.bytes";
+    let workload = plan.workload();
+    let drawn = !workload.recreators.is_empty()
+        || workload.topics.iter().any(|topic| topic.changes.iter().any(|key| key == KEY));
+    let of_topics = workload.topics.iter().filter_map(|topic| topic.configs.get(KEY));
+    let files = [&plan.scenario.broker, &plan.later.broker];
+    let of_brokers = files.into_iter().filter_map(|file| file.get("log.segment.bytes"));
+    let set = of_topics.chain(of_brokers).filter_map(|bytes| bytes.parse().ok());
+    // Kafka's default.
+    let least = set.chain(drawn.then_some(LEAST_SEGMENT_BYTES.into())).min().unwrap_or(1 << 30);
+    least.max(1)
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use draw::DrawLimits;
 pub use misbehaviour::{AdministratorsPlan, ErrandsPlan, HoarderPlan, TrespasserPlan, WandererPlan};
 
+/// The least `segment.bytes` that is drawn, of a topic that is made and of one that is changed.
+pub const LEAST_SEGMENT_BYTES: u32 = 16_384;
+
 /// Everything the clients of one run do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 
 use super::{
     AuditorPlan, BellPlan, ChurnPlan, ClientTiming, Codec, ConfigurePlan, ConsumerPlan, DeleteRecordsPlan,
-    Delivery, EpochRecovery, ForgerPlan, GrowPlan, Newest, OffsetPollerPlan, ProducerPlan, Reading,
+    Delivery, EpochRecovery, ForgerPlan, GrowPlan, LEAST_SEGMENT_BYTES, Newest, OffsetPollerPlan, ProducerPlan, Reading,
     RecreatePlan, ReplayerPlan, SlowReaderPlan, Span, TopicPlan, Versions, WorkloadPlan, large_span,
     plain_codec,
 };
@@ -159,7 +159,8 @@ fn draw_topics(random: &mut SmallRng, limits: DrawLimits) -> Vec<TopicPlan> {
             let mut configs = BTreeMap::new();
             // Small segments: a run of a minute shall roll often, and recover over several segments.
             if random.random_bool(0.8) {
-                configs.insert("segment.bytes".into(), random.random_range(16_384..=400_000u32).to_string());
+                let bytes = random.random_range(LEAST_SEGMENT_BYTES..=400_000);
+                configs.insert("segment.bytes".into(), bytes.to_string());
             }
             if random.random_bool(0.5) {
                 configs.insert("index.interval.bytes".into(), random.random_range(0..=4_096u32).to_string());
@@ -231,7 +232,8 @@ fn draw_retention(random: &mut SmallRng, configs: &mut BTreeMap<String, String>)
         configs.insert("cleanup.policy".into(), String::new());
     }
     if !configs.is_empty() && random.random_bool(0.5) {
-        configs.insert("segment.bytes".into(), random.random_range(16_384..=65_536u32).to_string());
+        let bytes = random.random_range(LEAST_SEGMENT_BYTES..=65_536);
+        configs.insert("segment.bytes".into(), bytes.to_string());
     }
 }
 

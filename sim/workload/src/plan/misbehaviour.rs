@@ -6,7 +6,7 @@
 use rand::{Rng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use super::{TopicPlan, Versions, WorkloadPlan, draw::draw_versions};
+use super::{LEAST_SEGMENT_BYTES, TopicPlan, Versions, WorkloadPlan, draw::draw_versions};
 
 /// A client that asks for offsets and epochs that cannot be right, or that only a client with a history of its own has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,7 +117,7 @@ impl WorkloadPlan {
             topic.mixed = true;
             let mut set = |key: &str, value: u32| topic.configs.insert(key.to_owned(), value.to_string());
             set("retention.ms", random.random_range(8_000..=20_000));
-            set("segment.bytes", random.random_range(16_384..=65_536));
+            set("segment.bytes", random.random_range(LEAST_SEGMENT_BYTES..=65_536));
         }
     }
 }

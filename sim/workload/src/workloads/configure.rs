@@ -12,7 +12,7 @@ use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 use super::{Actions, Context, until_drain};
 use crate::{
     client::{Resource, Topic, alter_config, describe_configs, is_retriable, serves},
-    plan::{ConfigurePlan, TopicPlan},
+    plan::{ConfigurePlan, LEAST_SEGMENT_BYTES, TopicPlan},
 };
 
 /// Kafka's code for a value that is not legal.
@@ -62,7 +62,7 @@ fn draw_value(key: &str, random: &mut SmallRng) -> Option<String> {
             _ => number(random, 20_000, 400_000),
         },
         "max.message.bytes" => number(random, 8_000, 120_000),
-        "segment.bytes" => number(random, 16_384, 400_000),
+        "segment.bytes" => number(random, LEAST_SEGMENT_BYTES.into(), 400_000),
         "segment.ms" => number(random, 1_000, 20_000),
         "index.interval.bytes" => number(random, 0, 8_192),
         "flush.messages" => {

@@ -25,7 +25,7 @@ use crate::{
         FetchLimits, Fetcher, Position, Topic, create_topic, delete_topic, find_named, find_topic,
         is_retriable, produce_request, serves,
     },
-    plan::{Codec, RecreatePlan, TopicPlan},
+    plan::{Codec, LEAST_SEGMENT_BYTES, RecreatePlan, TopicPlan},
     record::{Sequenced, sequence_after},
 };
 
@@ -118,7 +118,7 @@ fn describe(context: &mut Context, plan: &RecreatePlan, name: &str) -> TopicPlan
     let mut described = TopicPlan::plain(name.to_owned(), plan.partitions.draw(random).max(1) as i32);
     let mut set = |key: &str, value: String| drop(described.configs.insert(key.to_owned(), value));
     if random.random() {
-        set("segment.bytes", random.random_range(16_384..=200_000).to_string());
+        set("segment.bytes", random.random_range(LEAST_SEGMENT_BYTES..=200_000).to_string());
     }
     if random.random() {
         set("max.message.bytes", random.random_range(20_000..=200_000).to_string());
