@@ -5,14 +5,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gracchus_checker::Part;
-use gracchus_workload::scenario::{Direction, Fault, FileKind, TimedFault, Trigger};
-use rand::Rng;
+use gracchus_workload::scenario::{Fault, FileKind, TimedFault, Trigger};
 use tokio::sync::mpsc;
 
 use crate::{
     bounds::Bounds,
     cluster::{Cluster, Order},
     judge::Judge,
+    links::{self, Struck},
     plan,
     world::{Nanos, NodeId, World},
 };
@@ -40,12 +40,10 @@ pub(crate) struct Injector {
 }
 
 /// The end of a fault that lasts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Undo {
     Resume(NodeId),
-    Cut(NodeId, NodeId),
-    Delay(NodeId, NodeId),
-    Loss(NodeId, NodeId),
+    Wires(Struck),
     SlowDisk(NodeId),
     /// Of segments alone, or of everything.
     SlowSync(NodeId, bool),
@@ -131,11 +129,8 @@ impl Injector {
             self.world.disarm(node);
             self.cluster.put_back(node);
             self.world.disk_faults(node, |faults| *faults = Default::default());
-            for client in self.clients.clone() {
-                for (from, to) in [(node, client), (client, node)] {
-                    self.world.link_faults(from, to, |link| *link = Default::default());
-                }
-            }
+            links::heal(&self.world, node, &self.clients);
+            links::heal(&self.world, node, &self.cluster.nodes());
             self.tell_aftermath(node);
             if self.cluster.waits_for_a_directory(node) {
                 self.judge.disturbed(node, Part::Disk, self.world.now() + RETRIES);
@@ -165,10 +160,10 @@ impl Injector {
         let bounds = &self.bounds;
         let (node, parts): (u32, Vec<(Part, Nanos)>) = match timed.fault {
             Fault::Pause { node } => (node, vec![(Part::Process, bounds.kept())]),
-            Fault::Cut { node, .. } | Fault::Loss { node, .. } => {
+            Fault::Cut { node, peer: None, .. } | Fault::Loss { node, peer: None, .. } => {
                 (node, self.links(bounds.after_silence()).collect())
             }
-            Fault::Delay { node, extra_ms, .. } => {
+            Fault::Delay { node, extra_ms, peer: None, .. } => {
                 (node, self.links(bounds.after_delay(milliseconds(extra_ms))).collect())
             }
             Fault::SlowDisk { node, extra_ms } => {
@@ -190,7 +185,8 @@ impl Injector {
             Fault::DirectoryDies { node, .. } | Fault::DirectoryAway { node, .. } => {
                 (node, vec![(Part::Disk, bounds.kept() + RETRIES)])
             }
-            // What an error of the disk does to the broker is judged; whatever happens to its process tells the operator.
+            // What an error of the disk does to the broker is judged; whatever happens to its process tells the operator. Wires
+            // between brokers are no client's.
             _ => return,
         };
         for (part, lasts) in parts {
@@ -217,24 +213,13 @@ impl Injector {
                 self.order(node, Order::Damage { down: lasts, of, power, accept });
             }
             Fault::Pause { node } => self.pause(broker(node), end),
-            Fault::Cut { node, direction } => self.each_link(broker(node), direction, |this, from, to| {
-                this.world.link_faults(from, to, |link| link.cut = true);
-                this.later(end, Undo::Cut(from, to));
-            }),
-            Fault::Delay { node, extra_ms, direction } => {
-                self.each_link(broker(node), direction, |this, from, to| {
-                    this.world.link_faults(from, to, |link| link.delay_us = extra_ms * 1_000);
-                    this.later(end, Undo::Delay(from, to));
-                });
-            }
-            Fault::Loss { node, per_mille } => {
-                self.each_link(broker(node), Direction::Both, |this, from, to| {
-                    this.world.link_faults(from, to, |link| link.loss = f64::from(per_mille) / 1_000.0);
-                    this.later(end, Undo::Loss(from, to));
-                });
+            Fault::Cut { .. } | Fault::Delay { .. } | Fault::Loss { .. } => {
+                if let Some(struck) = links::strike(&self.world, &timed.fault, &self.clients) {
+                    self.later(end, Undo::Wires(struck));
+                }
             }
             Fault::Reset { node } => self.world.reset_connections(broker(node)),
-            Fault::Hold { node } => self.hold(broker(node), end),
+            Fault::Hold { node, peer } => self.hold((node, peer), end),
             Fault::ClockJump { node, by_ms } => {
                 let by = Duration::from_millis(by_ms.unsigned_abs());
                 self.judge.clock(broker(node));
@@ -314,24 +299,12 @@ impl Injector {
     }
 
     /// Holds the next request to the node, or now and then the next answer from it.
-    fn hold(&self, node: NodeId, until: Nanos) {
-        let mut random = self.world.random();
-        let machine = random.random_range(0..self.clients.len());
-        let client = self.clients[machine];
-        let felt = until + self.bounds.after_silence();
-        self.judge.disturbed(node, Part::Link(machine as u32), felt);
-        let (from, to) = if random.random_bool(0.75) { (client, node) } else { (node, client) };
-        self.world.link_faults(from, to, |link| link.hold = Some((60, until)));
-    }
-
-    fn each_link(&mut self, node: NodeId, direction: Direction, action: impl Fn(&mut Self, NodeId, NodeId)) {
-        for client in self.clients.clone() {
-            if direction != Direction::To {
-                action(self, node, client);
-            }
-            if direction != Direction::From {
-                action(self, client, node);
-            }
+    fn hold(&self, (node, peer): (u32, Option<u32>), until: Nanos) {
+        let random = &mut self.world.random();
+        let other = links::hold(&self.world, random, (node, peer), &self.clients, until);
+        if let Some(machine) = self.clients.iter().position(|client| *client == other) {
+            let felt = until + self.bounds.after_silence();
+            self.judge.disturbed(broker(node), Part::Link(machine as u32), felt);
         }
     }
 
@@ -349,9 +322,7 @@ impl Injector {
                     world.resume(&process);
                 }
             }
-            Undo::Cut(from, to) => world.link_faults(from, to, |link| link.cut = false),
-            Undo::Delay(from, to) => world.link_faults(from, to, |link| link.delay_us = 0),
-            Undo::Loss(from, to) => world.link_faults(from, to, |link| link.loss = 0.0),
+            Undo::Wires(struck) => struck.mend(world),
             Undo::SlowDisk(node) => world.disk_faults(node, |faults| faults.delay_us = 0),
             Undo::SlowSync(node, true) => world.disk_faults(node, |faults| faults.segment_sync_delay_us = 0),
             Undo::SlowSync(node, false) => world.disk_faults(node, |faults| faults.sync_delay_us = 0),

@@ -25,6 +25,7 @@ pub mod files_check;
 mod journal_format;
 mod judge;
 mod laws;
+pub mod links;
 mod log_format;
 pub mod meta;
 pub mod moments;

@@ -130,6 +130,8 @@ impl Plan {
         let (directories, length) = (plan.knobs.directories, plan.scenario.duration_ms);
         plan.scenario.faults.extend(faults::draw_directories(random, directories, length));
         plan.scenario.faults.extend(faults::draw_kinds(random, length));
+        let links = &mut stream_of(seed, "links");
+        plan.scenario.faults.extend(faults::draw_links(links, plan.scenario.nodes, length));
         plan.scenario.faults.sort_by_key(|fault| fault.at_ms);
         plan.closed = random.random_bool(0.4).then(|| ClosedDamage::draw(random));
         plan

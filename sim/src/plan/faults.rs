@@ -51,18 +51,19 @@ pub(super) fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
     some(random, 2, &|random| (random.random_range(50..=2_500), Fault::Pause { node }));
     some(random, 2, &|random| {
         let direction = *pick(random, &[Direction::Both, Direction::From, Direction::To]);
-        (random.random_range(100..=3_000), Fault::Cut { node, direction })
+        (random.random_range(100..=3_000), Fault::Cut { node, direction, peer: None })
     });
     some(random, 2, &|random| {
         let direction = *pick(random, &[Direction::Both, Direction::From, Direction::To]);
         let extra_ms = random.random_range(1..=150);
-        (random.random_range(300..=4_000), Fault::Delay { node, extra_ms, direction })
+        (random.random_range(300..=4_000), Fault::Delay { node, extra_ms, direction, peer: None })
     });
     some(random, 2, &|random| {
-        (random.random_range(300..=3_000), Fault::Loss { node, per_mille: random.random_range(5..=200) })
+        let (for_ms, per_mille) = (random.random_range(300..=3_000), random.random_range(5..=200));
+        (for_ms, Fault::Loss { node, per_mille, direction: Direction::Both, peer: None })
     });
     some(random, 3, &|_| (0, Fault::Reset { node }));
-    some(random, 6, &|random| (random.random_range(300..=15_000), Fault::Hold { node }));
+    some(random, 6, &|random| (random.random_range(300..=15_000), Fault::Hold { node, peer: None }));
     some(random, 2, &|random| {
         (random.random_range(300..=3_000), Fault::SlowDisk { node, extra_ms: random.random_range(1..=8) })
     });
@@ -130,8 +131,8 @@ pub(super) fn draw(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
     }
     while faults.len() < 12 {
         let at_ms = random.random_range(from..until);
-        let fault =
-            pick(random, &[Fault::Kill { node }, Fault::Reset { node }, Fault::Hold { node }]).clone();
+        let hold = Fault::Hold { node, peer: None };
+        let fault = pick(random, &[Fault::Kill { node }, Fault::Reset { node }, hold]).clone();
         faults.push(TimedFault { at_ms, for_ms: random.random_range(20..=1_000), fault, when: None });
     }
     faults.sort_by_key(|fault| fault.at_ms);
@@ -254,9 +255,37 @@ pub(super) fn draw_kinds(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFa
     faults
 }
 
+/// Draws what goes wrong with the wires between brokers: nothing where there is only one.
+pub(super) fn draw_links(random: &mut SmallRng, brokers: u32, duration_ms: u64) -> Vec<TimedFault> {
+    let mut faults = Vec::new();
+    if brokers < 2 {
+        return faults;
+    }
+    for _ in 0..random.random_range(3 * brokers..=6 * brokers) {
+        let node = random.random_range(1..=brokers);
+        let other = random.random_range(1..brokers);
+        let peer = Some(if other < node { other } else { other + 1 });
+        // One way more often than both: each end then believes something else of the other.
+        let direction = *pick(random, &[Direction::Both, Direction::From, Direction::To]);
+        let fault = match random.random_range(0..4) {
+            0 => Fault::Cut { node, direction, peer },
+            1 => Fault::Delay { node, extra_ms: random.random_range(1..=500), direction, peer },
+            2 => Fault::Loss { node, per_mille: random.random_range(5..=300), direction, peer },
+            _ => Fault::Hold { node, peer },
+        };
+        let at_ms = random.random_range(1_500..duration_ms - 2_000);
+        faults.push(TimedFault { when: None, at_ms, for_ms: random.random_range(100..=10_000), fault });
+    }
+    faults
+}
+
 /// The name under which a fault is counted.
 pub(crate) fn kind(fault: &Fault) -> &'static str {
     match fault {
+        Fault::Cut { peer: Some(_), .. } => "cut_between_brokers",
+        Fault::Delay { peer: Some(_), .. } => "delay_between_brokers",
+        Fault::Loss { peer: Some(_), .. } => "loss_between_brokers",
+        Fault::Hold { peer: Some(_), .. } => "hold_between_brokers",
         Fault::PowerLoss { .. } => "power_loss",
         Fault::Kill { .. } => "kill",
         Fault::Restart { .. } => "restart",
@@ -303,5 +332,29 @@ mod tests {
         assert!(least >= 10, "{least}");
         assert!(power >= 300 * 5, "{power}");
         assert_eq!(kinds.len(), 19, "{kinds:?}");
+    }
+
+    #[test]
+    fn wires_between_brokers_go_wrong_in_every_way_and_never_from_a_broker_to_itself() {
+        let mut drawn = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let random = &mut SmallRng::seed_from_u64(seed);
+            assert_eq!(draw_links(random, 1, 60_000), []);
+            for TimedFault { fault, .. } in draw_links(random, 3, 60_000) {
+                let (peer, direction) = match fault {
+                    Fault::Cut { peer, direction, .. }
+                    | Fault::Delay { peer, direction, .. }
+                    | Fault::Loss { peer, direction, .. } => (peer, Some(format!("{direction:?}"))),
+                    Fault::Hold { peer, .. } => (peer, None),
+                    _ => panic!("{fault:?}"),
+                };
+                assert!(
+                    peer.is_some_and(|peer| (1..=3).contains(&peer) && peer != fault.node()),
+                    "{fault:?}"
+                );
+                drawn.insert((kind(&fault), direction));
+            }
+        }
+        assert_eq!(drawn.len(), 10, "{drawn:?}");
     }
 }

@@ -274,11 +274,14 @@ pub enum Fault {
     Restart { node: u32 },
     /// The process stands still for `for_ms`.
     Pause { node: u32 },
-    /// Nothing gets through between the node and its clients.
+    /// Nothing gets through between the node and its clients, or another broker.
     Cut {
         node: u32,
         #[serde(default)]
         direction: Direction,
+        /// The broker at the other end; all clients are, where none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<u32>,
     },
     /// Every segment takes `extra_ms` longer.
     Delay {
@@ -286,13 +289,29 @@ pub enum Fault {
         extra_ms: u64,
         #[serde(default)]
         direction: Direction,
+        /// The broker at the other end; as for `Cut`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<u32>,
     },
     /// So many segments in a thousand are lost, and sent again by TCP.
-    Loss { node: u32, per_mille: u32 },
+    Loss {
+        node: u32,
+        per_mille: u32,
+        #[serde(default)]
+        direction: Direction,
+        /// The broker at the other end; as for `Cut`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<u32>,
+    },
     /// All connections of the node are reset.
     Reset { node: u32 },
     /// The next request (or answer) on some connection of the node is held back for `for_ms`, later ones are not.
-    Hold { node: u32 },
+    Hold {
+        node: u32,
+        /// The broker at the other end; as for `Cut`; one client, drawn, is where none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<u32>,
+    },
     /// Every disk operation takes `extra_ms` longer.
     SlowDisk { node: u32, extra_ms: u64 },
     /// Syncs alone take `extra_ms` longer; with `segments`, only those of log segments: the backlog lies there.
@@ -363,7 +382,7 @@ impl Fault {
             | Fault::Delay { node, .. }
             | Fault::Loss { node, .. }
             | Fault::Reset { node }
-            | Fault::Hold { node }
+            | Fault::Hold { node, .. }
             | Fault::SlowDisk { node, .. }
             | Fault::SlowSync { node, .. }
             | Fault::FailSync { node, .. }
@@ -422,6 +441,13 @@ mod tests {
             node = 1
             direction = "from"
             [[faults]]
+            at_ms = 9500
+            for_ms = 2000
+            kind = "loss"
+            node = 1
+            peer = 2
+            per_mille = 20
+            [[faults]]
             at_ms = 12000
             kind = "power_loss"
             node = 1
@@ -430,8 +456,10 @@ mod tests {
         let scenario = Scenario::parse(text).unwrap();
         assert_eq!(scenario.expect, Expectation::Holds);
         assert_eq!(scenario.faults[0].fault, Fault::PowerLoss { node: 1 });
-        assert_eq!(scenario.faults[1].fault, Fault::Cut { node: 1, direction: Direction::From });
-        assert_eq!(scenario.faults[2].when, Some(Trigger { moment: Moment::Roll, nth: 3, after_us: 20 }));
+        assert_eq!(scenario.faults[1].fault, Fault::Cut { node: 1, direction: Direction::From, peer: None });
+        let lost = Fault::Loss { node: 1, per_mille: 20, direction: Direction::Both, peer: Some(2) };
+        assert_eq!(scenario.faults[2].fault, lost);
+        assert_eq!(scenario.faults[3].when, Some(Trigger { moment: Moment::Roll, nth: 3, after_us: 20 }));
         assert_eq!(Scenario::parse(&scenario.to_text()).unwrap(), scenario);
     }
 
