@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use gracchus::{broker::Broker, config::BrokerConfig};
+use gracchus::{broker::Broker, config::BrokerConfig, replica::Published};
 use gracchus_checker::Part;
 use gracchus_env::Env;
 use gracchus_workload::scenario::{Damaged, Down, InItsPlace};
@@ -133,6 +133,7 @@ impl Cluster {
                 disk_errors: 0,
                 broker: None,
                 replicas: None,
+                published: None,
                 damage: None,
                 refused: false,
                 away: None,
@@ -313,7 +314,7 @@ impl Operator {
             };
             {
                 let mut slot = lock(&self.slot);
-                (slot.broker, slot.replicas) = (None, None);
+                (slot.broker, slot.replicas, slot.published) = (None, None, None);
             }
             self.status.send_replace(Status::Down);
             if down == Duration::MAX {
@@ -638,6 +639,7 @@ impl Main {
                     let what = format!("{name} started and did not notice: {}", damage.what);
                     self.world.violate(damage::SAID, what);
                 }
+                slot.published = Some(Published::of(&replicas));
                 (slot.broker, slot.replicas) = (Some(broker), Some(replicas));
                 drop(slot);
                 self.world.tell(format!("{name} serves"));

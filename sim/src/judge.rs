@@ -1,12 +1,11 @@
 //! Where everything that clients and brokers show reaches the laws.
 //!
-//! Client events arrive as they happen. After a step of a replica's owner, the only task that may change what a replica
-//! publishes, the broker's views are compared with the last ones and the changed ones judged. The first time that a
-//! started process publishes a partition, the partition's recovered log is read from the simulated disk and judged
-//! against the history. Once an operator has started a broker without what was damaged, only that is judged: whatever a log
-//! lacks then, the log must be called damaged.
+//! Client events arrive as they happen. After each step of a broker's process what it shows that is new is judged
+//! ([`crate::views`]). The first time that a started process publishes a partition, the partition's recovered log is read from
+//! the simulated disk and judged against the history. Once an operator has started a broker without what was damaged, only that
+//! is judged: whatever a log lacks then, the log must be called damaged.
 //!
-//! Never: a look at the broker that costs it a poll.
+//! Never: a verdict that depends on which task of a broker did what.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +17,7 @@ use std::{
 
 use gracchus::replica::PartitionProbe;
 use gracchus_checker::{
-    Checker, CheckerConfig, Event, EventKind, Level, NodeView, Outcome, Part, Partition, PartitionView,
-    Settled, Summary, Violation,
+    Checker, CheckerConfig, Event, EventKind, Level, Outcome, Part, Partition, Settled, Summary, Violation,
 };
 use gracchus_workload::History;
 
@@ -29,11 +27,9 @@ use crate::{
     files_check, log_format,
     plan::Plan,
     slot::Slot,
+    views::{New, Views, number, place},
     world::{Nanos, NodeId, Process, Rots, World, lock},
 };
-
-/// The tasks that publish a replica's state.
-const OWNER: &str = "replica";
 
 /// What a process could not find when it began.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +48,7 @@ pub(crate) struct Judge {
     unsynced: Vec<Arc<str>>,
     /// Topics whose logs keep all that was ever in them.
     whole: Vec<Arc<str>>,
-    seen: Mutex<BTreeMap<NodeId, Seen>>,
+    views: Mutex<Views>,
     known: Mutex<files_check::Known>,
     acknowledgements: Mutex<AckJudge>,
     condition: Mutex<Condition>,
@@ -73,17 +69,6 @@ struct Condition {
     errors: BTreeMap<NodeId, (u64, BTreeMap<Arc<str>, u64>)>,
 }
 
-/// What the last look at a node showed.
-#[derive(Default)]
-struct Seen {
-    offline: Vec<Arc<str>>,
-    incarnation: u64,
-    version: u64,
-    partitions: Vec<PartitionProbe>,
-    /// How often a log start moved on.
-    moved: u64,
-}
-
 impl Judge {
     pub(crate) fn new(world: &Arc<World>, config: CheckerConfig, run: &Plan) -> Arc<Self> {
         let plan = run.workload();
@@ -100,7 +85,7 @@ impl Judge {
             whole: whole.map(|(_, topic)| Arc::from(topic.name.as_str())).collect(),
             checker: Mutex::new(Some(Checker::new(config))),
             unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
-            seen: Mutex::default(),
+            views: Mutex::default(),
             known: Mutex::default(),
             acknowledgements: Mutex::new(AckJudge::new(run.acknowledgements, span)),
             condition: Mutex::default(),
@@ -110,15 +95,14 @@ impl Judge {
         })
     }
 
-    /// Looks at `slots` after every step that may have changed what they publish.
+    /// Looks at `slots` after every step of their processes.
     pub(crate) fn watch(self: &Arc<Self>, slots: Vec<Arc<Mutex<Slot>>>) {
         let judge = self.clone();
-        self.world.after_each_step(move |process: &Arc<Process>, task| {
-            if task == OWNER
+        self.world.after_each_step(move |process: &Arc<Process>| {
+            if let Some(slot) = slots.get(process.node.0)
                 && process.alive()
-                && let Some(slot) = slots.get(process.node.0)
             {
-                judge.look(&lock(slot));
+                judge.look(&mut lock(slot));
             }
         });
     }
@@ -286,7 +270,7 @@ impl Judge {
 
     /// Log starts that moved on without a restart.
     pub(crate) fn log_starts_moved(&self) -> u64 {
-        lock(&self.seen).values().map(|seen| seen.moved).sum()
+        lock(&self.views).log_starts_moved()
     }
 
     /// When a produce to the partition was last acknowledged.
@@ -316,10 +300,7 @@ impl Judge {
 
     /// The partitions that `incarnation` of a node has published, with the ids of their topics.
     pub(crate) fn opened(&self, node: NodeId, incarnation: u64) -> Vec<log_format::Place> {
-        let seen = lock(&self.seen);
-        let seen = seen.get(&node).filter(|seen| seen.incarnation == incarnation);
-        let partitions = seen.map(|seen| seen.partitions.as_slice()).unwrap_or_default();
-        partitions.iter().map(place).collect()
+        lock(&self.views).opened(node, incarnation)
     }
 
     /// Judges what can only be judged at the end.
@@ -349,62 +330,31 @@ impl Judge {
         }
     }
 
-    fn look(&self, slot: &Slot) {
-        let Some(mut partitions) = slot.probe() else { return };
+    fn look(&self, slot: &mut Slot) {
+        let Some(news) = lock(&self.views).look(&self.world, slot) else { return };
         self.tell_errors(slot.node);
-        let offline = slot.offline();
-        let mut seen = lock(&self.seen);
-        let seen = seen.entry(slot.node).or_default();
-        if seen.incarnation != slot.incarnation {
-            *seen = Seen { incarnation: slot.incarnation, moved: seen.moved, ..Seen::default() };
+        if news.first {
             self.clock(slot.node);
         }
-        if slot.broker.is_none() {
-            // A log that is closed is not shown any more; the stop must leave it as it was shown last.
-            let closed =
-                seen.partitions.iter().filter(|before| !partitions.iter().any(|now| is_same(now, before)));
-            partitions.extend(closed.cloned().collect::<Vec<_>>());
-        }
-        let offline = offline.unwrap_or_else(|| seen.offline.clone());
-        if seen.partitions == partitions && seen.offline == offline {
-            return;
-        }
-        let mut changed = Vec::new();
-        for now in &partitions {
-            let before = seen.partitions.iter().find(|before| is_same(now, before));
-            if self.is_harmed(&place(now)) {
+        for New { probe, first, flushed } in &news.partitions {
+            let shown = &probe.shown;
+            if self.is_harmed(&place(shown)) {
                 continue;
             }
-            if now.damaged && !self.is_pardoned() {
-                let what = format!("{} of {} is called damaged", now.tp, self.world.name(slot.node));
+            if shown.damaged && !self.is_pardoned() {
+                let what = format!("{} of {} is called damaged", shown.tp, self.world.name(slot.node));
                 self.world.violate(damage::REAL, what);
             }
-            match before {
-                None => self.recovered(slot.node, now),
-                Some(before) => {
-                    seen.moved += u64::from(before.log_start < now.log_start);
-                    if before.flushed_end < now.flushed_end {
-                        self.flushed(slot.node, now);
-                    }
-                }
-            }
-            if before != Some(now) {
-                changed.push(self.view(now));
+            if *first {
+                self.recovered(slot.node, shown);
+            } else if *flushed {
+                self.flushed(slot.node, shown);
             }
         }
-        seen.version += 1;
-        seen.partitions = partitions;
-        seen.offline.clone_from(&offline);
-        let view = NodeView {
-            node: number(slot.node),
-            incarnation: slot.incarnation,
-            version: seen.version,
-            time_ns: self.world.now(),
-            wall_ms: self.world.wall_ms(slot.node),
-            partitions: changed,
-            offline,
-        };
         if !self.is_pardoned() {
+            let synced = |topic: &str| !self.unsynced.iter().any(|unsynced| **unsynced == *topic);
+            let judged = |place: &log_format::Place| !self.is_harmed(place);
+            let view = news.view(&self.world, (slot.node, slot.incarnation), synced, judged);
             self.check(|checker| checker.view(&view));
         }
     }
@@ -456,22 +406,6 @@ impl Judge {
             self.world.violate(damage::SAID, format!("{} is not called damaged: {}", probe.tp, lost.story));
         }
     }
-
-    fn view(&self, probe: &PartitionProbe) -> PartitionView {
-        let topic: Arc<str> = Arc::from(&*probe.tp.topic);
-        PartitionView {
-            synced: !self.unsynced.contains(&topic),
-            topic,
-            partition: probe.tp.partition.0,
-            topic_id: probe.topic_id.0.as_u128(),
-            leader_epoch: probe.leader_epoch.0,
-            log_start: probe.log_start.0,
-            log_end: probe.log_end.0,
-            flushed_end: probe.flushed_end.0,
-            high_watermark: probe.high_watermark.0,
-            last_stable_offset: probe.last_stable_offset.0,
-        }
-    }
 }
 
 impl History for Judge {
@@ -482,7 +416,7 @@ impl History for Judge {
     fn observe(&self, event: Event) {
         tracing::trace!(target: "history", "{:?}", event.kind);
         if let EventKind::Refused { .. } | EventKind::ProduceReturned { .. } = event.kind {
-            let nodes: Vec<NodeId> = lock(&self.seen).keys().copied().collect();
+            let nodes = lock(&self.views).nodes();
             nodes.into_iter().for_each(|node| self.tell_errors(node));
         }
         if !self.is_pardoned() {
@@ -496,21 +430,4 @@ impl History for Judge {
             self.world.violate(&violation.law, violation.story);
         }
     }
-}
-
-fn is_same(one: &PartitionProbe, other: &PartitionProbe) -> bool {
-    one.topic_id == other.topic_id && one.tp.partition == other.tp.partition
-}
-
-fn place(probe: &PartitionProbe) -> log_format::Place {
-    log_format::Place {
-        topic: Arc::from(&*probe.tp.topic),
-        topic_id: probe.topic_id.0.as_u128(),
-        partition: probe.tp.partition.0,
-    }
-}
-
-/// Brokers are numbered from 1, as in `node.id`.
-fn number(node: NodeId) -> i32 {
-    node.0 as i32 + 1
 }

@@ -37,4 +37,5 @@ pub mod run;
 mod segment_limits;
 mod slot;
 pub mod swarm;
+mod views;
 pub mod world;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gracchus::{
     broker::Broker,
-    replica::{PartitionProbe, ReplicaManager},
+    replica::{PartitionProbe, Published, ReplicaManager},
 };
 
 use crate::{damage::Inflicted, directories::Away, world::NodeId};
@@ -20,6 +20,8 @@ pub(crate) struct Slot {
     pub(crate) broker: Option<Broker>,
     /// What it publishes, until it is down.
     pub(crate) replicas: Option<Arc<ReplicaManager>>,
+    /// The same, followed.
+    pub(crate) published: Option<Published>,
     /// Damage that a start has not answered yet, and whether the operator would rather start without than restore.
     pub(crate) damage: Option<(Inflicted, bool)>,
     /// A start has refused because of it.

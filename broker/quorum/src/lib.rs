@@ -123,6 +123,8 @@ pub enum ControllerError {
 pub struct Quorum {
     /// Number of the leadership.
     pub epoch: i32,
+    /// Whom this node has voted for in it.
+    pub voted_for: BrokerId,
     /// Behind the last entry.
     pub log_end: i64,
     /// Behind the last committed entry.
@@ -189,6 +191,7 @@ impl Controller {
             |index: Option<u64>| index.map_or(0, |index| i64::try_from(index + 1).unwrap_or(i64::MAX));
         Quorum {
             epoch: i32::try_from(seen.current_term).unwrap_or(i32::MAX),
+            voted_for: BrokerId(seen.vote.leader_id.node_id.try_into().unwrap_or(-1)),
             log_end: behind(seen.last_log_index),
             high_watermark: behind(seen.last_applied.map(|applied| applied.index)),
         }

@@ -13,6 +13,7 @@ mod offsets;
 mod owner;
 mod placement;
 mod produce;
+mod published;
 mod purgatory;
 mod records;
 mod registry;
@@ -29,6 +30,7 @@ mod tests;
 mod view;
 
 pub use manager::ReplicaManager;
+pub use published::{Changes, Published, ReplicaProbe};
 pub use records::{EpochEnd, EpochPartition, Producers};
 pub use request::{
     FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,

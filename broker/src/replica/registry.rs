@@ -17,16 +17,28 @@ type Key = (TopicId, PartitionIndex);
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<BTreeMap<Key, Arc<Replica>>>);
+pub(super) struct Registry(Mutex<Handles>);
+
+#[derive(Default)]
+struct Handles {
+    by_key: BTreeMap<Key, Arc<Replica>>,
+    /// How often one came or went.
+    version: u64,
+}
 
 impl Registry {
-    fn handles(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Replica>>> {
+    fn handles(&self) -> MutexGuard<'_, Handles> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another number whenever a handle came or went.
+    pub(super) fn version(&self) -> u64 {
+        self.handles().version
     }
 
     /// The handle, if there is one.
     pub(super) fn get(&self, topic: TopicId, index: PartitionIndex) -> Option<Arc<Replica>> {
-        self.handles().get(&(topic, index)).cloned()
+        self.handles().by_key.get(&(topic, index)).cloned()
     }
 
     /// The handle, or the one that `make` gives, which is called at most once for all who ask together.
@@ -37,34 +49,38 @@ impl Registry {
         make: impl FnOnce() -> Option<Arc<Replica>>,
     ) -> Option<Arc<Replica>> {
         let mut handles = self.handles();
-        if let Some(known) = handles.get(&(topic, index)) {
+        if let Some(known) = handles.by_key.get(&(topic, index)) {
             return Some(known.clone());
         }
         let made = make()?;
-        handles.insert((topic, index), made.clone());
+        handles.by_key.insert((topic, index), made.clone());
+        handles.version += 1;
         Some(made)
     }
 
     /// Whether a request has asked for the partition before.
     pub(super) fn contains(&self, topic: TopicId, index: PartitionIndex) -> bool {
-        self.handles().contains_key(&(topic, index))
+        self.handles().by_key.contains_key(&(topic, index))
     }
 
     /// The log of this replica is gone.
     pub(super) fn remove(&self, topic: TopicId, index: PartitionIndex) {
-        self.handles().remove(&(topic, index));
+        let mut handles = self.handles();
+        if handles.by_key.remove(&(topic, index)).is_some() {
+            handles.version += 1;
+        }
     }
 
     /// All of them, ordered by topic id and partition.
     pub(super) fn snapshot(&self) -> Vec<Arc<Replica>> {
-        self.handles().values().cloned().collect()
+        self.handles().by_key.values().cloned().collect()
     }
 
     /// What every open replica publishes, in the same order.
     pub(super) fn probe(&self) -> Vec<PartitionProbe> {
         let handles = self.handles();
-        let mut published = Vec::with_capacity(handles.len());
-        published.extend(handles.values().filter_map(|replica| replica.probe()));
+        let mut published = Vec::with_capacity(handles.by_key.len());
+        published.extend(handles.by_key.values().filter_map(|replica| replica.probe()));
         published
     }
 }

@@ -13,17 +13,17 @@ use crate::laws::answers_in_time::Wait;
 use crate::laws::deletion_allowed::Circumstances;
 use crate::laws::flush_kept::Allowed;
 use crate::laws::{
-    Broken, Verdict, acknowledged_end, acknowledged_kept, answers_in_time, append_time_kept, available,
-    below_high_watermark, config_in_effect, config_kept, deadline_kept, deletion_allowed, every_partition,
-    flush_kept, listed_offsets, log_start_kept, namesake, no_duplicate, no_gap, no_overtaking,
-    nothing_unwritten, offline_by_error, one_value_per_offset, original_offset, partitions_kept,
-    producer_order, progress, reader_never_back, record_unchanged, recovered_log, replica_bounds,
-    replica_never_back, stays_created, stays_deleted, stored_codec, topics_linearizable, valid_offset,
-    wakes_in_time, well_formed,
+    Broken, Verdict, acknowledged_end, acknowledged_kept, answers_in_time, append_time_kept,
+    assignment_in_order, available, below_high_watermark, config_in_effect, config_kept, deadline_kept,
+    deletion_allowed, every_partition, flush_kept, listed_offsets, log_start_kept, namesake, no_duplicate,
+    no_gap, no_overtaking, nothing_unwritten, offline_by_error, one_value_per_offset, original_offset,
+    partitions_kept, producer_order, progress, quorum_never_back, reader_never_back, record_unchanged,
+    recovered_log, replica_bounds, replica_never_back, stays_created, stays_deleted, stored_codec,
+    topics_linearizable, valid_offset, wakes_in_time, well_formed,
 };
 use crate::{
     CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Part, Partition,
-    PartitionView, Seen, Summary, Violation, Written,
+    PartitionView, QuorumView, Seen, Summary, Violation, Written,
 };
 
 /// Judges one history.
@@ -57,6 +57,8 @@ struct Node {
     /// The process that runs now has shown something.
     seen: bool,
     version: u64,
+    /// Over all its lives.
+    quorum: Option<QuorumView>,
     /// By topic id, then partition: the incarnation that showed it, and what.
     partitions: HashMap<u128, Vec<Option<(u64, PartitionView)>>>,
 }
@@ -104,6 +106,12 @@ impl Checker {
         self.summary.views += 1;
         self.see_clock(view.wall_ms);
         self.at(view.time_ns, |checker| {
+            if let Some(now) = view.quorum {
+                let node = checker.nodes.entry(view.node).or_default();
+                if let Some(before) = node.quorum.replace(now) {
+                    quorum_never_back::forward(view.node, before, now)?;
+                }
+            }
             for directory in &view.offline {
                 let failed = checker.condition.has_failed(view.node, Some(directory));
                 offline_by_error::shown(view.node, directory, failed)?;
@@ -906,6 +914,8 @@ impl Checker {
         }
         let last = shown[partition].replace((view.incarnation, replica.clone()));
         let reborn = last.as_ref().is_none_or(|(incarnation, _)| *incarnation != view.incarnation);
+        let assigned = last.as_ref().and_then(|(_, before)| before.assigned.as_ref());
+        assignment_in_order::shown(view.node, assigned, replica)?;
         if let Some((_, before)) = &last {
             replica_never_back::epoch(view.node, before, replica)?;
             if !reborn {

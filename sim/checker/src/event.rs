@@ -356,6 +356,51 @@ pub struct PartitionView {
     pub last_stable_offset: i64,
     /// `flush.messages=1`: acknowledged means on disk.
     pub synced: bool,
+    /// What the node's image says of the partition; `None` where that is not known, or it does not have it.
+    #[serde(default)]
+    pub assigned: Option<Assignment>,
+}
+
+/// What an image says of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// −1: none.
+    pub leader: i32,
+    pub leader_epoch: i32,
+    pub partition_epoch: i32,
+    pub replicas: Vec<i32>,
+    pub isr: Vec<i32>,
+}
+
+/// What a node is for a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    Leader,
+    Follower,
+    /// It has no replica of it.
+    Stranger,
+}
+
+impl Assignment {
+    /// What `node` is by this image.
+    pub fn role(&self, node: i32) -> Role {
+        match self.replicas.contains(&node) {
+            true if self.leader == node => Role::Leader,
+            true => Role::Follower,
+            false => Role::Stranger,
+        }
+    }
+}
+
+/// A node's part of the metadata quorum, and how far its image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumView {
+    /// Number of the leadership that it voted in last.
+    pub epoch: i32,
+    /// Whom it voted for then.
+    pub voted_for: i32,
+    /// A position in the metadata log.
+    pub image_version: u64,
 }
 
 /// A node after a step: only the partitions that changed since the last view of this incarnation need be listed.
@@ -373,6 +418,9 @@ pub struct NodeView {
     /// Log directories that it does not use any more because of an error.
     #[serde(default)]
     pub offline: Vec<Arc<str>>,
+    /// `None` where that is not known.
+    #[serde(default)]
+    pub quorum: Option<QuorumView>,
 }
 
 /// A law that was broken, with the story in Kafka's words.

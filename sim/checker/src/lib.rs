@@ -18,6 +18,7 @@ mod tests;
 
 pub use checker::Checker;
 pub use event::{
-    AdminAnswer, AdminCall, CheckerConfig, ClientKind, Event, EventKind, Level, NodeView, OffsetSpec,
-    Outcome, Part, Partition, PartitionView, Request, Seen, Settled, Summary, Violation, Written,
+    AdminAnswer, AdminCall, Assignment, CheckerConfig, ClientKind, Event, EventKind, Level, NodeView,
+    OffsetSpec, Outcome, Part, Partition, PartitionView, QuorumView, Request, Role, Seen, Settled, Summary,
+    Violation, Written,
 };

@@ -1,8 +1,8 @@
 //! Short histories for the laws' own tests: told line by line, judged at the end.
 
 use crate::{
-    Checker, CheckerConfig, Event, EventKind, NodeView, Outcome, Partition, PartitionView, Seen, Summary,
-    Violation, Written,
+    Checker, CheckerConfig, Event, EventKind, NodeView, Outcome, Partition, PartitionView, QuorumView, Seen,
+    Summary, Violation, Written,
 };
 
 /// The bytes of a record are told by its value in these histories.
@@ -23,6 +23,7 @@ pub(crate) fn view(high_watermark: i64, flushed_end: i64, log_end: i64) -> Parti
         high_watermark,
         last_stable_offset: high_watermark,
         synced: true,
+        assigned: None,
     }
 }
 
@@ -209,15 +210,26 @@ impl Story {
 
     /// Node 1 shows a replica.
     pub(crate) fn shows(self, incarnation: u64, view: PartitionView) -> Self {
-        self.show(incarnation, view, Vec::new())
+        self.show(incarnation, vec![view], Vec::new(), None)
     }
 
     /// The same, its first incarnation, with a log directory that is offline.
     pub(crate) fn shows_offline(self, directory: &str, view: PartitionView) -> Self {
-        self.show(1, view, vec![directory.into()])
+        self.show(1, vec![view], vec![directory.into()], None)
     }
 
-    fn show(mut self, incarnation: u64, view: PartitionView, offline: Vec<std::sync::Arc<str>>) -> Self {
+    /// Node 1 shows how far it is in the metadata quorum.
+    pub(crate) fn shows_quorum(self, incarnation: u64, quorum: QuorumView) -> Self {
+        self.show(incarnation, Vec::new(), Vec::new(), Some(quorum))
+    }
+
+    fn show(
+        mut self,
+        incarnation: u64,
+        partitions: Vec<PartitionView>,
+        offline: Vec<std::sync::Arc<str>>,
+        quorum: Option<QuorumView>,
+    ) -> Self {
         self.views += 1;
         self.now_ns += 1000;
         let (version, time_ns) = (self.views, self.now_ns);
@@ -227,8 +239,9 @@ impl Story {
             version,
             time_ns,
             wall_ms: 0,
-            partitions: vec![view],
+            partitions,
             offline,
+            quorum,
         }));
         self
     }

@@ -115,7 +115,7 @@ pub(crate) struct Node {
     process: Mutex<Option<Arc<Process>>>,
 }
 
-type StepHook = Box<dyn FnMut(&Arc<Process>, &'static str) + Send>;
+type StepHook = Box<dyn FnMut(&Arc<Process>) + Send>;
 type WireHook = Box<dyn FnMut(NodeId, u64, Passed<'_>) + Send>;
 
 /// What passes between a process and one of its connections.
@@ -270,8 +270,8 @@ impl World {
         }
     }
 
-    /// Calls `hook` with process and task name after every poll of every task.
-    pub fn after_each_step(&self, hook: impl FnMut(&Arc<Process>, &'static str) + Send + 'static) {
+    /// Calls `hook` with the process after every poll of every task.
+    pub fn after_each_step(&self, hook: impl FnMut(&Arc<Process>) + Send + 'static) {
         *lock(&self.hook) = Some(Box::new(hook));
     }
 
@@ -614,9 +614,9 @@ impl World {
         chronicle.note(Mark::Poll, process.id << 32 | task, now);
     }
 
-    fn end_step(&self, process: &Arc<Process>, task: &'static str) {
+    fn end_step(&self, process: &Arc<Process>) {
         if let Some(hook) = lock(&self.hook).as_mut() {
-            hook(process, task);
+            hook(process);
         }
     }
 

@@ -224,12 +224,12 @@ impl Future for Step {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         match polled {
             Ok(Poll::Pending) => {
-                step.world.end_step(&step.process, step.name);
+                step.world.end_step(&step.process);
                 Poll::Pending
             }
             Ok(Poll::Ready(())) => {
                 step.end();
-                step.world.end_step(&step.process, step.name);
+                step.world.end_step(&step.process);
                 Poll::Ready(())
             }
             Err(panic) => {

@@ -22,6 +22,8 @@
 //! | `replica_bounds` | views | semantics §6, §10; design §5 |
 //! | `replica_never_back` | views | O5 |
 //! | `acknowledged_end` | views | design §5–6; O1 |
+//! | `assignment_in_order` | views | KIP-497, KIP-101 |
+//! | `quorum_never_back` | views | Raft; design §7 |
 //! | `progress` | time | O7 |
 //! | `log_start_kept` | DeleteRecords, logs, views | semantics §15; O5 |
 //! | `deletion_allowed` | all that shows a log start | semantics §15; KIP-107 |
@@ -46,6 +48,7 @@ pub(crate) mod acknowledged_end;
 pub(crate) mod acknowledged_kept;
 pub(crate) mod answers_in_time;
 pub(crate) mod append_time_kept;
+pub(crate) mod assignment_in_order;
 pub(crate) mod available;
 pub(crate) mod below_high_watermark;
 pub(crate) mod config_in_effect;
@@ -67,6 +70,7 @@ pub(crate) mod original_offset;
 pub(crate) mod partitions_kept;
 pub(crate) mod producer_order;
 pub(crate) mod progress;
+pub(crate) mod quorum_never_back;
 pub(crate) mod reader_never_back;
 pub(crate) mod record_unchanged;
 pub(crate) mod recovered_log;
@@ -117,6 +121,8 @@ pub const NAMES: &[&str] = &[
     replica_bounds::LAW,
     replica_never_back::LAW,
     acknowledged_end::LAW,
+    assignment_in_order::LAW,
+    quorum_never_back::LAW,
     progress::LAW,
     log_start_kept::LAW,
     deletion_allowed::LAW,

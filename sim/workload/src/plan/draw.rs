@@ -8,9 +8,9 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 
 use super::{
     AuditorPlan, BellPlan, ChurnPlan, ClientTiming, Codec, ConfigurePlan, ConsumerPlan, DeleteRecordsPlan,
-    Delivery, EpochRecovery, ForgerPlan, GrowPlan, LEAST_SEGMENT_BYTES, Newest, OffsetPollerPlan, ProducerPlan, Reading,
-    RecreatePlan, ReplayerPlan, SlowReaderPlan, Span, TopicPlan, Versions, WorkloadPlan, large_span,
-    plain_codec,
+    Delivery, EpochRecovery, ForgerPlan, GrowPlan, LEAST_SEGMENT_BYTES, Newest, OffsetPollerPlan,
+    ProducerPlan, Reading, RecreatePlan, ReplayerPlan, SlowReaderPlan, Span, TopicPlan, Versions,
+    WorkloadPlan, large_span, plain_codec,
 };
 use crate::record::mix;
 

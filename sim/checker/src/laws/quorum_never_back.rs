@@ -1,0 +1,48 @@
+//! Law: over all lives of a node its vote in the metadata quorum never goes back, neither to an earlier epoch nor within one,
+//! and its image is never an older one than it has shown before: who starts again has caught up before it serves.
+//!
+//! Source: Raft (the current term and the vote are durable before they count); design §7 (a node that has not caught up
+//! leads nothing and answers nothing from the image).
+
+use super::{Verdict, demand};
+use crate::QuorumView;
+
+pub(crate) const LAW: &str = "quorum_never_back";
+
+/// What a node showed last, in whichever life, and what it shows now.
+pub(crate) fn forward(node: i32, before: QuorumView, now: QuorumView) -> Verdict {
+    let vote = |view: QuorumView| (view.epoch, view.voted_for);
+    let wrong = if vote(now) < vote(before) {
+        Some("vote")
+    } else if now.image_version < before.image_version {
+        Some("image")
+    } else {
+        None
+    };
+    demand(wrong.is_none(), LAW, || {
+        format!("node {node}: its {} went back, from {before:?} to {now:?}", wrong.unwrap_or_default())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::QuorumView;
+    use crate::testing::Story;
+
+    #[test]
+    fn a_vote_or_an_image_that_goes_back_is_found_also_over_a_restart() {
+        let first = QuorumView { epoch: 3, voted_for: 2, image_version: 40 };
+        for wrong in [
+            QuorumView { epoch: 2, image_version: 41, ..first },
+            QuorumView { voted_for: 1, ..first },
+            QuorumView { epoch: 4, image_version: 39, ..first },
+        ] {
+            for incarnation in [1, 2] {
+                let story = Story::new().shows_quorum(1, first);
+                story.shows_quorum(incarnation, wrong).broken("quorum_never_back");
+            }
+        }
+        let later = QuorumView { epoch: 4, voted_for: 1, image_version: 40 };
+        Story::new().shows_quorum(1, first).shows_quorum(2, later).holds();
+    }
+}
