@@ -1,46 +1,40 @@
-//! The brokers of a run and who keeps them running: starts them, stops them as told, and starts them again.
+//! The brokers of a run: what is to happen to each, and how far it is.
 //!
-//! The keeper of a broker is the operator: it restarts a process that ended, and one whose disk gave an error. A broker
-//! on a healthy disk must start, whatever it finds there, unless it finds damage that it must not start with: then the
-//! operator restores what was, or asks it to start without. A broker that is told to stop must do so within a bound.
+//! Each has an operator ([`crate::operator`]), which gets its orders here.
 //!
-//! Never: two processes on one machine, a start before the machine has been down for as long as told.
+//! Never: a broker that is looked at in another way than the others.
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use gracchus::{broker::Broker, config::BrokerConfig, replica::Published};
-use gracchus_checker::Part;
-use gracchus_env::Env;
+use gracchus::config::BrokerConfig;
+use gracchus_core::controller::Image;
 use gracchus_workload::scenario::{Damaged, Down, InItsPlace};
-use rand::Rng;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     bounds::Bounds,
-    damage::{self, Answer},
-    directories, files_check,
-    judge::{Judge, Unreachable},
-    plan::{MOST_DIRECTORIES, data_directory},
+    damage,
+    judge::Judge,
+    liveness::{self, Condition},
+    operator::Operator,
+    plan::data_directory,
     slot::Slot,
-    world::{Nanos, NodeId, Phase, World, lock},
+    world::{NodeId, World, lock},
 };
 
 /// How long a start may take, and a clean stop, whatever else is wrong; where nothing is, [`Bounds`] say less.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the operator looks at the disk.
-const ROUND: Duration = Duration::from_millis(250);
+pub(crate) const ROUND: Duration = Duration::from_millis(250);
 
 /// Law: a broker whose disk gives no error starts, within its bound.
 pub(crate) const STARTS: &str = "a broker starts";
 /// Law: a stop that was asked for ends, within its bound.
 pub(crate) const STOPS: &str = "a clean stop ends";
-/// What a start and a stop depend on.
-const DISKS: &[Part] = &[Part::Disk, Part::Syncs];
 
 /// What is to happen to a broker; it stays down for the given time.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +71,7 @@ pub(crate) enum Order {
 
 impl Order {
     /// For how long it stops the broker cleanly first, if it does.
-    fn stops_for(&self) -> Option<Duration> {
+    pub(crate) fn stops_for(&self) -> Option<Duration> {
         match *self {
             Order::Stop(down)
             | Order::Move { down, .. }
@@ -217,6 +211,12 @@ impl Cluster {
         }
     }
 
+    /// Whether the broker of `node` uses a log directory; unknown while it starts or stops.
+    pub(crate) fn uses(&self, node: NodeId, directory: &str) -> bool {
+        let offline = lock(&self.keepers[node.0].slot).offline();
+        offline.is_some_and(|offline| offline.iter().all(|path| **path != *directory))
+    }
+
     /// Whether a log directory of `node` comes back with its next start.
     pub(crate) fn waits_for_a_directory(&self, node: NodeId) -> bool {
         let slot = lock(&self.keepers[node.0].slot);
@@ -239,22 +239,69 @@ impl Cluster {
         }
     }
 
-    /// Waits until every broker serves and none has seen an error of its disk since it started.
-    pub(crate) async fn recovered(&self) {
-        let sick = |keeper: &Keeper| {
+    /// What makes the brokers a cluster that is whole: each condition looks at every node.
+    pub(crate) fn whole(&self) -> Vec<Condition<'_>> {
+        vec![
+            Condition::new("every broker serves", STARTS, || self.sick()),
+            Condition::new("every broker has the newest image", liveness::CONVERGES, || self.behind()),
+            Condition::new("every partition has a leader", liveness::CONVERGES, || self.leaderless()),
+            Condition::new("every replica is in sync", liveness::CONVERGES, || self.out_of_sync()),
+        ]
+    }
+
+    /// A broker that does not serve, has seen an error of its disk since it started, or waits for a log directory.
+    fn sick(&self) -> Option<String> {
+        self.keepers.iter().find_map(|keeper| {
             let errors = self.world.disk_report(keeper.node).errors;
             let slot = lock(&keeper.slot);
-            let lacking = errors != slot.disk_errors || slot.put_back || slot.after_death;
-            lacking || *keeper.status.borrow() != Status::Serving
+            let status = *keeper.status.borrow();
+            let what = if status != Status::Serving {
+                format!("is {status:?}")
+            } else if errors != slot.disk_errors {
+                "has seen an error of its disk".to_owned()
+            } else if slot.put_back || slot.after_death {
+                "waits for a log directory".to_owned()
+            } else {
+                return None;
+            };
+            Some(format!("{} {what}", self.world.name(keeper.node)))
+        })
+    }
+
+    /// The images of all brokers that serve, by name.
+    fn images(&self) -> Vec<(&str, u64, Arc<Image>)> {
+        let image = |keeper: &Keeper| {
+            let slot = lock(&keeper.slot);
+            let controller = slot.broker.as_ref()?.controller();
+            Some((self.world.name(keeper.node), *controller.watch().borrow(), controller.image()))
         };
-        let begin = self.world.now();
-        while self.keepers.iter().any(sick) {
-            if self.world.now() - begin > PATIENCE.as_nanos() as u64 {
-                self.world.violate(STARTS, format!("not every broker serves {PATIENCE:?} after the heal"));
-                return;
-            }
-            self.world.pass(ROUND).await;
-        }
+        self.keepers.iter().filter_map(image).collect()
+    }
+
+    fn behind(&self) -> Option<String> {
+        let images = self.images();
+        let newest = images.iter().map(|(_, version, _)| *version).max()?;
+        let (name, version, _) = images.iter().find(|(_, version, _)| *version < newest)?;
+        Some(format!("that of {name} is at {version}, the newest at {newest}"))
+    }
+
+    fn leaderless(&self) -> Option<String> {
+        self.images().into_iter().find_map(|(name, _, image)| match image.topics.leaderless_count() {
+            0 => None,
+            count => Some(format!("by the image of {name} {count} have none")),
+        })
+    }
+
+    fn out_of_sync(&self) -> Option<String> {
+        self.images().into_iter().find_map(|(name, _, image)| {
+            image.topics.values().find_map(|topic| {
+                let (index, partition) =
+                    topic.numbered().find(|(_, it)| it.replicas.iter().any(|id| !it.isr.contains(id)))?;
+                let (topic, index) = (&topic.name, index.0);
+                let (replicas, isr) = (&partition.replicas, &partition.isr);
+                Some(format!("by the image of {name} {topic}-{index} has {replicas:?}, in sync are {isr:?}"))
+            })
+        })
     }
 
     /// Gives every broker `order` and waits until each has gone down and serves again.
@@ -280,410 +327,4 @@ impl Cluster {
             let _ = status.wait_for(|status| *status == Status::Down).await;
         }
     }
-}
-
-/// Keeps one broker running.
-struct Operator {
-    world: Arc<World>,
-    node: NodeId,
-    config: ConfigFile,
-    slot: Arc<Mutex<Slot>>,
-    status: watch::Sender<Status>,
-    judge: Arc<Judge>,
-    bounds: Bounds,
-}
-
-/// A process while it runs.
-struct Running {
-    process: Arc<crate::world::Process>,
-    stop: Option<oneshot::Sender<()>>,
-    /// Whether the stop that was asked for went through to its end.
-    stopped: Arc<Mutex<bool>>,
-    /// Errors that the disk had given before it started.
-    disk_errors: u64,
-    /// How often handles had lacked before.
-    lacks: u64,
-}
-
-impl Operator {
-    async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        loop {
-            let down = {
-                let mut running = self.start();
-                self.attend(&mut running, &mut orders).await
-            };
-            {
-                let mut slot = lock(&self.slot);
-                (slot.broker, slot.replicas, slot.published) = (None, None, None);
-            }
-            self.status.send_replace(Status::Down);
-            if down == Duration::MAX {
-                return;
-            }
-            // Who is down is not hurt by what happens meanwhile.
-            self.world.pass(down).await;
-            while orders.try_recv().is_ok() {}
-            self.repair();
-        }
-    }
-
-    /// Does what a broker that refused to start has asked for.
-    fn repair(&self) {
-        let mut slot = lock(&self.slot);
-        if std::mem::take(&mut slot.put_back)
-            && let Some(away) = slot.away.take()
-        {
-            let spare = data_directory(MOST_DIRECTORIES + 1 + slot.spares.len() as u32);
-            self.world.tell("the log directory that was away is put back");
-            if directories::put_back(&self.world, self.node, &away, &spare) {
-                self.world.tell(format!("what was in its place is {spare} from now on"));
-                slot.spares.push(spare);
-            }
-        }
-        if !std::mem::take(&mut slot.refused) {
-            return;
-        }
-        let Some((damage, accept)) = slot.damage.take() else { return };
-        if accept && damage.accept(&self.world, self.node) {
-            self.world.tell("the operator starts it without what is damaged");
-            self.judge.pardon();
-        } else {
-            self.world.tell("the operator puts back what was there");
-            damage.undo(&self.world, self.node);
-        }
-    }
-
-    fn start(&self) -> Running {
-        let report = self.world.disk_report(self.node);
-        let disk_errors = report.errors;
-        let (incarnation, spares) = {
-            let mut slot = lock(&self.slot);
-            slot.incarnation += 1;
-            slot.disk_errors = disk_errors;
-            let dead = self.world.dead_directory(self.node);
-            slot.after_death = dead.is_some();
-            let mut unreachable = Unreachable::default();
-            if let Some(away) = &slot.away {
-                unreachable.directories.push(data_directory(away.number));
-                unreachable.places.extend(away.places.iter().cloned());
-            }
-            if let Some(path) = dead {
-                unreachable.places.extend(files_check::places_in(&self.world, self.node, &path));
-                unreachable.directories.push(path);
-            }
-            self.judge.unreachable(self.node, unreachable);
-            (slot.incarnation, slot.spares.clone())
-        };
-        let (stop, stopping) = oneshot::channel();
-        let stopped = Arc::new(Mutex::new(false));
-        self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
-        self.status.send_replace(Status::Starting);
-        self.judge.node_started(self.node);
-        let mut config = match &self.config.later {
-            Some((from_start, later, of_topics)) if incarnation >= *from_start => {
-                if incarnation == *from_start {
-                    self.world.tell("the operator has changed the configuration file");
-                    self.judge.file_changed(of_topics);
-                }
-                later
-            }
-            _ => &self.config.config,
-        }
-        .clone();
-        config.log_dirs.extend(spares.iter().map(PathBuf::from));
-        self.world.tell(format!("{} starts, incarnation {incarnation}", self.world.name(self.node)));
-        let main = Main {
-            world: self.world.clone(),
-            node: self.node,
-            config,
-            slot: self.slot.clone(),
-            status: self.status.clone(),
-            stopped: stopped.clone(),
-            disk_errors,
-            lacks: report.lacks,
-            judge: self.judge.clone(),
-            bound: self.bounds.start(self.world.disk_holds(self.node)),
-        };
-        let process = self.world.start(self.node, |env| main.run(env, stopping));
-        Running { process, stop: Some(stop), stopped, disk_errors, lacks: report.lacks }
-    }
-
-    /// Watches a process to its end; how long to wait before the next one.
-    async fn attend(&self, running: &mut Running, orders: &mut mpsc::UnboundedReceiver<Order>) -> Duration {
-        loop {
-            let order = tokio::select! {
-                biased;
-                () = running.process.ended() => {
-                    self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
-                    return self.draw(100, 400);
-                }
-                order = orders.recv() => match order {
-                    Some(order) => Some(order),
-                    // The run is over.
-                    None => return Duration::MAX,
-                },
-                () = self.world.pass(ROUND) => self.look_after(running),
-            };
-            match order {
-                None => {}
-                // What it says at this start is all that counts.
-                Some(_) if self.judge.is_pardoned() => {}
-                Some(order) => {
-                    let Some(down) = order.stops_for() else {
-                        let down = self.fell(&running.process, order);
-                        self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
-                        return down;
-                    };
-                    self.judge.disturbed(self.node, Part::Process, Nanos::MAX);
-                    let down = self.stop(running, orders, down).await;
-                    self.rearrange(order, *lock(&running.stopped));
-                    return down;
-                }
-            }
-        }
-    }
-
-    /// Restarts a broker whose disk gave an error.
-    fn look_after(&self, running: &Running) -> Option<Order> {
-        let errors = self.world.disk_report(self.node).errors;
-        if errors == running.disk_errors || !self.world.random().random_bool(0.3) {
-            return None;
-        }
-        self.world.tell(format!("the operator sees errors of the disk of {}", self.world.name(self.node)));
-        let down = self.draw(50, 300);
-        Some(match self.world.random().random_range(0..3) {
-            0 => Order::Stop(down),
-            1 => Order::Kill(down),
-            _ => Order::PowerLoss(down),
-        })
-    }
-
-    fn fell(&self, process: &Arc<crate::world::Process>, order: Order) -> Duration {
-        match order {
-            Order::PowerLoss(down) => {
-                let report = self.world.power_loss(self.node);
-                self.world.tell(format!(
-                    "{} lost power: {} unsynced bytes and {} names dropped, {} writes torn",
-                    self.world.name(self.node),
-                    report.dropped_bytes,
-                    report.dropped_names,
-                    report.torn_writes
-                ));
-                self.judge.power_lost(self.node);
-                down
-            }
-            Order::Kill(down) => {
-                self.world.kill(process);
-                down
-            }
-            Order::Damage { down, of, power, accept } => {
-                match power {
-                    true => _ = self.fell(process, Order::PowerLoss(down)),
-                    false => self.world.kill(process),
-                }
-                let mut slot = lock(&self.slot);
-                if slot.damage.is_none() {
-                    let damage = damage::inflict(&self.world, self.node, of);
-                    let told = damage.as_ref().map_or("nothing that could be damaged", |damage| &damage.what);
-                    self.world.tell(format!("damage: {told}"));
-                    slot.damage = damage.map(|damage| (damage, accept));
-                }
-                down
-            }
-            Order::Rot { down, how } | Order::Away { down, how, .. } => {
-                match how {
-                    Down::Power => _ = self.fell(process, Order::PowerLoss(down)),
-                    Down::Kill | Down::Stop => self.world.kill(process),
-                }
-                self.rearrange(order, false);
-                down
-            }
-            Order::Stop(down) | Order::Move { down, .. } => down,
-        }
-    }
-
-    /// Does what is to be done to the directories of a broker that is down.
-    fn rearrange(&self, order: Order, stopped: bool) {
-        let mut slot = lock(&self.slot);
-        let dead = self.world.dead_directory(self.node).is_some();
-        match order {
-            Order::Rot { .. } => {
-                let spared = slot.damage.is_some();
-                let rots = |path: &str| {
-                    if spared && path.ends_with(damage::LOG_END) { None } else { self.judge.rots(path) }
-                };
-                match self.world.rot(self.node, rots) {
-                    Some(places) => self.world.tell(format!("rot: {places}")),
-                    None => self.world.tell("no file that could rot"),
-                }
-            }
-            Order::Away { directory, instead, .. } => {
-                let path = data_directory(directory);
-                let in_use = directory > 1
-                    && self.config.config.log_dirs.iter().any(|other| *other == Path::new(&path));
-                if dead || !in_use || slot.away.is_some() || self.world.names_in(self.node, &path).is_empty()
-                {
-                    return self.world.tell("no log directory that could be taken away");
-                }
-                self.world.tell(format!("{path} is taken away"));
-                slot.away = Some(directories::take_away(&self.world, self.node, directory, instead));
-            }
-            Order::Move { logs, .. } if stopped && !dead && slot.away.is_none() => {
-                let used = self.config.config.log_dirs.iter().map(|path| path.to_string_lossy().into_owned());
-                let used: Vec<_> = used.chain(slot.spares.clone()).collect();
-                let moved = directories::move_logs(&self.world, self.node, &used, logs);
-                for (place, directory) in moved {
-                    self.world.tell(format!("{} is moved to {directory} by hand", place.name()));
-                    self.judge.moved(self.node, place, directory);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Asks the broker to stop and waits; other orders may hit it meanwhile.
-    async fn stop(
-        &self,
-        running: &mut Running,
-        orders: &mut mpsc::UnboundedReceiver<Order>,
-        down: Duration,
-    ) -> Duration {
-        let name = self.world.name(self.node).to_owned();
-        if let Some(stop) = running.stop.take() {
-            self.world.set_phase(self.node, Phase::Stopping);
-            let _ = stop.send(());
-        }
-        let bound = self.world.pass(PATIENCE);
-        tokio::pin!(bound);
-        let begun = self.world.now();
-        let opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
-        let enough = self.bounds.stop(opened.len() as u64);
-        loop {
-            tokio::select! {
-                biased;
-                () = running.process.ended() => {
-                    if *lock(&running.stopped) {
-                        self.world.tell(format!("{name} stopped cleanly"));
-                        let report = self.world.disk_report(self.node);
-                        if (report.errors, report.lacks) == (running.disk_errors, running.lacks) {
-                            let took = Duration::from_nanos(self.world.now() - begun);
-                            if took > enough && self.judge.is_well_since(self.node, DISKS, begun) {
-                                let what = format!("{name} took {took:?} to stop; {enough:?} are enough");
-                                self.world.violate(STOPS, what);
-                            }
-                            self.judge.stopped_cleanly(self.node);
-                            let mut opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
-                            opened.retain(|place| !self.judge.is_harmed(place));
-                            files_check::after_clean_stop(&self.world, self.node, self.judge.plan(), &opened);
-                        }
-                    }
-                    return down;
-                }
-                order = orders.recv() => match order {
-                    None => return Duration::MAX,
-                    Some(order) if order.stops_for().is_some() => {}
-                    Some(order) => {
-                        let other = self.fell(&running.process, order);
-                        return if down == Duration::MAX { down } else { other };
-                    }
-                },
-                () = &mut bound => {
-                    if running.process.alive() {
-                        self.world.violate(STOPS, format!("{name} is not down {PATIENCE:?} after SIGTERM"));
-                        self.world.kill(&running.process);
-                    }
-                    return down;
-                }
-            }
-        }
-    }
-
-    fn draw(&self, low: u64, high: u64) -> Duration {
-        Duration::from_millis(self.world.random().random_range(low..=high))
-    }
-}
-
-/// What runs as the broker's process.
-struct Main {
-    world: Arc<World>,
-    node: NodeId,
-    config: BrokerConfig,
-    slot: Arc<Mutex<Slot>>,
-    status: watch::Sender<Status>,
-    stopped: Arc<Mutex<bool>>,
-    disk_errors: u64,
-    judge: Arc<Judge>,
-    /// How long its start may take.
-    bound: Duration,
-    lacks: u64,
-}
-
-impl Main {
-    async fn run(self, env: Arc<dyn Env>, stopping: oneshot::Receiver<()>) {
-        let name = self.world.name(self.node).to_owned();
-        let begun = self.world.now();
-        match Broker::start(env, self.config).await {
-            Ok(broker) => {
-                let took = Duration::from_nanos(self.world.now() - begun);
-                let well = self.judge.is_well_since(self.node, DISKS, begun)
-                    && self.world.disk_report(self.node).errors == self.disk_errors;
-                if took > self.bound && well {
-                    let what = format!("{name} serves only after {took:?}; {:?} are enough", self.bound);
-                    self.world.violate(STARTS, what);
-                }
-                let replicas = broker.replicas().clone();
-                let mut slot = lock(&self.slot);
-                if let Some((damage, _)) = slot.damage.take()
-                    && damage.answer == Answer::Refusal
-                {
-                    let what = format!("{name} started and did not notice: {}", damage.what);
-                    self.world.violate(damage::SAID, what);
-                }
-                slot.published = Some(Published::of(&replicas));
-                (slot.broker, slot.replicas) = (Some(broker), Some(replicas));
-                drop(slot);
-                self.world.tell(format!("{name} serves"));
-                self.world.set_phase(self.node, Phase::Serving);
-                self.judge.restored(self.node, Part::Process);
-                self.status.send_replace(Status::Serving);
-            }
-            Err(error) => {
-                self.world.tell(format!("{name} did not start: {error}"));
-                let mut slot = lock(&self.slot);
-                if slot.damage.is_some() && is_about_damage(&error.to_string()) {
-                    slot.refused = true;
-                    return;
-                }
-                drop(slot);
-                let report = self.world.disk_report(self.node);
-                if (report.errors, report.lacks) == (self.disk_errors, self.lacks) {
-                    let what = format!("{name} did not start on a disk that gave no error: {error}");
-                    self.world.violate(STARTS, what);
-                }
-                return;
-            }
-        }
-        if stopping.await.is_err() {
-            return;
-        }
-        let broker = lock(&self.slot).broker.take();
-        if let Some(broker) = broker {
-            broker.stop().await;
-            *lock(&self.stopped) = true;
-        }
-    }
-}
-
-/// Whether a refusal says what is wrong and what to do.
-fn is_about_damage(refusal: &str) -> bool {
-    // So little is left of the metadata log that no cluster is in it.
-    if refusal.contains("restore them (the directory cluster-metadata)") {
-        return true;
-    }
-    if refusal.contains("meta.properties") {
-        return true;
-    }
-    let names_a_file = refusal.contains("/journal") || refusal.contains("/cluster-metadata/");
-    names_a_file
-        && (refusal.contains("Restore it, or make the file") || refusal.contains("put the file back"))
 }

@@ -279,9 +279,14 @@ impl Judge {
         lock(&self.checker).as_ref().map_or(0, |checker| checker.acknowledged_ns(&at))
     }
 
-    /// Whether some consumer has not got on since the heal in a partition that it follows.
-    pub(crate) fn is_behind(&self) -> bool {
-        lock(&self.checker).as_ref().is_some_and(Checker::is_behind)
+    /// A client that has made no progress since the heal.
+    pub(crate) fn stuck(&self) -> Option<String> {
+        lock(&self.checker).as_ref().and_then(Checker::stuck)
+    }
+
+    /// A consumer that has not got on since the heal in a partition that it follows.
+    pub(crate) fn behind(&self) -> Option<String> {
+        lock(&self.checker).as_ref().and_then(Checker::behind)
     }
 
     /// Records may be missing from now on, if that is said.

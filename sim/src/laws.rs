@@ -1,7 +1,9 @@
 //! The names of all laws that the simulator itself and the clients judge. Never: a law that no planted bug could break
 //! (a test of the planted bugs holds that).
 
-use crate::{ack_judge, closed, cluster, damage, directories, files_check, run, segment_limits, swarm};
+use crate::{
+    ack_judge, closed, cluster, damage, directories, files_check, liveness, phases, segment_limits, swarm,
+};
 
 /// Laws that the simulator itself and the clients judge, beside those of the checker.
 pub(crate) const OWN_LAWS: &[&str] = &[
@@ -51,7 +53,8 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     ack_judge::FLUSHED,
     segment_limits::LAW,
     files_check::ROLLS,
-    run::HEALTHY,
+    phases::HEALTHY,
+    liveness::CONVERGES,
     damage::SAID,
     damage::REAL,
     directories::NOT_SERVED,

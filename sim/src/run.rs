@@ -1,40 +1,26 @@
 //! One seed from its first machine to its last verdict.
 //!
-//! Two phases: for as long as the plan says, everything in it breaks; then all is healed for good, every client must
-//! make progress within a bound, the load drains, the broker goes down once more, and everything is read back.
-//! Waits are bounded: not to come to an end is a violation like any other.
+//! What happens in it is in [`crate::phases`]. Here the world is made, and what came of it reported.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use gracchus_checker::{CheckerConfig, Summary};
 use gracchus_env::Env;
-use gracchus_workload::{Beacon, Workload, scenario::Down};
+use gracchus_workload::Workload;
 
 use crate::{
     bounds::Bounds,
     child::processor_time,
-    closed,
-    cluster::{Cluster, ConfigFile, Order},
+    cluster::{Cluster, ConfigFile},
     faults::Injector,
-    files_check,
     judge::Judge,
-    plan::{ClosedDamage, Ending, PORT, Plan},
+    phases::{PROGRESS, Run},
+    plan::{PORT, Plan},
     report::{Broken, Report},
     swarm::{ENDS, RUNS},
     world::{self, NodeId, World, lock},
 };
 
-/// How long each step of the second phase may take.
-const BOUND: Duration = Duration::from_secs(90);
-/// Within this time after the heal every client must make progress.
-const PROGRESS: Duration = Duration::from_secs(30);
-/// How long a broker is down while its files are looked at.
-const DOWN: Duration = Duration::from_millis(500);
-/// Law: partitions in healthy log directories are served while another directory is dead.
-pub const HEALTHY: &str = "healthy directories are served";
 /// How many lines of the story a violation comes with.
 const STORY: usize = 30;
 
@@ -109,11 +95,19 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
         (0..plan.brokers()).map(|broker| format!("{}:{PORT}", world.name(NodeId(broker)))).collect();
     let mut workload = Workload::start(Arc::new(plan.workload().clone()), envs, bootstrap, judge.clone());
     let mut injector = Injector::new(world.clone(), cluster.clone(), judge.clone(), clients, bounds);
+    let mut run = Run {
+        world: &world,
+        plan,
+        cluster: &cluster,
+        judge: &judge,
+        workload: &mut workload,
+        injector: &mut injector,
+    };
     tokio::select! {
         biased;
         () = world.violated() => {}
         () = cluster.pardoned(&judge) => {}
-        () = phases(&world, plan, &cluster, &judge, &mut workload, &mut injector) => {}
+        () = run.through() => {}
     }
     let judged = world.violations().is_empty() && !judge.is_pardoned();
     let summary = if judged { judge.finish() } else { Summary::default() };
@@ -126,195 +120,6 @@ async fn story(world: Arc<World>, plan: &Plan) -> Report {
     report.faults = std::mem::take(&mut injector.done);
     fill(&mut report, &world, &cluster, &summary, judge.is_pardoned());
     report
-}
-
-async fn phases(
-    world: &Arc<World>,
-    plan: &Plan,
-    cluster: &Arc<Cluster>,
-    judge: &Arc<Judge>,
-    workload: &mut Workload,
-    injector: &mut Injector,
-) {
-    bounded(world, "topics can be created", workload.ready()).await;
-    world.tell("the load begins");
-    injector.inject(&plan.scenario.faults, Duration::from_millis(plan.scenario.duration_ms)).await;
-    world.tell("all faults end");
-    injector.heal();
-    cluster.recovered().await;
-    judge.healed();
-    let healed = world.now();
-    world.pass(Duration::from_secs(3)).await;
-    converge(world, plan, judge, workload.beacons(), healed).await;
-    if workload.has_hoarders() {
-        world.tell("an address hoards memory");
-        bounded(world, "everybody is served", workload.hoard()).await;
-    }
-    if let Some(directory) = plan.dying_directory() {
-        lose_directory(world, cluster, judge, &directory).await;
-    }
-    world.tell("the load drains");
-    bounded(world, "the load drains", workload.drain()).await;
-    match plan.ending {
-        Ending::None => {}
-        Ending::Restart => cluster.cycle(Order::Stop(Duration::from_millis(100))).await,
-        Ending::Kill => cluster.cycle(Order::Kill(Duration::from_millis(100))).await,
-        Ending::PowerLoss => cluster.cycle(Order::PowerLoss(Duration::from_millis(100))).await,
-    }
-    world.tell("everything is read back");
-    let read = bounded(world, "everything can be read back", workload.final_read()).await;
-    if let Some(read) = read {
-        world.tell(format!(
-            "{} records in {} partitions of {} topics",
-            read.records, read.partitions, read.topics
-        ));
-    }
-    let settled = outlive_untimed(world, plan, cluster).await;
-    if plan.idle {
-        world.tell("a broker starts that nobody asks anything");
-        let down = Duration::from_millis(100);
-        cluster.cycle(if plan.seed.is_multiple_of(2) { Order::Stop(down) } else { Order::Kill(down) }).await;
-        world.pass(plan.longest_age()).await;
-    }
-    // Whatever is to be removed has time enough.
-    let due = |(node, settled_ms): (NodeId, &i64)| files_check::Due::now(world, node, *settled_ms);
-    let due: Vec<_> = cluster.nodes().into_iter().zip(&settled).map(due).collect();
-    world.pass(plan.removal_time()).await;
-    cluster.go_down(Order::Stop(DOWN)).await;
-    for (node, due) in cluster.nodes().into_iter().zip(&due) {
-        files_check::at_the_end(world, node, plan, &workload.gone(), due);
-    }
-    if let Some(damage) = plan.closed.as_ref().filter(|_| world.violations().is_empty()) {
-        damage_closed(world, plan, cluster, judge, workload, damage).await;
-    }
-    cluster.stop().await;
-}
-
-/// Closed segments are damaged while the broker is down, and a client asks for what they held.
-async fn damage_closed(
-    world: &Arc<World>,
-    plan: &Plan,
-    cluster: &Arc<Cluster>,
-    judge: &Arc<Judge>,
-    workload: &mut Workload,
-    damage: &ClosedDamage,
-) {
-    let node = NodeId(0);
-    match damage.after {
-        Down::Stop => {}
-        Down::Kill | Down::Power => {
-            cluster.serving().await;
-            cluster.go_down(Order::Kill(DOWN)).await;
-        }
-    }
-    let opened = judge.opened(node, lock(&cluster.slots()[node.0]).incarnation);
-    let Some(harmed) = closed::inflict(world, node, plan, damage, &opened) else {
-        return world.tell("no log with closed segments that could be damaged");
-    };
-    world.tell(format!("closed segments are damaged: {}", harmed.what));
-    judge.harmed(harmed.place.clone());
-    cluster.serving().await;
-    let said = |when: &str| {
-        let slot = &cluster.slots()[node.0];
-        if judge.is_called_damaged(&lock(slot), &harmed.place) == Some(false) {
-            world.violate(closed::LAW, format!("not called damaged {when}: {}", harmed.what));
-        }
-    };
-    let (id, partition) = (harmed.place.topic_id, harmed.place.partition);
-    // The first one opens the log.
-    bounded(world, closed::LAW, workload.survey(id, partition, vec![harmed.at_the_end()])).await;
-    if harmed.at_once {
-        said("when it was opened");
-    }
-    let questions = harmed.questions(&mut world.random());
-    let survey = workload.survey(id, partition, questions);
-    let Some(answers) = bounded(world, closed::LAW, survey).await else { return };
-    if let Err(problem) = harmed.judge(&answers) {
-        world.violate(closed::LAW, format!("{problem}; {}", harmed.what));
-    }
-    if harmed.when_met {
-        said("though a client has asked for all that is missing");
-    }
-}
-
-/// Lets records without timestamps grow too old, over a restart in the middle: since then they are not old enough. Returns
-/// the clock of each broker from which on they age.
-async fn outlive_untimed(world: &Arc<World>, plan: &Plan, cluster: &Arc<Cluster>) -> Vec<i64> {
-    let clocks = || cluster.nodes().into_iter().map(|node| world.wall_ms(node)).collect();
-    let Some(age) = plan.untimed_age() else { return clocks() };
-    world.tell("records without timestamps grow old");
-    // Every log has been looked at once.
-    world.pass(plan.removal_time()).await;
-    let settled = clocks();
-    world.pass(age.mul_f64(0.7)).await;
-    let down = Duration::from_millis(100);
-    cluster.cycle(if plan.seed.is_multiple_of(2) { Order::Kill(down) } else { Order::Stop(down) }).await;
-    world.pass(age.mul_f64(0.4)).await;
-    settled
-}
-
-/// The device under one log directory dies; what lies in the others is served on. Then it is replaced, with all that was on
-/// it, and the broker restarted.
-async fn lose_directory(world: &Arc<World>, cluster: &Arc<Cluster>, judge: &Arc<Judge>, directory: &str) {
-    const SETTLES: Duration = Duration::from_secs(1);
-    const SERVES: Duration = Duration::from_secs(8);
-    world.tell(format!("the device under {directory} dies"));
-    let node = NodeId(0);
-    world.disk_faults(node, |faults| faults.dead = Some(directory.to_owned()));
-    world.pass(SETTLES).await;
-    let begun = world.now();
-    let healthy = Plan::data_directories().into_iter().filter(|other| other != directory);
-    let mut waiting: Vec<_> = healthy.flat_map(|data| files_check::places_in(world, node, &data)).collect();
-    // Producers write to these all the time.
-    waiting.retain(|place| place.topic.starts_with("topic-"));
-    while !waiting.is_empty() && world.now() < begun + SERVES.as_nanos() as u64 {
-        world.pass(Duration::from_millis(250)).await;
-        waiting.retain(|place| judge.acknowledged_ns(place) < begun);
-    }
-    if let Some(place) = waiting.first() {
-        let what = format!(
-            "nothing was acknowledged in {}-{} within {SERVES:?}, though only {directory} is dead",
-            place.topic, place.partition
-        );
-        world.violate(HEALTHY, what);
-    }
-    world.disk_faults(node, |faults| faults.dead = None);
-    cluster.cycle(Order::Kill(Duration::from_millis(100))).await;
-}
-
-/// Waits until every client has made progress since the heal, or until the checker must have noticed that one has not.
-async fn converge(world: &Arc<World>, plan: &Plan, judge: &Arc<Judge>, beacons: &[Arc<Beacon>], healed: u64) {
-    // Who wants no acknowledgement gets none, and others may have nothing left to do.
-    const OWING: [&str; 5] = ["producer", "replayer", "consumer", "offset poller", "bell"];
-    let unanswered: Vec<bool> = plan.workload().producers.iter().map(|producer| producer.acks == 0).collect();
-    let answered = |(index, beacon): &(usize, &Arc<Beacon>)| {
-        let owes = OWING.iter().any(|kind| beacon.name.starts_with(kind));
-        owes && !unanswered.get(*index).copied().unwrap_or(false)
-    };
-    let mut behind: Vec<_> = beacons.iter().enumerate().filter(answered).map(|(_, beacon)| beacon).collect();
-    loop {
-        behind.retain(|beacon| beacon.last_ns.load(Ordering::Relaxed) <= healed);
-        let all = behind.is_empty() && !judge.is_behind();
-        if all || world.now() > healed + PROGRESS.as_nanos() as u64 + 2_000_000_000 {
-            break;
-        }
-        world.pass(Duration::from_millis(250)).await;
-    }
-    if !behind.is_empty() {
-        let names: Vec<&str> = behind.iter().map(|beacon| beacon.name.as_str()).collect();
-        world.tell(format!("no progress since the heal: {}", names.join(", ")));
-    }
-}
-
-async fn bounded<T>(world: &Arc<World>, law: &str, step: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        done = step => Some(done),
-        () = world.pass(BOUND) => {
-            world.violate(law, format!("not within {BOUND:?} though nothing is wrong any more"));
-            None
-        }
-    }
 }
 
 /// Switches the clients' machines on: each runs one process that only lends its Env to clients.

@@ -132,11 +132,19 @@ impl Checker {
         Some((&self.history.partitions[op.partition].name, &op.records))
     }
 
-    /// Whether some consumer has not got on since the heal in a partition that it follows.
-    pub fn is_behind(&self) -> bool {
+    /// A client that owes progress since the heal, and has made none yet.
+    pub fn stuck(&self) -> Option<String> {
         let since = self.healed_ns.unwrap_or(0);
-        let mut living = self.history.clients.values().filter(|client| client.alive);
-        living.any(|client| every_partition::behind(&self.history, client, since).next().is_some())
+        progress::stuck(&self.history, since).next()
+    }
+
+    /// A consumer that has not got on since the heal in a partition that it follows.
+    pub fn behind(&self) -> Option<String> {
+        let since = self.healed_ns.unwrap_or(0);
+        self.history.clients.iter().filter(|(_, client)| client.alive).find_map(|(number, client)| {
+            let partition = every_partition::behind(&self.history, client, since).next()?;
+            Some(format!("consumer {number} in {}", self.history.partitions[partition].name))
+        })
     }
 
     /// Judges what can only be judged at the end, as of the last event's time.

@@ -14,14 +14,29 @@ pub(crate) fn everyone(history: &History, since_ns: u64, within_ns: u64, now_ns:
     for (number, client) in &history.clients {
         let since = since_ns.max(client.started_ns);
         let due = now_ns >= since.saturating_add(within_ns);
-        let got_on = client.progressed_ns.is_some_and(|last| last >= since);
-        demand(!due || !client.alive || got_on || has_read_all(history, client), LAW, || {
-            let kind = if client.kind == ClientKind::Producer { "producer" } else { "consumer" };
+        demand(!due || !is_stuck(history, client, since), LAW, || {
             let seconds = (now_ns - since) as f64 / 1e9;
-            format!("{kind} {number} made no progress for {seconds:.1} s after the heal")
+            format!("{} made no progress for {seconds:.1} s after the heal", name(*number, client))
         })?;
     }
     Ok(())
+}
+
+/// Clients from before `since_ns` that have not got on since then.
+pub(crate) fn stuck(history: &History, since_ns: u64) -> impl Iterator<Item = String> {
+    let old = history.clients.iter().filter(move |(_, client)| client.started_ns <= since_ns);
+    old.filter(move |(_, client)| is_stuck(history, client, since_ns))
+        .map(|(number, client)| name(*number, client))
+}
+
+fn name(number: u32, client: &Client) -> String {
+    let kind = if client.kind == ClientKind::Producer { "producer" } else { "consumer" };
+    format!("{kind} {number}")
+}
+
+fn is_stuck(history: &History, client: &Client, since_ns: u64) -> bool {
+    let got_on = client.progressed_ns.is_some_and(|last| last >= since_ns);
+    client.alive && !got_on && !has_read_all(history, client)
 }
 
 /// A consumer with nothing left to read: a session tells it nothing more.
