@@ -9,8 +9,9 @@
 //! behind a roll, a cut, a replay or the reuse of a part of the journal. A look changes nothing in the world.
 //!
 //! Of topics that leave flushing to the system acknowledgements are not judged, but what their replicas call flushed is: at drawn
-//! changes of a flushed end, all below it must be in what a power loss would leave. Not judged at all are topics of which a namesake may have taken the
-//! acknowledged batch, nor files in which a bit was flipped. Records below the log start were deleted meanwhile.
+//! changes of a flushed end, all below it must be in what a power loss would leave. Not judged at all are topics of which a
+//! namesake may have taken the acknowledged batch. Files in which a bit was flipped excuse a loss by the budget
+//! ([`Entry::FlippedBit`]). Records below the log start were deleted meanwhile.
 //!
 //! Never: a look later than the answer; a random draw from the world's stream.
 
@@ -19,11 +20,12 @@ use std::{
     sync::Arc,
 };
 
-use gracchus_checker::{EventKind, Seen, Written};
+use gracchus_checker::{Entry, EventKind, Seen, Written};
 use gracchus_workload::wire::{Acknowledged, Exchange};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 
 use crate::{
+    budget::Budget,
     log_format::{self, Place},
     plan::{Looks, Plan},
     remains::{Known, Left, Remains},
@@ -118,7 +120,7 @@ impl AckJudge {
     /// Something passes on a connection of `node`. `Err`: what was acknowledged would be lost.
     pub(crate) fn passes(
         &mut self,
-        world: &World,
+        (world, budget): (&World, &Budget),
         node: NodeId,
         connection: u64,
         passed: Passed<'_>,
@@ -143,7 +145,7 @@ impl AckJudge {
             let places = acknowledged.iter().filter_map(|it| self.place(world, node, it)).collect::<Vec<_>>();
             let Some((place, data, offset)) = places.choose(&mut self.random) else { continue };
             self.count(world, why);
-            self.look(world, node, place, data, *offset)?;
+            self.look((world, budget), node, place, data, *offset)?;
         }
         Ok(())
     }
@@ -212,7 +214,7 @@ impl AckJudge {
     /// Looks for an acknowledged batch in what a power loss would leave.
     fn look(
         &mut self,
-        world: &World,
+        (world, budget): (&World, &Budget),
         node: NodeId,
         place: &Place,
         data: &str,
@@ -232,7 +234,9 @@ impl AckJudge {
                     self.found.insert(key, records);
                 }
                 Ok(Left::Deleted | Left::Reached) => {}
-                Err(_) if world.any_rotten(node, remains.files(place, data)) => {}
+                Err(_)
+                    if budget.excuses(Entry::FlippedBit, &place.topic)
+                        && world.any_rotten(node, remains.files(place, data)) => {}
                 Err(problem) => {
                     let how = match harshest {
                         Harshest::Dropped => "that keeps only what is durable",
@@ -253,7 +257,7 @@ impl AckJudge {
     /// lost.
     pub(crate) fn flushed(
         &mut self,
-        world: &World,
+        (world, budget): (&World, &Budget),
         node: NodeId,
         place: &Place,
         data: &str,
@@ -271,7 +275,12 @@ impl AckJudge {
         let remains = Remains { world, node, harshest: Harshest::Dropped };
         match remains.below(&mut self.known, place, data, end) {
             Ok(_) => Ok(()),
-            Err(_) if world.any_rotten(node, remains.files(place, data)) => Ok(()),
+            Err(_)
+                if budget.excuses(Entry::FlippedBit, &place.topic)
+                    && world.any_rotten(node, remains.files(place, data)) =>
+            {
+                Ok(())
+            }
             Err(problem) => Err(format!(
                 "{}-{}: everything below offset {end} is called flushed, but a power loss now would lose some of it: {problem}",
                 place.topic, place.partition

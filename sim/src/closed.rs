@@ -1,6 +1,7 @@
 //! Damage to closed segments, done at the very end of a run, and what must come of it.
 //!
-//! Nobody reads closed segments at a start, and no replica has another copy. So what is lost is lost; but it is said, as
+//! Nobody reads closed segments at a start, and no replica has another copy: the budget excuses what is missing
+//! ([`gracchus_checker::Entry::ClosedSegments`]). So what is lost is lost; but it is said, as
 //! damage of just that log, whoever asks for it gets an error or bytes that betray themselves, and all else is served as
 //! before: the records before and behind it, and the offsets of times in other segments. Where the header of a batch no
 //! longer says where it ends, what follows it up to the next index entry may be out of reach, too.

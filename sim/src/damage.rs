@@ -3,31 +3,24 @@
 //!
 //! The files are read here by a parser that shares nothing with the broker's. A place is drawn where the rest of the file
 //! proves that what is bad had been synced: there a broker must refuse to start. The last group of a journal looks like a
-//! torn end, and nobody can tell.
+//! torn end, and nobody can tell: the budget withholds it ([`Entry::TornEnd`]), and damage to the metadata log beside rot in
+//! what says where it ends ([`Entry::LastWitness`]). An operator who starts without what is damaged loses records
+//! ([`Entry::AcceptedDamage`]).
 //!
 //! Never: a type or a constant of the broker; damage that no broker could tell from a torn end and that costs records.
 
 use std::collections::BTreeMap;
 
+use gracchus_checker::Entry;
 use gracchus_workload::scenario::Damaged;
 use rand::{Rng, rngs::SmallRng, seq::IndexedRandom};
 
 use crate::{
+    budget::{Budget, LOG_END},
     journal_format::{self, Group},
     plan::data_directory,
     world::{NodeId, Snapshot, World},
 };
-
-/// Files that a broker can rebuild from the segments beside them: rot in them must not cost a record.
-pub(crate) const INDEXES: [&str; 2] = [".index", ".timeindex"];
-/// What a broker can rebuild only from a log that still has its first record.
-pub(crate) const PRODUCERS: &str = ".snapshot";
-/// What has a checksum, or is checked against what it speaks of, and holds nothing that is nowhere else.
-pub(crate) const CHECKED: [&str; 1] = [".kafka_cleanshutdown"];
-/// The same without a checksum, as Kafka's, or with a format that could be a newer one: only what nobody can take for the
-/// file must be noticed.
-pub(crate) const TEXTS: [&str; 3] =
-    ["leader-epoch-checkpoint", "recovery-point-offset-checkpoint", "cluster-metadata/log-end"];
 
 /// Law: what the disk has changed is said, and nothing is missing that nobody has said.
 pub const SAID: &str = "damage is said";
@@ -35,9 +28,6 @@ pub const SAID: &str = "damage is said";
 pub const REAL: &str = "damage is real";
 
 const SECTOR: usize = 512;
-
-/// Says how far the metadata log was synced: where both are damaged, nobody can tell rot from a torn end.
-pub(crate) const LOG_END: &str = "cluster-metadata/log-end";
 
 /// What a start must make of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +86,7 @@ struct Change {
 
 /// Damages a file of this kind on the disk of `node`, whose broker is down. `None` if there is nothing that could be
 /// damaged.
-pub(crate) fn inflict(world: &World, node: NodeId, of: Damaged) -> Option<Inflicted> {
+pub(crate) fn inflict(world: &World, node: NodeId, of: Damaged, budget: &Budget) -> Option<Inflicted> {
     let random = &mut world.random();
     let data = data_directory(1);
     let journal = format!("{data}/journal");
@@ -107,8 +97,13 @@ pub(crate) fn inflict(world: &World, node: NodeId, of: Damaged) -> Option<Inflic
     };
     let files = world.files_in(node, &directory);
     let change = match of {
-        Damaged::Journal => journal_change(random, &files),
-        Damaged::Metadata if world.rotten(node).contains(&format!("{data}/{LOG_END}")) => None,
+        Damaged::Journal => journal_change(random, &files, budget.withholds(Entry::TornEnd)),
+        Damaged::Metadata
+            if world.rotten(node).contains(&format!("{data}/{LOG_END}"))
+                && budget.withholds(Entry::LastWitness) =>
+        {
+            None
+        }
         Damaged::Metadata => metadata_change(random, &directory, &files),
         Damaged::Vote => vote_change(random, &directory, &files),
         // Without a journal it would look like one that nobody has used.
@@ -131,7 +126,8 @@ fn flip(random: &mut SmallRng, bytes: &[u8], (from, to): (usize, usize)) -> (Vec
     (after, format!("a bit of byte {at}"))
 }
 
-fn journal_change(random: &mut SmallRng, files: &Snapshot) -> Option<Change> {
+/// `spared`: what looks like a torn end is not damaged.
+fn journal_change(random: &mut SmallRng, files: &Snapshot, spared: bool) -> Option<Change> {
     let parts: BTreeMap<&String, Vec<Group>> =
         files.iter().filter_map(|(path, bytes)| Some((path, journal_format::part(bytes)?.groups))).collect();
     let all: Vec<(&String, Group)> =
@@ -169,8 +165,8 @@ fn journal_change(random: &mut SmallRng, files: &Snapshot) -> Option<Change> {
     };
     // Alone in the oldest part it leaves no gap, and nobody can tell what it was if its header is bad.
     let alone = counting.get(1).is_none_or(|(path, _)| *path != counting[0].0);
-    let candidates: Vec<usize> =
-        (usize::from(alone)..counting.len()).filter(|index| provable(*index)).collect();
+    let proven = |index: usize| index >= usize::from(alone) && provable(index);
+    let candidates: Vec<usize> = (0..counting.len()).filter(|index| !spared || proven(*index)).collect();
     let index = *candidates.choose(random)?;
     let (path, group) = counting[index];
     let bytes = &files[path];
@@ -185,7 +181,8 @@ fn journal_change(random: &mut SmallRng, files: &Snapshot) -> Option<Change> {
         (after, format!("zeros at byte {at}"))
     };
     let what = format!("{how}, in group {}", group.sequence);
-    Some(Change { path: path.clone(), after: Some(after), what, answer: Answer::Refusal })
+    let answer = if proven(index) { Answer::Refusal } else { Answer::Either };
+    Some(Change { path: path.clone(), after: Some(after), what, answer })
 }
 
 fn metadata_change(random: &mut SmallRng, directory: &str, files: &Snapshot) -> Option<Change> {

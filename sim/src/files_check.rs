@@ -9,10 +9,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use gracchus_checker::Seen;
+use gracchus_checker::{Entry, Seen};
 use gracchus_workload::{history, record::decode_batches};
 
 use crate::{
+    budget::Budget,
     log_format::{Batch, Checked, Place, check_format, offset_in_name, topic_id, walk},
     plan::Plan,
     segment_limits::{self, Limits},
@@ -129,7 +130,7 @@ fn read_segment(
 
 /// Checks the files of the partitions that a process had opened before its clean stop. The others are as the process
 /// before it left them: a log is recovered when it is opened.
-pub(crate) fn after_clean_stop(world: &World, node: NodeId, plan: &Plan, opened: &[Place]) {
+pub(crate) fn after_clean_stop(world: &World, node: NodeId, plan: &Plan, opened: &[Place], budget: &Budget) {
     let rotten = world.rotten(node);
     for place in opened {
         let directory = match place.directory(world, node) {
@@ -143,7 +144,7 @@ pub(crate) fn after_clean_stop(world: &World, node: NodeId, plan: &Plan, opened:
         };
         let files = world.files_in(node, &directory).into_iter();
         let files: Snapshot = files
-            .filter(|(path, _)| !rotten.contains(path))
+            .filter(|(path, _)| !(rotten.contains(path) && budget.excuses(Entry::FlippedBit, &place.topic)))
             .map(|(path, bytes)| (path[directory.len() + 1..].to_owned(), bytes))
             .collect();
         let topic = plan.workload().topics.iter().find(|topic| *topic.name == *place.topic);

@@ -10,25 +10,26 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use gracchus::replica::PartitionProbe;
 use gracchus_checker::{
-    Checker, CheckerConfig, Event, EventKind, Level, Outcome, Part, Partition, Settled, Summary, Violation,
+    Checker, CheckerConfig, Entry, Event, EventKind, Level, Outcome, Part, Partition, Settled, Summary,
+    Violation,
 };
 use gracchus_workload::History;
 
 use crate::{
     ack_judge::{self, AckJudge},
-    damage::{self, CHECKED, INDEXES, PRODUCERS, TEXTS},
-    files_check, log_format,
+    budget::Budget,
+    damage, files_check, log_format,
     plan::Plan,
     slot::Slot,
     views::{New, Views, number, place},
-    world::{Nanos, NodeId, Process, Rots, World, lock},
+    world::{Nanos, NodeId, Process, World, lock},
 };
 
 /// What a process could not find when it began.
@@ -46,16 +47,13 @@ pub(crate) struct Judge {
     checker: Mutex<Option<Checker>>,
     /// Topics that leave flushing to the operating system.
     unsynced: Vec<Arc<str>>,
-    /// Topics whose logs keep all that was ever in them.
-    whole: Vec<Arc<str>>,
+    budget: Mutex<Budget>,
     views: Mutex<Views>,
     known: Mutex<files_check::Known>,
     acknowledgements: Mutex<AckJudge>,
     condition: Mutex<Condition>,
     /// An operator has chosen to lose records.
     pardoned: AtomicBool,
-    /// The log whose closed segments were damaged: whoever did it judges it.
-    harmed: Mutex<Option<log_format::Place>>,
     /// Partitions whose directory was away or dead when a node last started.
     unreachable: Mutex<BTreeMap<NodeId, Unreachable>>,
 }
@@ -78,11 +76,10 @@ impl Judge {
             set || topic.changes.iter().any(|key| key == "flush.messages")
         });
         let plan_of_run = run.clone();
-        let whole = plan.topics.iter().enumerate().filter(|(index, _)| plan.keeps_all_of(*index));
         Arc::new(Self {
             world: world.clone(),
             plan: plan_of_run,
-            whole: whole.map(|(_, topic)| Arc::from(topic.name.as_str())).collect(),
+            budget: Mutex::new(Budget::of(run)),
             checker: Mutex::new(Some(Checker::new(config))),
             unsynced: unsynced.map(|topic| Arc::from(topic.name.as_str())).collect(),
             views: Mutex::default(),
@@ -90,7 +87,6 @@ impl Judge {
             acknowledgements: Mutex::new(AckJudge::new(run.acknowledgements, span)),
             condition: Mutex::default(),
             pardoned: AtomicBool::new(false),
-            harmed: Mutex::default(),
             unreachable: Mutex::default(),
         })
     }
@@ -111,7 +107,8 @@ impl Judge {
     pub(crate) fn listen(self: &Arc<Self>, brokers: usize) {
         let judge = self.clone();
         self.world.watch_wires(brokers, move |node, connection, passed| {
-            let verdict = lock(&judge.acknowledgements).passes(&judge.world, node, connection, passed);
+            let at = (&*judge.world, &*judge.budget());
+            let verdict = lock(&judge.acknowledgements).passes(at, node, connection, passed);
             if let Err(lost) = verdict
                 && !judge.is_pardoned()
             {
@@ -127,6 +124,7 @@ impl Judge {
 
     /// Tells the judge of acknowledgements what clients know.
     fn tell_of_acknowledgements(&self, event: &EventKind) {
+        self.budget().learn(event);
         let mut acknowledgements = lock(&self.acknowledgements);
         acknowledgements.learn(event);
         if let EventKind::ProduceReturned { op, outcome: Outcome::Acked { base_offset, .. }, .. } = event
@@ -138,21 +136,9 @@ impl Judge {
         }
     }
 
-    /// Whether a broker can make do without the file at `path`, and what damage it must notice.
-    pub(crate) fn rots(&self, path: &str) -> Option<Rots> {
-        if TEXTS.iter().any(|name| path.ends_with(name)) {
-            return Some(Rots::Unreadable);
-        }
-        (self.is_rebuildable(path) || CHECKED.iter().any(|name| path.ends_with(name))).then_some(Rots::Anyhow)
-    }
-
-    fn is_rebuildable(&self, path: &str) -> bool {
-        let of = |topic: &Arc<str>| {
-            let partition = path.rsplit('/').nth(1).and_then(|log| log.rsplit_once('-'));
-            partition.is_some_and(|(name, _)| *name == **topic)
-        };
-        INDEXES.iter().any(|index| path.ends_with(index))
-            || path.ends_with(PRODUCERS) && self.whole.iter().any(of)
+    /// What is withheld, and what excuses a loss.
+    pub(crate) fn budget(&self) -> MutexGuard<'_, Budget> {
+        lock(&self.budget)
     }
 
     /// Something is wrong with `part` of `node` from now on, and is felt until then.
@@ -211,7 +197,7 @@ impl Judge {
             // Of the logs in it that have never been on disk nobody else knows.
             self.tell(EventKind::DiskFailed { node: number(node), directory: directory.into() });
         }
-        let harmed = lock(&self.harmed).clone();
+        let harmed = self.budget().harmed().cloned();
         for place in absent.places.into_iter().chain(harmed) {
             let at = Partition::of(place.topic, place.topic_id, place.partition);
             self.tell(EventKind::Absent { node: number(node), at });
@@ -229,16 +215,6 @@ impl Judge {
     /// What the run was drawn as.
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
-    }
-
-    /// Nothing that is shown of this log is judged here any more.
-    pub(crate) fn harmed(&self, place: log_format::Place) {
-        *lock(&self.harmed) = Some(place);
-    }
-
-    /// See [`Judge::harmed`].
-    pub(crate) fn is_harmed(&self, place: &log_format::Place) -> bool {
-        lock(&self.harmed).as_ref() == Some(place)
     }
 
     /// Whether the log is called damaged by the process that runs now.
@@ -289,9 +265,10 @@ impl Judge {
         lock(&self.checker).as_ref().and_then(Checker::behind)
     }
 
-    /// Records may be missing from now on, if that is said.
+    /// Records may be missing from now on, if that is said and the budget excuses it.
     pub(crate) fn pardon(&self) {
-        self.pardoned.store(true, Ordering::Relaxed);
+        let excused = self.budget().excuses_all(Entry::AcceptedDamage);
+        self.pardoned.store(excused, Ordering::Relaxed);
     }
 
     pub(crate) fn is_pardoned(&self) -> bool {
@@ -343,7 +320,7 @@ impl Judge {
         }
         for New { probe, first, flushed } in &news.partitions {
             let shown = &probe.shown;
-            if self.is_harmed(&place(shown)) {
+            if self.budget().is_harmed(&place(shown)) {
                 continue;
             }
             if shown.damaged && !self.is_pardoned() {
@@ -358,7 +335,7 @@ impl Judge {
         }
         if !self.is_pardoned() {
             let synced = |topic: &str| !self.unsynced.iter().any(|unsynced| **unsynced == *topic);
-            let judged = |place: &log_format::Place| !self.is_harmed(place);
+            let judged = |place: &log_format::Place| !self.budget().is_harmed(place);
             let view = news.view(&self.world, (slot.node, slot.incarnation), synced, judged);
             self.check(|checker| checker.view(&view));
         }
@@ -371,7 +348,8 @@ impl Judge {
             return;
         };
         let end = probe.flushed_end.0;
-        if let Err(lost) = lock(&self.acknowledgements).flushed(&self.world, node, &place, &data, end) {
+        let at = (&*self.world, &*self.budget());
+        if let Err(lost) = lock(&self.acknowledgements).flushed(at, node, &place, &data, end) {
             self.world.violate(ack_judge::FLUSHED, lost);
         }
     }

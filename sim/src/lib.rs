@@ -12,6 +12,7 @@ compile_error!(
 
 pub mod ack_judge;
 mod bounds;
+mod budget;
 pub mod child;
 pub mod closed;
 mod cluster;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use gracchus::{broker::Broker, config::BrokerConfig, replica::Published};
-use gracchus_checker::Part;
+use gracchus_checker::{Entry, Part};
 use gracchus_env::Env;
 use gracchus_workload::scenario::Down;
 use rand::Rng;
@@ -98,6 +98,7 @@ impl Operator {
         let Some((damage, accept)) = slot.damage.take() else { return };
         if accept && damage.accept(&self.world, self.node) {
             self.world.tell("the operator starts it without what is damaged");
+            self.world.tell(format!("what is missing is excused: {}", Entry::AcceptedDamage.name()));
             self.judge.pardon();
         } else {
             self.world.tell("the operator puts back what was there");
@@ -235,7 +236,7 @@ impl Operator {
                 }
                 let mut slot = lock(&self.slot);
                 if slot.damage.is_none() {
-                    let damage = damage::inflict(&self.world, self.node, of);
+                    let damage = damage::inflict(&self.world, self.node, of, &self.judge.budget());
                     let told = damage.as_ref().map_or("nothing that could be damaged", |damage| &damage.what);
                     self.world.tell(format!("damage: {told}"));
                     slot.damage = damage.map(|damage| (damage, accept));
@@ -260,11 +261,9 @@ impl Operator {
         let dead = self.world.dead_directory(self.node).is_some();
         match order {
             Order::Rot { .. } => {
-                let spared = slot.damage.is_some();
-                let rots = |path: &str| {
-                    if spared && path.ends_with(damage::LOG_END) { None } else { self.judge.rots(path) }
-                };
-                match self.world.rot(self.node, rots) {
+                let damaged = slot.damage.is_some();
+                let budget = self.judge.budget();
+                match self.world.rot(self.node, |path| budget.rots(path, damaged).ok()) {
                     Some(places) => self.world.tell(format!("rot: {places}")),
                     None => self.world.tell("no file that could rot"),
                 }
@@ -325,8 +324,10 @@ impl Operator {
                             }
                             self.judge.stopped_cleanly(self.node);
                             let mut opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
-                            opened.retain(|place| !self.judge.is_harmed(place));
-                            files_check::after_clean_stop(&self.world, self.node, self.judge.plan(), &opened);
+                            let budget = self.judge.budget();
+                            opened.retain(|place| !budget.is_harmed(place));
+                            let plan = self.judge.plan();
+                            files_check::after_clean_stop(&self.world, self.node, plan, &opened, &budget);
                         }
                     }
                     return down;

@@ -156,7 +156,7 @@ impl Run<'_> {
             return world.tell("no log with closed segments that could be damaged");
         };
         world.tell(format!("closed segments are damaged: {}", harmed.what));
-        judge.harmed(harmed.place.clone());
+        judge.budget().harm(harmed.place.clone());
         cluster.serving().await;
         let said = |when: &str| {
             let slot = &cluster.slots()[node.0];

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::budget::Entry;
 use crate::condition::Condition;
 use crate::configs::{Configs, Defaults};
 use crate::forgetting::Forgetting;
@@ -500,7 +501,8 @@ impl Checker {
         let failed = self.condition.has_any_failed();
         for index in 0..self.history.partitions.len() {
             let state = &self.history.partitions[index];
-            if state.synced || state.judged != Judged::Fully {
+            let excused = Entry::LeftToTheSystem.holds(state.replication_factor);
+            if state.synced || state.judged != Judged::Fully || !excused {
                 continue;
             }
             let around = self.circumstances();

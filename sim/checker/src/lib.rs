@@ -4,6 +4,7 @@
 //! numbers that replicas publish. Every law stands in a file of its own under `laws/`. Never: a clock, entropy,
 //! a type of the broker, or mercy that a client could not be told of.
 
+mod budget;
 mod checker;
 mod condition;
 mod configs;
@@ -16,6 +17,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use budget::Entry;
 pub use checker::Checker;
 pub use event::{
     AdminAnswer, AdminCall, Assignment, CheckerConfig, ClientKind, Event, EventKind, Level, NodeView,

@@ -60,26 +60,43 @@ impl Story {
     }
 
     pub(crate) fn any_topic(self, topic: &str, topic_id: u128, synced: bool) -> Self {
-        self.created(topic, topic_id, synced, &[])
+        self.created(topic, topic_id, (synced, 1), &[])
     }
 
     /// A synced topic with settings of its own.
     pub(crate) fn configured(self, topic: &str, topic_id: u128, configs: &[(&str, &str)]) -> Self {
-        self.created(topic, topic_id, true, configs)
+        self.created(topic, topic_id, (true, 1), configs)
     }
 
     /// One that leaves flushing to the operating system.
     pub(crate) fn unsynced(self, topic: &str, topic_id: u128, configs: &[(&str, &str)]) -> Self {
-        self.created(topic, topic_id, false, configs)
+        self.replicated_unsynced(topic, topic_id, 1, configs)
     }
 
-    fn created(self, topic: &str, topic_id: u128, synced: bool, configs: &[(&str, &str)]) -> Self {
+    /// The same with so many replicas.
+    pub(crate) fn replicated_unsynced(
+        self,
+        topic: &str,
+        topic_id: u128,
+        replicas: i16,
+        configs: &[(&str, &str)],
+    ) -> Self {
+        self.created(topic, topic_id, (false, replicas), configs)
+    }
+
+    fn created(
+        self,
+        topic: &str,
+        topic_id: u128,
+        (synced, replication_factor): (bool, i16),
+        configs: &[(&str, &str)],
+    ) -> Self {
         let topic = topic.into();
         self.event(EventKind::TopicCreated {
             topic,
             topic_id,
             partitions: 2,
-            replication_factor: 1,
+            replication_factor,
             synced,
             dense: true,
             configs: configs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),

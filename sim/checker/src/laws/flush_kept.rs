@@ -2,6 +2,9 @@
 //! what the topic allows: fewer than `flush.messages` records, none that is older than `flush.ms`, none that an orderly stop
 //! or a recovery has left behind. What is left is the beginning of what was written; from there the history goes on.
 //!
+//! The rest is excused where one disk alone has it ([`crate::Entry::LeftToTheSystem`]); where there are several replicas nothing
+//! is, and other laws demand all.
+//!
 //! Source: Kafka's documentation of `flush.messages` and `flush.ms`; design §5. Without a power loss `recovered_log` demands
 //! all that clients know of. A flush that takes long is the disk's fault: `flush.ms` is judged where the disk was well.
 
@@ -100,6 +103,18 @@ mod tests {
         placed("/well").broken("flush_kept");
         let recovered = story().recovered("t", 0, &RECORDS);
         power_lost(recovered).recovered("t", 0, &RECORDS[..3]).broken("flush_kept");
+    }
+
+    #[test]
+    fn no_disk_is_an_excuse_where_there_are_several_replicas() {
+        let lost = |replicas| {
+            let story = Story::new().replicated_unsynced("t", 1, replicas, &[("flush.messages", "1000")]);
+            let story = story.produce(1, 1, "t", 0, &[1, 2]).acked(1, 0, 0);
+            power_lost(story).recovered("t", 0, &RECORDS[..1]).produce(1, 2, "t", 0, &[5])
+        };
+        lost(1).acked(2, 0, 1).holds();
+        lost(3).acked(2, 0, 1).broken("one_value_per_offset");
+        lost(3).acked(2, 0, 2).holds();
     }
 
     #[test]
