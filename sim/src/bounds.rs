@@ -1,8 +1,8 @@
 //! How long things may take where nothing is wrong: derived from the habits of the plan's disks and network.
 //!
 //! Each bound counts the steps that can stand one behind the other and takes the longest that each may last. A simulated
-//! processor takes no time, so that waiting is all there is. What a disturbance leaves behind is bounded too: requests are
-//! judged from then on.
+//! processor takes no time but for what is computed beside the workers, so that waiting is nearly all there is. What a
+//! disturbance leaves behind is bounded too: requests are judged from then on.
 //!
 //! Never: a number that no habit explains, or one that was found by running seeds until none complained.
 
@@ -12,7 +12,7 @@ use gracchus_workload::plan::LEAST_SEGMENT_BYTES;
 
 use crate::{
     plan::Plan,
-    world::{DiskProfile, Nanos, NetworkProfile},
+    world::{DiskProfile, Nanos, NetworkProfile, SchedulingProfile},
 };
 
 const MICROSECOND: Nanos = 1_000;
@@ -52,6 +52,7 @@ const STOP_GRACE: Nanos = 5_000 * MILLISECOND;
 pub(crate) struct Bounds {
     network: NetworkProfile,
     disk: DiskProfile,
+    scheduling: SchedulingProfile,
     /// Partitions that the plan's topics may have at most, and those of topics that come and go.
     partitions: u64,
     /// The least `segment.bytes` that a topic can have.
@@ -77,6 +78,7 @@ impl Bounds {
         Self {
             network: plan.world.network.clone(),
             disk: plan.world.machines[0].disk.clone(),
+            scheduling: plan.world.scheduling.clone(),
             partitions: u64::try_from(planned).unwrap_or(0)
                 + u64::from(churned + made)
                 + audited
@@ -107,9 +109,14 @@ impl Bounds {
         2 * delay_us.1 * MICROSECOND * (1 + MESSAGE / window) + losses
     }
 
+    /// A batch is looked through, and then recompressed.
+    fn computed(&self) -> Nanos {
+        2 * self.scheduling.compute_us * MICROSECOND
+    }
+
     /// Until a round of one partition is kept: every other one may roll before it, and each roll stands alone.
     pub(crate) fn kept(&self) -> Nanos {
-        (self.partitions + 1) * ROLL_SYNCS * (self.sync() + self.write())
+        (self.partitions + 1) * (ROLL_SYNCS * (self.sync() + self.write()) + self.computed())
     }
 
     /// A request that need not wait: there, every partition looked at or kept, in every segment that the largest answer
@@ -135,7 +142,10 @@ impl Bounds {
     /// The same of as much as a run can have written: a segment has four files, and rolls not only when it is full.
     pub(crate) fn open_any(&self) -> Nanos {
         const MOST: u64 = 16 << 20;
-        self.open((self.partitions * 6 + MOST / self.smallest_segment.min(LEAST_SEGMENT_BYTES.into()) * 4, MOST))
+        self.open((
+            self.partitions * 6 + MOST / self.smallest_segment.min(LEAST_SEGMENT_BYTES.into()) * 4,
+            MOST,
+        ))
     }
 
     /// A process serves: the journal is replayed, the metadata read, logs are not opened.

@@ -23,7 +23,7 @@ use gracchus_workload::{
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
 
-use crate::world::{DiskProfile, Machine, NetworkProfile, WorldPlan};
+use crate::world::{DiskProfile, Machine, NetworkProfile, SchedulingProfile, WorldPlan};
 
 pub use closed::{ClosedDamage, Harm};
 pub(crate) use faults::kind;
@@ -197,7 +197,11 @@ impl Plan {
             knobs: Knobs::draw(random),
             acknowledgements: Looks::draw(&mut stream_of(seed, "looks")),
             idle: late.random_bool(0.4),
-            world: WorldPlan { machines, network: draw_network(random), ..WorldPlan::default() },
+            world: WorldPlan {
+                machines,
+                network: draw_network(random),
+                scheduling: draw_scheduling(&mut stream_of(seed, "scheduling")),
+            },
             scenario,
             later: Later::default(),
         }
@@ -393,6 +397,11 @@ fn draw_network(random: &mut SmallRng) -> NetworkProfile {
         short_read: *pick(random, &[0.0, 0.05, 0.3]),
         give_up_ms: random.random_range(20_000..=60_000),
     }
+}
+
+/// How quick the processors are.
+fn draw_scheduling(random: &mut SmallRng) -> SchedulingProfile {
+    SchedulingProfile { compute_us: scaled(random, 20, 5_000), ..SchedulingProfile::default() }
 }
 
 /// The clients; now and then with a topic that leaves flushing to the operating system, as Kafka's users do.

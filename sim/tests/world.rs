@@ -354,6 +354,49 @@ fn a_stopped_process_stands_still_and_goes_on() {
 }
 
 #[test]
+fn what_is_computed_takes_time_in_which_others_run() {
+    const MOST: u64 = 3_000;
+    let taken = |seed| {
+        two(
+            seed,
+            |plan| plan.scheduling.compute_us = MOST,
+            async |world| {
+                on(&world, A, |env| async move {
+                    let ticks = Arc::new(Mutex::new(0));
+                    let (clock, counted) = (env.clone(), ticks.clone());
+                    env.spawn_boxed(
+                        "ticks",
+                        Box::pin(async move {
+                            loop {
+                                clock.sleep(Duration::from_micros(1)).await;
+                                *counted.lock().unwrap() += 1;
+                            }
+                        }),
+                    );
+                    let (mut taken, mut ticked) = (Vec::new(), 0);
+                    for _ in 0..50 {
+                        let (begun, before) = (env.now(), *ticks.lock().unwrap());
+                        let (sender, mut done) = tokio::sync::oneshot::channel();
+                        env.compute(Box::new(move || _ = sender.send(()))).await;
+                        done.try_recv().expect("it is done by then");
+                        taken.push((env.now() - begun).as_micros() as u64);
+                        ticked += *ticks.lock().unwrap() - before;
+                    }
+                    assert!(ticked > 1_000, "{ticked}");
+                    taken
+                })
+                .await
+            },
+        )
+    };
+    let first = taken(1);
+    assert!(first.iter().all(|micros| (1..=2 * MOST).contains(micros)), "{first:?}");
+    assert!(first.iter().any(|micros| *micros > MOST / 2) && first.iter().any(|micros| *micros < 50));
+    assert_eq!(first, taken(1), "a seed decides");
+    assert_ne!(first, taken(2));
+}
+
+#[test]
 fn a_panic_kills_the_process_and_breaks_a_law() {
     std::panic::set_hook(Box::new(|_| {}));
     two(9, nothing, async |world| {

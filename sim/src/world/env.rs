@@ -91,7 +91,7 @@ impl Env for SimEnv {
     /// On another core, which takes a while.
     fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
         let env: Arc<dyn Env> = self.this.upgrade().expect("it exists only inside its Arc");
-        let sleep = env.sleep(Duration::from_micros(env.random() % 2_000));
+        let sleep = env.sleep(Duration::from_nanos(self.world.computes_for()));
         let done = spawn(&*env, "compute", async move {
             sleep.await;
             work();

@@ -1,4 +1,5 @@
-//! What a busy machine does to a program: a task that could run waits for a worker, a call to the disk for a thread.
+//! What a busy machine does to a program: a task that could run waits for a worker, a call to the disk for a thread, and what
+//! is computed beside them takes its time.
 //!
 //! One poll, or one call, in so many is put off for a while: all that comes due meanwhile comes first. In the simulator a task
 //! that was woken would otherwise always run within the same instant. Its draws come from a stream of their own.
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{World, lock, timeline::Nanos};
 
 /// How often, and for how long.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SchedulingProfile {
     /// One poll in about so many is put off; 0: none.
     #[serde(default)]
@@ -22,6 +23,20 @@ pub struct SchedulingProfile {
     /// Microseconds at most.
     #[serde(default)]
     pub longest_us: u64,
+    /// Work that is handed to `compute` takes so many microseconds at most.
+    #[serde(default = "usual_work")]
+    pub compute_us: u64,
+}
+
+/// What a batch of a megabyte takes to be looked through or recompressed by a quick codec.
+fn usual_work() -> u64 {
+    2_000
+}
+
+impl Default for SchedulingProfile {
+    fn default() -> Self {
+        Self { polls: 0, calls: 0, longest_us: 0, compute_us: usual_work() }
+    }
 }
 
 /// How far it is to the next.
@@ -62,6 +77,15 @@ impl World {
     pub(super) fn puts_off_poll(&self) -> Option<Nanos> {
         let this = &mut *lock(&self.hesitation);
         is_due(&mut this.polls_left, this.profile.polls, &mut this.random).then(|| this.longest())
+    }
+
+    /// How long work takes that is computed beside the workers. The Env is not told how much it is, and the machine's own time
+    /// is not the world's: so it is drawn, most of it short, some of it long, as batches are.
+    pub(super) fn computes_for(&self) -> Nanos {
+        let this = &mut *lock(&self.hesitation);
+        let longest = (this.profile.compute_us * 1_000).max(1_000) as f64;
+        let exponent = this.random.random_range(1_000f64.ln()..=longest.ln());
+        exponent.exp() as Nanos
     }
 
     /// For how long the call to the disk that is to begin now is put off.
