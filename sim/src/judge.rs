@@ -25,7 +25,7 @@ use gracchus_workload::History;
 use crate::{
     ack_judge::{self, AckJudge},
     budget::Budget,
-    damage, files_check, log_format,
+    damage, files_check, hosting, log_format,
     plan::Plan,
     slot::Slot,
     views::{New, Views, number, place},
@@ -52,6 +52,8 @@ pub(crate) struct Judge {
     known: Mutex<files_check::Known>,
     acknowledgements: Mutex<AckJudge>,
     condition: Mutex<Condition>,
+    /// What each node has taken in of the metadata.
+    hosting: Mutex<BTreeMap<NodeId, hosting::Followed>>,
     /// An operator has chosen to lose records.
     pardoned: AtomicBool,
     /// Partitions whose directory was away or dead when a node last started.
@@ -86,6 +88,7 @@ impl Judge {
             known: Mutex::default(),
             acknowledgements: Mutex::new(AckJudge::new(run.acknowledgements, span)),
             condition: Mutex::default(),
+            hosting: Mutex::default(),
             pardoned: AtomicBool::new(false),
             unreachable: Mutex::default(),
         })
@@ -314,6 +317,8 @@ impl Judge {
 
     fn look(&self, slot: &mut Slot) {
         let Some(news) = lock(&self.views).look(&self.world, slot) else { return };
+        self.look_at_hosting(slot);
+        let Some(news) = news else { return };
         self.tell_errors(slot.node);
         if news.first {
             self.clock(slot.node);
@@ -351,6 +356,18 @@ impl Judge {
         let at = (&*self.world, &*self.budget());
         if let Err(lost) = lock(&self.acknowledgements).flushed(at, node, &place, &data, end) {
             self.world.violate(ack_judge::FLUSHED, lost);
+        }
+    }
+
+    /// The broker may have taken in the metadata, as part of its start too.
+    pub(crate) fn look_at_hosting(&self, slot: &Slot) {
+        let mut hosting = lock(&self.hosting);
+        match hosting::look(hosting.entry(slot.node).or_default(), slot, self.world.now()) {
+            Ok(Some(view)) => self.check(|checker| checker.hosting(&view)),
+            Ok(None) => {}
+            // Who was paused may come to it last.
+            Err((since, _)) if !self.is_well_since(slot.node, &[Part::Process], since) => {}
+            Err((_, behind)) => self.world.violate(hosting::FOLLOWS, behind),
         }
     }
 

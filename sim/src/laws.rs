@@ -2,7 +2,8 @@
 //! (a test of the planted bugs holds that).
 
 use crate::{
-    ack_judge, closed, cluster, damage, directories, files_check, liveness, phases, segment_limits, swarm,
+    ack_judge, closed, cluster, damage, directories, files_check, hosting, liveness, phases, segment_limits,
+    swarm,
 };
 
 /// Laws that the simulator itself and the clients judge, beside those of the checker.
@@ -51,6 +52,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     files_check::RETENTION,
     ack_judge::LAW,
     ack_judge::FLUSHED,
+    hosting::FOLLOWS,
     segment_limits::LAW,
     files_check::ROLLS,
     phases::HEALTHY,

@@ -394,6 +394,7 @@ impl Main {
                 }
                 slot.published = Some(Published::of(&replicas));
                 (slot.broker, slot.replicas) = (Some(broker), Some(replicas));
+                self.judge.look_at_hosting(&slot);
                 drop(slot);
                 self.world.tell(format!("{name} serves"));
                 self.world.set_phase(self.node, Phase::Serving);

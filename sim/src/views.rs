@@ -67,8 +67,8 @@ pub(crate) struct New {
 }
 
 impl Views {
-    /// Looks at a node after a step. `None`: it shows what it showed before.
-    pub(crate) fn look(&mut self, world: &World, slot: &mut Slot) -> Option<News> {
+    /// Looks at a node after a step. `None`: it has published nothing; `Some(None)`: it has, and shows what it showed before.
+    pub(crate) fn look(&mut self, world: &World, slot: &mut Slot) -> Option<Option<News>> {
         let published = slot.published.as_mut()?;
         let seen = self.nodes.entry(slot.node).or_default();
         let now = world.now();
@@ -116,11 +116,11 @@ impl Views {
             (seen.quorum, seen.offline) = (quorum, offline);
         }
         if !is_new && partitions.is_empty() {
-            return None;
+            return Some(None);
         }
         seen.version += 1;
         let (version, offline, quorum) = (seen.version, seen.offline.clone(), seen.quorum);
-        Some(News { first, version, offline, quorum, partitions })
+        Some(Some(News { first, version, offline, quorum, partitions }))
     }
 
     /// The partitions that `incarnation` of a node has published.

@@ -302,10 +302,10 @@ fn summary(changes: &[ConfigChange]) -> String {
     changes.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns when everything committed so far is in force on this broker.
-pub(super) async fn in_force(services: &Services) {
+/// Everything committed so far is in force on this broker when this returns.
+pub(super) fn in_force(services: &Services) {
     services.live.refresh();
-    services.replicas.reconfigured().await;
+    services.replicas.catch_up();
 }
 
 /// Those keys that occur more than once.

@@ -83,7 +83,7 @@ pub fn start(services: &Arc<Services>, request: Request) -> Result<Reply, BadReq
         let carry_out = |(asked, plan)| carry_out(&services, asked, plan, body.validate_only);
         let outcomes = join_all(body.resources.iter().zip(plans).map(carry_out)).await;
         if !body.validate_only && outcomes.iter().any(Result::is_ok) {
-            resources::in_force(&services).await;
+            resources::in_force(&services);
         }
         let response = |(asked, outcome): (&AlterConfigsResource, Result<(), Refused>)| {
             let response = AlterConfigsResourceResponse::default()

@@ -19,7 +19,7 @@ use std::{
 use futures_util::future::join_all;
 use gracchus_core::{
     PartitionIndex, TopicId, TopicPartition,
-    controller::{Command, Image, Topic, directory},
+    controller::{Command, DeletedTopics, Image, Topic, directory},
 };
 use gracchus_env::spawn;
 use gracchus_log::{Fate, LogDirectory, LogId, Remover, StorageError, inventory, set_aside};
@@ -77,6 +77,11 @@ impl Deletions {
         }
     }
 
+    /// Deleted topics that the metadata remember, although nothing of them is in the way here.
+    pub(crate) fn settled(&self) -> BTreeSet<TopicId> {
+        self.settled.borrow().clone()
+    }
+
     /// Nobody waits for a deletion any more: those that carry them out are stopped.
     pub(crate) fn give_up(&self) {
         self.stopping.send_replace(true);
@@ -110,15 +115,14 @@ impl Way {
         if image.topic_by_id(id.topic_id).is_none() {
             return Some(Way::Gone);
         }
-        let blocks = |topic: &Topic| *topic.name == *id.tp.topic && !settled.contains(&topic.id);
-        (!image.deleted.values().any(|topic| blocks(topic))).then_some(Way::Free)
+        image.deleted.named(&id.tp.topic).all(|namesake| settled.contains(&namesake)).then_some(Way::Free)
     }
 }
 
 /// Carries out every deletion that the metadata know of, those of earlier processes first.
 pub(super) async fn follow(manager: Weak<ReplicaManager>, mut version: watch::Receiver<u64>) {
     let (carried_out, mut ended) = mpsc::unbounded_channel();
-    let (mut begun, mut gone) = (BTreeSet::new(), Vec::new());
+    let (mut begun, mut gone) = (DeletedTopics::default(), Vec::new());
     // Those of earlier processes are looked for again at every start until they are forgotten: not to be put off.
     let mut urgent = {
         let Some(manager) = manager.upgrade() else { return };
@@ -151,27 +155,27 @@ type CarriedOut = mpsc::UnboundedSender<(TopicId, bool)>;
 /// Begins what is new; returns that.
 fn begin(
     manager: &Arc<ReplicaManager>,
-    begun: &mut BTreeSet<TopicId>,
+    begun: &mut DeletedTopics,
     carried_out: &CarriedOut,
 ) -> BTreeSet<TopicId> {
-    let image = manager.image();
-    begun.retain(|id| image.deleted.contains_key(id));
-    manager.deletions.settled.send_if_modified(|settled| {
-        settled.retain(|id| image.deleted.contains_key(id));
-        false
-    });
+    let deleted = manager.image().deleted.clone();
+    let before = std::mem::replace(begun, deleted.clone());
+    if before.since(&deleted).next().is_some() {
+        manager.deletions.settled.send_if_modified(|settled| {
+            settled.retain(|id| deleted.contains_key(id));
+            false
+        });
+    }
     let mut new = BTreeSet::new();
-    for topic in image.deleted.values() {
-        if begun.insert(topic.id) {
-            new.insert(topic.id);
-            let (manager, topic, carried_out) = (manager.clone(), topic.clone(), carried_out.clone());
-            spawn(&*manager.env.clone(), "topic-deletion", async move {
-                let reached = carry_out(&manager, &topic).await;
-                manager.deletions.settled.send_modify(|settled| _ = settled.insert(topic.id));
-                // The follower ends with the broker.
-                let _ = carried_out.send((topic.id, reached));
-            });
-        }
+    for topic in deleted.since(&before) {
+        new.insert(topic.id);
+        let (manager, topic, carried_out) = (manager.clone(), topic.clone(), carried_out.clone());
+        spawn(&*manager.env.clone(), "topic-deletion", async move {
+            let reached = carry_out(&manager, &topic).await;
+            manager.deletions.settled.send_modify(|settled| _ = settled.insert(topic.id));
+            // The follower ends with the broker.
+            let _ = carried_out.send((topic.id, reached));
+        });
     }
     new
 }
@@ -184,7 +188,7 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
     let (mut told, mut unopened) = (Vec::new(), Vec::new());
     for index in 0..topic.partitions.len() {
         let index = PartitionIndex(i32::try_from(index).expect("a partition index"));
-        match manager.replicas.get(topic.id, index) {
+        match manager.replicas.started(topic.id, index) {
             Some(replica) => {
                 let (done, wait) = oneshot::channel();
                 replica.tell(Urgent::Delete(done));
@@ -201,7 +205,10 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
                 manager.deletions.remove(manager, delay, aside);
             }
             // It has not opened one, and has looked no further than where it would have been.
-            Ok(Ok(None)) => unopened.push(index),
+            Ok(Ok(None)) => {
+                unopened.push(index);
+                continue;
+            }
             // The owner ended before: the broker is stopping.
             Ok(Err(_)) | Err(_) => {
                 gracchus_env::moment!(DELETION_FAILED);
@@ -216,6 +223,7 @@ async fn carry_out(manager: &ReplicaManager, topic: &Topic) -> bool {
             retire_unopened(manager, LogId { tp, topic_id: topic.id }, delay)
         });
         reached &= join_all(looks).await.into_iter().all(|reached| reached);
+        indexes.iter().for_each(|index| manager.replicas.remove(topic.id, *index));
     }
     reached && manager.all_reachable() && is_all_here(manager, topic)
 }

@@ -1,18 +1,27 @@
-//! Which replicas exist, and what the metadata tell them: a replica is hosted from the first request for a partition that the
-//! metadata assign to this broker; newer leader epochs and configurations reach it as messages.
+//! Which replicas exist: those that the metadata assign to this broker, whether anybody asks for them or not; and what the
+//! metadata tell them.
 //!
-//! Never: a replica of a topic that the newest metadata do not have.
+//! The model: one step takes in the newest image and the newest defaults. It compares them with what was taken in last, and
+//! touches what differs: partitions that came are hosted, and owners are told of newer leader epochs and of other
+//! configurations. Whoever follows the metadata takes this step at every change; a request that meets a partition before
+//! that takes it, too. A hosted replica is a name, until somebody needs its log: then its owner is started, with what has
+//! been taken in. Of a deleted topic those stay that were hosted, until whoever carries out the deletion
+//! ([`super::deletion`]) has taken their logs away.
+//!
+//! Never: a replica that the metadata do not assign, or an owner for a topic that the newest metadata do not have; an owner
+//! that missed what others were told; a look at what has not changed.
 
 use std::sync::{Arc, Weak};
 
 use gracchus_core::{
     PartitionIndex, TopicId, TopicPartition,
-    controller::Topic,
+    controller::{Partition, Topic, TopicChange},
     replication::{Assignment, ReplicaMachine},
+    topic::TopicConfig,
 };
 use gracchus_env::spawn;
 use gracchus_log::LogId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
 use super::{
     configuration::Configuration,
@@ -21,6 +30,7 @@ use super::{
     manager::ReplicaManager,
     owner::{Heard, Owner, turn_away},
     purgatory::Watchers,
+    registry::{Hosted, Key},
     replica::{Message, Replica},
     scheduled::ScheduledTasks,
     view::Status,
@@ -28,23 +38,92 @@ use super::{
 use crate::config;
 
 impl ReplicaManager {
-    /// The handle, made (and its owner started) by the first request that needs it. `None` if the topic is gone.
-    pub(super) fn replica(self: &Arc<Self>, topic: &Topic, index: PartitionIndex) -> Option<Arc<Replica>> {
-        self.replicas.get_or_make(topic.id, index, || self.host(topic.id, index))
+    /// The replica with its owner, which is started if nobody has needed the log before. `None` if the topic is gone.
+    pub(super) fn replica(self: &Arc<Self>, topic: TopicId, index: PartitionIndex) -> Option<Arc<Replica>> {
+        let key = (topic, index);
+        let mut hosted = self.replicas.locked();
+        if let Some(started) = hosted.started(key) {
+            return Some(started.clone());
+        }
+        // A topic may have been deleted since the image of the request, or not be taken in yet.
+        self.take_in(&mut hosted);
+        self.start_owner(&mut hosted, key)
     }
 
-    /// Starts the owner of a partition that nobody has asked for before.
-    fn host(self: &Arc<Self>, topic_id: TopicId, index: PartitionIndex) -> Option<Arc<Replica>> {
-        // As it is now: what `follow_metadata` has told the others meanwhile would pass this one by, and a topic that
-        // was deleted meanwhile would get a log again.
-        let image = self.image();
-        let topic = image.topic_by_id(topic_id)?;
+    /// Takes in what the metadata and the configuration say now: when this returns, what is hosted is what they assign, and
+    /// the queue of every owner holds the configuration of now, ahead of whatever comes next.
+    pub(crate) fn catch_up(&self) {
+        self.take_in(&mut self.replicas.locked());
+    }
+
+    fn take_in(&self, hosted: &mut Hosted) {
+        // Loaded under the lock: of two that take in, the later one has the newer.
+        let (image, defaults) = (self.image(), self.live.load().topic_defaults.clone());
+        let before = std::mem::replace(&mut hosted.image, image.clone());
+        if !Arc::ptr_eq(&before, &image) {
+            hosted.taken_in();
+        }
+        let other_defaults = !Arc::ptr_eq(&hosted.defaults, &defaults);
+        hosted.defaults = defaults.clone();
+        for change in image.topics.changes_since(&before.topics) {
+            match (change.before, change.after) {
+                (_, Some(now)) => self.take_in_topic(hosted, &change, now, &defaults),
+                // Whoever carries out its deletion removes what is hosted of it.
+                (Some(gone), None) if image.deleted.contains_key(&gone.id) => {}
+                (Some(gone), None) => {
+                    gone.numbered().for_each(|(index, _)| hosted.remove_unstarted((gone.id, index)));
+                }
+                (None, None) => {}
+            }
+        }
+        if other_defaults {
+            for replica in hosted.all_started() {
+                if let Some(topic) = image.topic_by_id(replica.topic_id) {
+                    replica.configure(&topic.configs, &defaults);
+                }
+            }
+        }
+    }
+
+    fn take_in_topic(
+        &self,
+        hosted: &mut Hosted,
+        change: &TopicChange<'_>,
+        now: &Topic,
+        defaults: &Arc<TopicConfig>,
+    ) {
+        if change.is_reconfigured() {
+            hosted.started_of(now.id).for_each(|replica| replica.configure(&now.configs, defaults));
+        }
+        for partition in change.partitions() {
+            let key = (now.id, partition.index);
+            let Some(after) = partition.after.filter(|after| after.replicas.contains(&self.node)) else {
+                hosted.remove_unstarted(key);
+                continue;
+            };
+            hosted.add(key);
+            let epoch = |it: &Arc<Partition>| it.leader_epoch;
+            if after.leader == self.node
+                && partition.before.map(epoch) < Some(after.leader_epoch)
+                && let Some(replica) = hosted.started(key)
+            {
+                replica.send(Message::BecomeLeader(after.leader_epoch));
+            }
+        }
+    }
+
+    /// Starts the owner of a replica that is hosted, with what was taken in.
+    fn start_owner(self: &Arc<Self>, hosted: &mut Hosted, key: Key) -> Option<Arc<Replica>> {
+        let (topic_id, index) = key;
+        let image = hosted.image.clone();
+        // Of a deleted topic the names are still there.
+        let topic = image.topic_by_id(topic_id).filter(|_| hosted.contains(key))?;
         let partition = topic.partition(index)?;
         let tp = TopicPartition { topic: topic.name.clone(), partition: index };
         let (queue, incoming) = inbox::queue();
         let (status, published) = watch::channel(Status::Opening);
         let watchers = Arc::new(Watchers::default());
-        let configuration = Configuration::new(&topic.name, &topic.configs, &self.live.load().topic_defaults);
+        let configuration = Configuration::new(&topic.name, &topic.configs, &hosted.defaults);
         let config = configuration.load().config.clone();
         let replica = Arc::new(Replica {
             tp: tp.clone(),
@@ -94,47 +173,24 @@ impl ReplicaManager {
             drop(manager);
             owner.run().await;
         });
+        hosted.start(key, replica.clone());
         Some(replica)
     }
 }
 
-/// One task for both, so that the last it tells a replica is made of the newest of both.
+/// One task for both, metadata and configuration.
 pub(super) async fn follow_metadata(
     manager: Weak<ReplicaManager>,
     mut version: watch::Receiver<u64>,
     mut live: config::Watch,
-    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
 ) {
     loop {
-        let mut askers = Vec::new();
         let goes_on = tokio::select! {
             biased;
             changed = version.changed() => changed.is_ok(),
             changed = live.changed() => changed.is_some(),
-            asker = asked.recv() => {
-                askers.extend(asker);
-                !askers.is_empty()
-            }
         };
-        // Any look that begins now serves all who have asked, however often the metadata change.
-        askers.extend(std::iter::from_fn(|| asked.try_recv().ok()));
         let Some(manager) = manager.upgrade().filter(|_| goes_on) else { return };
-        let image = manager.image();
-        let defaults = manager.live.load().topic_defaults.clone();
-        for replica in manager.snapshot() {
-            let Some(topic) = image.topic_by_id(replica.topic_id) else { continue };
-            replica.configure(&topic.configs, &defaults);
-            if let Some(partition) = topic.partition(replica.tp.partition)
-                && partition.leader == manager.node
-                // One that is still opening takes it from its queue.
-                && replica.leader_epoch().is_none_or(|epoch| epoch < partition.leader_epoch)
-            {
-                replica.send(Message::BecomeLeader(partition.leader_epoch));
-            }
-        }
-        for asker in askers {
-            // Who asked may have gone.
-            let _ = asker.send(());
-        }
+        manager.catch_up();
     }
 }

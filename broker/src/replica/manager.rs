@@ -1,6 +1,6 @@
 //! All replicas of this broker, as requests and the broker see them: who leads what, start and stop.
 //!
-//! Which replicas there are is in [`super::registry`], how one comes to be in [`super::hosting`], where its log lies in
+//! Which replicas there are is in [`super::registry`], why in [`super::hosting`], where the log of one lies in
 //! [`super::placement`]. What a replica may do comes from the metadata image; what it holds, from its log directory.
 //! Never: the state of a replica, which belongs to its owner.
 
@@ -20,10 +20,10 @@ use gracchus_core::{
 use gracchus_env::{Env, Task, spawn};
 use gracchus_log::{LogDirectory, Remover, StorageError, inventory};
 use gracchus_quorum::Controller;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
-    PartitionProbe,
+    HostingProbe, PartitionProbe,
     deletion::{self, Deletions},
     fetch::compare_epochs,
     hosting::follow_metadata,
@@ -53,8 +53,6 @@ pub struct ReplicaManager {
     pub(crate) metrics: ReplicaMetrics,
     /// Of reads that failed.
     complaints: Complaints,
-    /// Who waits for a look at the metadata that begins from now on.
-    looks: mpsc::UnboundedSender<oneshot::Sender<()>>,
     /// Follow metadata and the health of the directories.
     followers: Mutex<Vec<Task>>,
 }
@@ -117,7 +115,6 @@ impl ReplicaManager {
     ) -> Arc<Self> {
         assert!(!directories.is_empty(), "a broker needs a log directory");
         let deletions = Deletions::new(Remover::start(&env));
-        let (looks, asked) = mpsc::unbounded_channel();
         let manager = Arc::new(Self {
             purgatory: Purgatory::start(&env),
             complaints: Complaints::new(env.clone()),
@@ -130,20 +127,21 @@ impl ReplicaManager {
             replicas: Registry::default(),
             metrics: ReplicaMetrics::default(),
             deletions,
-            looks,
             followers: Mutex::default(),
         });
-        manager.follow(asked);
+        manager.follow();
+        // Behind the beginning of that, which is told of what comes later.
+        manager.catch_up();
         manager
     }
 
     /// Leadership in newer epochs and failures of directories reach the replicas as messages.
-    fn follow(self: &Arc<Self>, asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
+    fn follow(self: &Arc<Self>) {
         let mut tasks = vec![
             spawn(
                 &*self.env,
                 "replicas-metadata",
-                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch(), asked),
+                follow_metadata(Arc::downgrade(self), self.controller.watch(), self.live.watch()),
             )
             .detach(),
         ];
@@ -168,7 +166,7 @@ impl ReplicaManager {
         *self.followers.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
     }
 
-    /// All that are hosted.
+    /// All whose owners were started.
     pub(crate) fn snapshot(&self) -> Vec<Arc<Replica>> {
         self.replicas.snapshot()
     }
@@ -176,6 +174,12 @@ impl ReplicaManager {
     /// What every open replica publishes, ordered by topic id and partition.
     pub fn probe(&self) -> Vec<PartitionProbe> {
         self.replicas.probe()
+    }
+
+    /// Which replicas there are, and what is still to be taken away.
+    pub fn hosting(&self) -> HostingProbe {
+        let (image, replicas) = self.replicas.names();
+        HostingProbe { image, replicas, settled: self.deletions.settled() }
     }
 
     /// The metadata as now known; load it once per request.
@@ -237,7 +241,7 @@ impl ReplicaManager {
         } else {
             ResponseError::UnknownTopicId
         };
-        let replica = self.replica(topic, tp.partition).ok_or(gone)?;
+        let replica = self.replica(topic.id, tp.partition).ok_or(gone)?;
         Ok(LeaderReplica { replica, partition })
     }
 
@@ -285,15 +289,6 @@ impl ReplicaManager {
                     tracing::warn!(%error, "cannot look for deleted logs; the next start removes them")
                 }
             }
-        }
-    }
-
-    /// Returns when the queue of every open replica holds the configuration of now, ahead of whatever comes next.
-    pub(crate) async fn reconfigured(&self) {
-        let (done, wait) = oneshot::channel();
-        if self.looks.send(done).is_ok() {
-            // The other end is dropped when the broker stops: nobody is served then.
-            let _ = wait.await;
         }
     }
 

@@ -33,7 +33,7 @@ pub use manager::ReplicaManager;
 pub use published::{Changes, Published, ReplicaProbe};
 pub use records::{EpochEnd, EpochPartition, Producers};
 pub use request::{
-    FetchOutcome, FetchPartition, FetchRequest, ListOffsetsPartition, ListedOffset, PartitionProbe,
-    ProduceOutcome, ProducePartition, ProduceRequest,
+    FetchOutcome, FetchPartition, FetchRequest, HostingProbe, ListOffsetsPartition, ListedOffset,
+    PartitionProbe, ProduceOutcome, ProducePartition, ProduceRequest,
 };
 pub use sizes::DirectorySizes;

@@ -93,6 +93,11 @@ impl Published {
         Self { manager: manager.clone(), image, version: None, followed: Vec::new() }
     }
 
+    /// Another number whenever what is hosted may have changed, or the metadata that were taken in.
+    pub fn hosting_version(&self) -> u64 {
+        self.manager.replicas.version()
+    }
+
     /// Whether there may be anything new.
     pub fn has_changed(&self) -> bool {
         self.followed.iter().any(Followed::has_changed)

@@ -74,7 +74,7 @@ pub(crate) enum Urgent {
     Delete(DeleteReply),
 }
 
-/// A hosted replica.
+/// A hosted replica whose owner was started.
 pub(crate) struct Replica {
     pub(crate) tp: TopicPartition,
     pub(crate) topic_id: TopicId,
@@ -182,14 +182,6 @@ impl Replica {
     /// Whether it will serve, but does not yet.
     pub(crate) fn is_opening(&self) -> bool {
         matches!(*self.status.borrow(), Status::Opening)
-    }
-
-    /// The epoch it leads in, `None` while it does not serve.
-    pub(crate) fn leader_epoch(&self) -> Option<LeaderEpoch> {
-        match &*self.status.borrow() {
-            Status::Open(view) => Some(view.leader_epoch),
-            _ => None,
-        }
     }
 
     /// Whether its log directory failed.

@@ -2,12 +2,13 @@
 //!
 //! Never: a kafka-protocol message. Handlers translate; this layer knows partitions, offsets and epochs only.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use gracchus_common::Charge;
 use gracchus_core::{
-    BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, error::ResponseError, record::Rejected,
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition, controller::Image,
+    error::ResponseError, record::Rejected,
 };
 use gracchus_env::FileRange;
 
@@ -193,4 +194,15 @@ pub struct PartitionProbe {
     pub last_stable_offset: Offset,
     /// Something of it that had been synced was gone when it was opened.
     pub damaged: bool,
+}
+
+/// Which replicas a broker has, for checkers.
+#[derive(Debug, Clone)]
+pub struct HostingProbe {
+    /// The newest metadata that were taken in.
+    pub image: Arc<Image>,
+    /// All of them, in order; also those of deleted topics whose logs are not out of the way yet.
+    pub replicas: Vec<(TopicId, PartitionIndex)>,
+    /// Deleted topics that the metadata remember, although nothing of them is in the way here.
+    pub settled: BTreeSet<TopicId>,
 }

@@ -75,7 +75,7 @@ impl ReplicaManager {
             if last.replace(topic.id) != Some(topic.id) {
                 self.warn_compacted(topic, known);
             }
-            if of.partition.leader != self.node || self.replicas.contains(topic.id, of.index) {
+            if of.partition.leader != self.node || self.replicas.is_started(topic.id, of.index) {
                 continue;
             }
             let (key, tp) = ((topic.id, of.index), of.topic_partition());

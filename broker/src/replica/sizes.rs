@@ -52,7 +52,7 @@ impl ReplicaManager {
             if !wanted(&tp) {
                 continue;
             }
-            let handle = self.replicas.get(of.topic.id, of.index);
+            let handle = self.replicas.started(of.topic.id, of.index);
             let open = handle.and_then(|replica| match &*replica.status.borrow() {
                 Status::Open(view) => Some(view.log.bytes()),
                 _ => None,

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::config::{BrokerConfig, LiveConfig, Settings};
 
+mod hosting;
+
 const NODE: BrokerId = BrokerId(1);
 const NOW: i64 = 1_700_000_000_000;
 

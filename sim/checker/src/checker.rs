@@ -16,14 +16,14 @@ use crate::laws::flush_kept::Allowed;
 use crate::laws::{
     Broken, Verdict, acknowledged_end, acknowledged_kept, answers_in_time, append_time_kept,
     assignment_in_order, available, below_high_watermark, config_in_effect, config_kept, deadline_kept,
-    deletion_allowed, every_partition, flush_kept, listed_offsets, log_start_kept, namesake, no_duplicate,
-    no_gap, no_overtaking, nothing_unwritten, offline_by_error, one_value_per_offset, original_offset,
-    partitions_kept, producer_order, progress, quorum_never_back, reader_never_back, record_unchanged,
-    recovered_log, replica_bounds, replica_never_back, stays_created, stays_deleted, stored_codec,
-    topics_linearizable, valid_offset, wakes_in_time, well_formed,
+    deletion_allowed, every_partition, flush_kept, hosts_the_assigned, listed_offsets, log_start_kept,
+    namesake, no_duplicate, no_gap, no_overtaking, nothing_unwritten, offline_by_error, one_value_per_offset,
+    original_offset, partitions_kept, producer_order, progress, quorum_never_back, reader_never_back,
+    record_unchanged, recovered_log, replica_bounds, replica_never_back, stays_created, stays_deleted,
+    stored_codec, topics_linearizable, valid_offset, wakes_in_time, well_formed,
 };
 use crate::{
-    CheckerConfig, ClientKind, Event, EventKind, NodeView, OffsetSpec, Outcome, Part, Partition,
+    CheckerConfig, ClientKind, Event, EventKind, HostingView, NodeView, OffsetSpec, Outcome, Part, Partition,
     PartitionView, QuorumView, Seen, Summary, Violation, Written,
 };
 
@@ -119,6 +119,11 @@ impl Checker {
             }
             view.partitions.iter().try_for_each(|partition| checker.see_replica(view, partition))
         })
+    }
+
+    /// Judges which replicas a node has, after a step in which it took in the metadata.
+    pub fn hosting(&mut self, view: &HostingView) -> Result<(), Violation> {
+        self.at(view.time_ns, |_| hosts_the_assigned::hosted(view))
     }
 
     /// When a produce to the partition was last acknowledged; 0 for never.

@@ -3,7 +3,10 @@
 //! Plain data, no behaviour, no types of the broker: the same history can come from the simulator or from real
 //! processes. Never: a field that only the simulator could fill in a client event.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -421,6 +424,19 @@ pub struct NodeView {
     /// `None` where that is not known.
     #[serde(default)]
     pub quorum: Option<QuorumView>,
+}
+
+/// Which replicas a node has, after a step in which it took in the metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostingView {
+    pub node: i32,
+    pub time_ns: u64,
+    /// Partitions that the metadata of this moment assign to it.
+    pub assigned: Vec<Partition>,
+    /// The replicas that it has, by topic id and partition.
+    pub hosted: BTreeSet<(u128, i32)>,
+    /// Deleted topics whose logs may still be in its directories.
+    pub leaving: BTreeSet<u128>,
 }
 
 /// A law that was broken, with the story in Kafka's words.

@@ -20,7 +20,7 @@ mod tests;
 pub use budget::Entry;
 pub use checker::Checker;
 pub use event::{
-    AdminAnswer, AdminCall, Assignment, CheckerConfig, ClientKind, Event, EventKind, Level, NodeView,
-    OffsetSpec, Outcome, Part, Partition, PartitionView, QuorumView, Request, Role, Seen, Settled, Summary,
-    Violation, Written,
+    AdminAnswer, AdminCall, Assignment, CheckerConfig, ClientKind, Event, EventKind, HostingView, Level,
+    NodeView, OffsetSpec, Outcome, Part, Partition, PartitionView, QuorumView, Request, Role, Seen, Settled,
+    Summary, Violation, Written,
 };

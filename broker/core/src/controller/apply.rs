@@ -151,12 +151,11 @@ fn create_topic(image: &mut Image, topic: Topic) -> Result<Response, Rejection> 
 
 fn delete_topic(image: &mut Image, id: TopicId) -> Result<Response, Rejection> {
     let topic = image.topics.remove(id).ok_or_else(|| no_such_topic(id))?;
-    if image.deleted.len() == MOST_DELETED
-        && let Some(other) = image.deleted.keys().next().copied()
-    {
-        image.deleted.remove(&other);
+    if image.deleted.len() == MOST_DELETED {
+        let other = image.deleted.keys().next().copied();
+        other.iter().for_each(|other| image.deleted.remove(other));
     }
-    image.deleted.insert(id, topic.clone());
+    image.deleted.insert(topic.clone());
     Ok(Response::Topic(topic))
 }
 

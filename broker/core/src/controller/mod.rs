@@ -8,6 +8,8 @@
 
 mod apply;
 mod assignment;
+mod changes;
+mod deleted;
 mod topics;
 
 use std::{
@@ -21,6 +23,8 @@ use uuid::Uuid;
 
 pub use apply::apply;
 pub use assignment::assign_replicas;
+pub use changes::{PartitionChange, TopicChange};
+pub use deleted::DeletedTopics;
 pub use topics::{PartitionOf, Topics};
 
 use crate::{
@@ -41,9 +45,8 @@ pub struct Image {
     pub brokers: OrdMap<BrokerId, Arc<Broker>>,
     /// Topics, and where their partitions are.
     pub topics: Topics,
-    /// Topics that were deleted and may still have logs in a log directory. What they are known for: whose a directory
-    /// on disk is, so that it can go. At most [`MOST_DELETED`].
-    pub deleted: OrdMap<TopicId, Arc<Topic>>,
+    /// Topics that were deleted and may still have logs in a log directory. At most [`MOST_DELETED`].
+    pub deleted: DeletedTopics,
     /// Dynamic broker configuration: overrides of one broker, and under `None` those of every broker.
     pub broker_configs: OrdMap<Option<BrokerId>, Overrides>,
     /// The first producer id that no block holds yet.
@@ -436,7 +439,7 @@ impl From<Stored> for Image {
             cluster_id: stored.cluster_id,
             brokers: stored.brokers.into_iter().map(|broker| (broker.id, broker)).collect(),
             topics: stored.topics.into_iter().collect(),
-            deleted: stored.deleted.into_iter().map(|topic| (topic.id, topic)).collect(),
+            deleted: stored.deleted.into_iter().collect(),
             broker_configs: stored.broker_configs.into_iter().collect(),
             next_producer_id: stored.next_producer_id,
             next_broker_epoch: stored.next_broker_epoch,

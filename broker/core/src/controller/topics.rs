@@ -11,17 +11,17 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use uuid::Uuid;
 
-use super::{Overrides, Partition, Topic};
+use super::{Overrides, Partition, Topic, changes::Itself};
 use crate::{BrokerId, PartitionIndex, TopicId, TopicPartition, topic::metric_name};
 
 /// The leader of a partition that has none.
 pub(super) const NOBODY: BrokerId = BrokerId(-1);
 
 /// All topics.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Topics {
     by_name: OrdMap<Arc<str>, Arc<Topic>>,
-    by_id: OrdMap<TopicId, Arc<Topic>>,
+    pub(super) by_id: OrdMap<TopicId, Itself>,
     /// What metrics call a topic, and its name; only of those that could be taken for another.
     metric_names: OrdSet<(Arc<str>, Arc<str>)>,
     /// By leader; those without one under [`NOBODY`].
@@ -30,6 +30,19 @@ pub struct Topics {
     replicas: OrdMap<(BrokerId, Uuid), OrdSet<TopicPartition>>,
     partitions: usize,
     preferred_replica_imbalance: usize,
+}
+
+impl PartialEq for Topics {
+    fn eq(&self, other: &Self) -> bool {
+        // The topics by their ids are those by their names.
+        self.by_name == other.by_name
+            && self.by_id.keys().eq(other.by_id.keys())
+            && self.metric_names == other.metric_names
+            && self.led == other.led
+            && self.replicas == other.replicas
+            && self.partitions == other.partitions
+            && self.preferred_replica_imbalance == other.preferred_replica_imbalance
+    }
 }
 
 /// A partition with the topic that it belongs to.
@@ -68,7 +81,7 @@ impl Topics {
 
     /// The topic with this id.
     pub fn by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|topic| &topic.0)
     }
 
     /// All names, in order.
@@ -172,7 +185,7 @@ impl Topics {
 
     /// Takes a topic away.
     pub(super) fn remove(&mut self, id: TopicId) -> Option<Arc<Topic>> {
-        let topic = self.by_id.remove(&id)?;
+        let Itself(topic) = self.by_id.remove(&id)?;
         self.by_name.remove(&topic.name);
         if is_ambiguous(&topic.name) {
             self.metric_names.remove(&(metric_name(&topic.name).into(), topic.name.clone()));
@@ -219,7 +232,7 @@ impl Topics {
 
     /// Without the indexes.
     fn set(&mut self, topic: Arc<Topic>) {
-        self.by_id.insert(topic.id, topic.clone());
+        self.by_id.insert(topic.id, Itself(topic.clone()));
         self.by_name.insert(topic.name.clone(), topic);
     }
 
@@ -271,7 +284,7 @@ fn take<K: Ord + Clone>(index: &mut OrdMap<K, OrdSet<TopicPartition>>, key: &K, 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
@@ -305,7 +318,7 @@ mod tests {
         prop::collection::vec(one, 0..6)
     }
 
-    fn command() -> impl Strategy<Value = Command> {
+    pub(in crate::controller) fn command() -> impl Strategy<Value = Command> {
         let name = prop::sample::select(vec!["a.b", "a_b", "a-b", "a__b", "a._b", "x"]);
         let broker = || BROKERS.prop_map(BrokerId);
         prop_oneof![
@@ -351,7 +364,7 @@ mod tests {
     }
 
     fn check_indexes(topics: &Topics) -> Result<(), TestCaseError> {
-        let by_id: BTreeSet<_> = topics.by_id.values().map(|topic| &topic.name).collect();
+        let by_id: BTreeSet<_> = topics.by_id.values().map(|topic| &topic.0.name).collect();
         prop_assert_eq!(by_id, topics.keys().collect::<BTreeSet<_>>());
         prop_assert!(topics.values().all(|topic| topics.by_id(topic.id) == Some(topic)));
         for broker in BROKERS.map(BrokerId) {

@@ -24,6 +24,7 @@
 //! | `acknowledged_end` | views | design §5–6; O1 |
 //! | `assignment_in_order` | views | KIP-497, KIP-101 |
 //! | `quorum_never_back` | views | Raft; design §7 |
+//! | `hosts_the_assigned` | which replicas there are | design §6: decided by the metadata; S12 |
 //! | `progress` | time | O7 |
 //! | `log_start_kept` | DeleteRecords, logs, views | semantics §15; O5 |
 //! | `deletion_allowed` | all that shows a log start | semantics §15; KIP-107 |
@@ -57,6 +58,7 @@ pub(crate) mod deadline_kept;
 pub(crate) mod deletion_allowed;
 pub(crate) mod every_partition;
 pub(crate) mod flush_kept;
+pub(crate) mod hosts_the_assigned;
 pub(crate) mod listed_offsets;
 pub(crate) mod log_start_kept;
 pub(crate) mod namesake;
@@ -123,6 +125,7 @@ pub const NAMES: &[&str] = &[
     acknowledged_end::LAW,
     assignment_in_order::LAW,
     quorum_never_back::LAW,
+    hosts_the_assigned::LAW,
     progress::LAW,
     log_start_kept::LAW,
     deletion_allowed::LAW,
