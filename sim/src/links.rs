@@ -24,8 +24,10 @@ pub struct Struck {
 #[derive(Debug, Clone, Copy)]
 enum What {
     Cut,
-    Delay,
-    Loss,
+    /// Microseconds at most.
+    Delay(u64),
+    /// How often a segment is lost.
+    Loss(f64),
 }
 
 impl Struck {
@@ -34,8 +36,8 @@ impl Struck {
         for (from, to) in &self.paths {
             world.link_faults(*from, *to, |link| match self.what {
                 What::Cut => link.cut = false,
-                What::Delay => link.delay_us = 0,
-                What::Loss => link.loss = 0.0,
+                What::Delay(_) => link.delay_us = 0,
+                What::Loss(_) => link.loss = 0.0,
             });
         }
     }
@@ -61,22 +63,23 @@ fn paths(node: NodeId, peer: Option<u32>, direction: Direction, clients: &[NodeI
 
 /// Does a cut, a delay or a loss to the wires that it names; `None` if `fault` is none of these.
 pub fn strike(world: &World, fault: &Fault, clients: &[NodeId]) -> Option<Struck> {
-    let (what, change, node, peer, direction): (_, Box<dyn Fn(&mut LinkFaults)>, _, _, _) = match *fault {
-        Fault::Cut { node, direction, peer } => {
-            (What::Cut, Box::new(|link| link.cut = true), node, peer, direction)
-        }
+    let (what, node, peer, direction) = match *fault {
+        Fault::Cut { node, direction, peer } => (What::Cut, node, peer, direction),
         Fault::Delay { node, extra_ms, direction, peer } => {
-            (What::Delay, Box::new(move |link| link.delay_us = extra_ms * 1_000), node, peer, direction)
+            (What::Delay(extra_ms * 1_000), node, peer, direction)
         }
         Fault::Loss { node, per_mille, direction, peer } => {
-            let loss = f64::from(per_mille) / 1_000.0;
-            (What::Loss, Box::new(move |link| link.loss = loss), node, peer, direction)
+            (What::Loss(f64::from(per_mille) / 1_000.0), node, peer, direction)
         }
         _ => return None,
     };
     let paths = paths(broker(node), peer, direction, clients);
     for (from, to) in &paths {
-        world.link_faults(*from, *to, &change);
+        world.link_faults(*from, *to, |link| match what {
+            What::Cut => link.cut = true,
+            What::Delay(microseconds) => link.delay_us = microseconds,
+            What::Loss(share) => link.loss = share,
+        });
     }
     Some(Struck { what, paths })
 }
