@@ -106,7 +106,14 @@ impl Bounds {
         let NetworkProfile { delay_us, loss, send_buffer, receive_buffer, .. } = &self.network;
         let window = (*send_buffer.min(receive_buffer) as u64).max(1);
         let losses = if *loss > 0.0 { LOSSES } else { 0 };
-        2 * delay_us.1 * MICROSECOND * (1 + MESSAGE / window) + losses
+        (2 * delay_us.1 * MICROSECOND + self.hesitation()) * (1 + MESSAGE / window) + losses
+    }
+
+    /// How long a poll, or a call to the disk, is put off at most. One poll in 30 and one call in 20 are, where most are: of
+    /// the sixteen steps of a roll, and the polls behind them, hardly two in a whole row of rolls.
+    fn hesitation(&self) -> Nanos {
+        let SchedulingProfile { polls, calls, longest_us, .. } = self.scheduling;
+        if polls + calls == 0 { 0 } else { longest_us * MICROSECOND }
     }
 
     /// A batch is looked through, and then recompressed.
@@ -116,14 +123,15 @@ impl Bounds {
 
     /// Until a round of one partition is kept: every other one may roll before it, and each roll stands alone.
     pub(crate) fn kept(&self) -> Nanos {
-        (self.partitions + 1) * (ROLL_SYNCS * (self.sync() + self.write()) + self.computed())
+        let roll = ROLL_SYNCS * (self.sync() + self.write()) + 2 * self.hesitation();
+        (self.partitions + 1) * (roll + self.computed())
     }
 
     /// A request that need not wait: there, every partition looked at or kept, in every segment that the largest answer
     /// reaches into, and back.
     pub(crate) fn answer(&self) -> Nanos {
         let segments = self.partitions + MESSAGE / self.smallest_segment;
-        let looked = segments * LOOKUP_READS * (self.read() + self.write());
+        let looked = segments * (LOOKUP_READS * (self.read() + self.write()) + self.hesitation());
         2 * self.travel() + looked + self.kept()
     }
 
@@ -135,7 +143,7 @@ impl Bounds {
 
     /// Logs that hold so many files with so many bytes are opened, and checked where that is needed.
     pub(crate) fn open(&self, (files, bytes): (u64, u64)) -> Nanos {
-        let each = OPEN_STEPS * (self.read() + self.write() + self.sync());
+        let each = OPEN_STEPS * (self.read() + self.write() + self.sync()) + self.hesitation();
         files * each + bytes / BLOCK * (self.read() + self.write()) + self.kept()
     }
 
@@ -155,7 +163,7 @@ impl Bounds {
 
     /// A process has ended in order, which had opened so many logs.
     pub(crate) fn stop(&self, logs: u64) -> Duration {
-        let closed = (logs + 1) * CLOSE_SYNCS * (self.sync() + self.write());
+        let closed = (logs + 1) * (CLOSE_SYNCS * (self.sync() + self.write()) + 2 * self.hesitation());
         Duration::from_nanos(STOP_TIMERS + STOP_GRACE + self.travel() + self.kept() + closed)
     }
 

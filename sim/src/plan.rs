@@ -130,6 +130,8 @@ impl Plan {
         let (directories, length) = (plan.knobs.directories, plan.scenario.duration_ms);
         plan.scenario.faults.extend(faults::draw_directories(random, directories, length));
         plan.scenario.faults.extend(faults::draw_kinds(random, length));
+        let hangs = &mut stream_of(seed, "hangs");
+        plan.scenario.faults.extend(faults::draw_hangs(hangs, length));
         let links = &mut stream_of(seed, "links");
         plan.scenario.faults.extend(faults::draw_links(links, plan.scenario.nodes, length));
         plan.scenario.faults.sort_by_key(|fault| fault.at_ms);
@@ -399,9 +401,18 @@ fn draw_network(random: &mut SmallRng) -> NetworkProfile {
     }
 }
 
-/// How quick the processors are.
+/// How quick the processors are; on most machines somebody else wants them, too.
 fn draw_scheduling(random: &mut SmallRng) -> SchedulingProfile {
-    SchedulingProfile { compute_us: scaled(random, 20, 5_000), ..SchedulingProfile::default() }
+    let quick = SchedulingProfile { compute_us: scaled(random, 20, 5_000), ..SchedulingProfile::default() };
+    if random.random_bool(0.4) {
+        return quick;
+    }
+    SchedulingProfile {
+        polls: scaled(random, 30, 5_000),
+        calls: scaled(random, 20, 1_000),
+        longest_us: scaled(random, 20, 3_000),
+        ..quick
+    }
 }
 
 /// The clients; now and then with a topic that leaves flushing to the operating system, as Kafka's users do.

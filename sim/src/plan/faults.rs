@@ -255,6 +255,19 @@ pub(super) fn draw_kinds(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFa
     faults
 }
 
+/// Draws a sync that hangs, as on a disk that is about to fail, and comes back: over well before all is healed.
+pub(super) fn draw_hangs(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
+    const NODE: u32 = 1;
+    let extra_ms = random.random_range(2_000..=12_000);
+    let latest = duration_ms.saturating_sub(3 * extra_ms);
+    if !random.random_bool(0.25) || latest <= 1_500 {
+        return Vec::new();
+    }
+    let (at_ms, for_ms) = (random.random_range(1_500..latest), random.random_range(5..=200));
+    let fault = Fault::SlowSync { node: NODE, extra_ms, segments: random.random_bool(0.3) };
+    vec![TimedFault { when: None, at_ms, for_ms, fault }]
+}
+
 /// Draws what goes wrong with the wires between brokers: nothing where there is only one.
 pub(super) fn draw_links(random: &mut SmallRng, brokers: u32, duration_ms: u64) -> Vec<TimedFault> {
     let mut faults = Vec::new();
