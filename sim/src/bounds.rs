@@ -207,7 +207,11 @@ mod tests {
     fn the_bounds_of_drawn_plans_are_worth_something() {
         let mut answers: Vec<Nanos> = (0..200).map(|seed| Bounds::of(&Plan::draw(seed)).answer()).collect();
         answers.sort_unstable();
-        assert!(answers[100] < 1_250 * MILLISECOND, "half of them notice a second or so: {} ns", answers[100]);
+        assert!(
+            answers[100] < 1_250 * MILLISECOND,
+            "half of them notice a second or so: {} ns",
+            answers[100]
+        );
         assert!(answers[199] < 10_000 * MILLISECOND, "{} ns", answers[199]);
     }
 }

@@ -105,7 +105,7 @@ fn a_cut_between_two_brokers_leaves_their_clients_alone_and_may_be_of_one_way() 
             let struck = links::strike(&machines.world, &fault, &CLIENTS).expect("it is of wires");
             for (from, to) in [(ONE, "two"), (TWO, "one")] {
                 // Without both ways there is no handshake.
-                let refused = machines.connect(from, to, SECOND).await.err().expect("it is cut");
+                let refused = machines.connect(from, to, SECOND).await.expect_err("it is cut");
                 assert_eq!(refused.kind(), io::ErrorKind::TimedOut, "{direction:?}");
             }
             assert!(machines.is_well(CLIENT, "one").await && machines.is_well(CLIENT, "two").await);
