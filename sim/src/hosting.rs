@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use gracchus::replica::HostingProbe;
 use gracchus_checker::{HostingView, Partition};
+use gracchus_core::controller::Image;
 
 use crate::{slot::Slot, world::Nanos};
 
@@ -20,8 +21,8 @@ const SOON: Nanos = 1_000_000_000;
 /// What is remembered of a node between two looks.
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
-    /// Of what was looked at last.
-    version: Option<u64>,
+    /// What was looked at last: how often the registry had changed, and the image.
+    seen: Option<(u64, Arc<Image>)>,
     /// Since when it has not taken in what its image is.
     behind: Option<Nanos>,
 }
@@ -38,10 +39,11 @@ pub(crate) fn look(
         return Ok(None);
     };
     let version = published.hosting_version();
-    if followed.version == Some(version) && followed.behind.is_none() {
+    let (image, node) = (broker.controller().image(), broker.config().node_id);
+    // Who does not follow has a new image, and nothing else is new.
+    if followed.seen.as_ref().is_some_and(|(seen, of)| *seen == version && Arc::ptr_eq(of, &image)) {
         return Ok(None);
     }
-    let (image, node) = (broker.controller().image(), broker.config().node_id);
     let hosting = broker.replicas().hosting();
     if !Arc::ptr_eq(&hosting.image, &image) {
         let since = *followed.behind.get_or_insert(now);
@@ -51,8 +53,8 @@ pub(crate) fn look(
         }
         return Ok(None);
     }
-    *followed = Followed { version: Some(version), behind: None };
     let HostingProbe { image, replicas, settled } = hosting;
+    *followed = Followed { seen: Some((version, image.clone())), behind: None };
     let mut assigned = Vec::new();
     for topic in image.topics.values() {
         let name: Arc<str> = Arc::from(&*topic.name);
