@@ -130,9 +130,9 @@ moments! {
     /// A stricter configuration syncs what is written.
     FLUSHED_BY_CONFIG in "log.rs";
     /// A round ends before a batch that is still being looked at.
-    ROUND_ENDED_BY_LOOK in "owner.rs";
+    ROUND_ENDED_BY_LOOK in "round.rs";
     /// A batch is known already and is answered with the offset that it has.
-    DUPLICATE_ANSWERED in "owner.rs";
+    DUPLICATE_ANSWERED in "round.rs";
 
     // Cuts and deletions.
 
@@ -404,7 +404,7 @@ moments! {
     /// A replica refuses everything from now on.
     REPLICA_OFFLINE in "owner.rs";
     /// A round fails: none of its batches may be acknowledged.
-    ROUND_FAILED in "owner.rs";
+    ROUND_FAILED in "round.rs";
     /// A log is used again after a change of it that did not end.
     LOG_UNCERTAIN in "log.rs";
     /// There is no room on the disk for one more part of the journal: the broker goes on without.
@@ -457,7 +457,7 @@ moments! {
     /// An owner opens its log later.
     OPENING_PUT_OFF in "owner.rs";
     /// The log opened before a producer came again that was turned away, but after its next batch.
-    TURNED_AWAY_OVERTAKEN in "owner.rs";
+    TURNED_AWAY_OVERTAKEN in "round.rs";
     /// A log is left to recovery for want of file handles.
     CLOSED_FOR_WANT_OF_HANDLES in "owner.rs";
     /// A directory is left to recovery for want of file handles.
