@@ -11,7 +11,7 @@ use gracchus_env::{Disk, File, Op, Open};
 use imbl::Vector;
 
 use super::{
-    directory::LogDirectory,
+    directory::{IndexEntries, LogDirectory},
     index::{self, IndexEntry},
     log::AppendBatch,
     names,
@@ -154,6 +154,14 @@ impl Active {
     /// The offset after the last record.
     pub(crate) fn next_offset(&self) -> Offset {
         self.next_offset
+    }
+
+    /// How many entries its index files have once all of them are written.
+    pub(crate) fn index_entries(&self) -> IndexEntries {
+        IndexEntries {
+            offsets: self.persisted.0 + self.recent_offsets.len(),
+            times: self.persisted.1 + self.recent_times.len(),
+        }
     }
 
     /// Adds a batch to what is to be written and to the next view.

@@ -582,6 +582,8 @@ impl Log {
             log_end: self.view.log_end,
             active_segment: self.plan.base,
             active_bytes: self.plan.position,
+            // Damaged ones were made anew, with as many as that took.
+            index_entries: (!self.active.segment().is_damaged()).then(|| self.active.index_entries()),
         };
         gracchus_env::moment!(LOG_CLOSED);
         self.directory.closed(&self.id, clean);

@@ -13,7 +13,7 @@ use imbl::Vector;
 
 use super::{
     active::Files,
-    directory::{CleanLog, SealedSegments},
+    directory::{CleanLog, IndexEntries, SealedSegments},
     error::StorageError,
     index::{self, IndexBuilder, IndexEntry, OffsetIndex},
     log::Parts,
@@ -170,6 +170,11 @@ async fn resume_by_index(
 ) -> Result<Option<(SegmentPlan, Vector<BatchPosition>)>, StorageError> {
     let failed = opening.fail("reading the end of a segment");
     let Some(ends) = Ends::read(files, &plan, clean).await.map_err(&failed)? else { return Ok(None) };
+    let there = IndexEntries { offsets: ends.offset_entries, times: ends.time_entries };
+    // Nothing else shows that a time index lost its end: the greatest timestamp may lie far back.
+    if clean.index_entries.is_some_and(|left| left != there) {
+        return Ok(None);
+    }
     let start = ends.offset.map_or(0, |entry| entry.position);
     let limit = start + 4 * segment_plan::interval(opening.config);
     let Some(batches) = batches_at_end(files, start, clean.active_bytes, limit).await.map_err(&failed)?

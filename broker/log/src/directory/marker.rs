@@ -31,6 +31,18 @@ pub struct CleanLog {
     /// The closed segments from the log start on; older markers do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<SealedSegments>,
+    /// The entries of the active segment's index files; older markers do not say, nor where an index was found damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_entries: Option<IndexEntries>,
+}
+
+/// How many entries index files have: one that lost its end would look whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexEntries {
+    /// Of the offset index.
+    pub offsets: usize,
+    /// Of the time index.
+    pub times: usize,
 }
 
 /// The closed segments of a log, as little of them as shows that one is gone.
@@ -99,15 +111,19 @@ mod tests {
             active_segment: Offset(20),
             active_bytes: 512,
             sealed: Some(SealedSegments { count: 2, bytes: 900 }),
+            index_entries: Some(IndexEntries { offsets: 3, times: 4 }),
         };
         let logs = BTreeMap::from([(id, log)]);
         let contents = encode(&logs);
         assert_eq!(decode(&contents), Some(logs));
         assert_eq!(decode(&contents[..contents.len() - 1]), None);
         assert_eq!(decode(br#"{"version":0,"brokerEpoch":12}"#), None);
-        let older =
-            String::from_utf8(contents.to_vec()).unwrap().replace(r#","sealed":{"count":2,"bytes":900}"#, "");
-        let logs = decode(older.as_bytes()).unwrap();
-        assert_eq!(logs.into_values().map(|log| log.sealed).collect::<Vec<_>>(), [None]);
+        let mut older = String::from_utf8(contents.to_vec()).unwrap();
+        for newer in [r#","sealed":{"count":2,"bytes":900}"#, r#","index_entries":{"offsets":3,"times":4}"#] {
+            assert!(older.contains(newer), "{older}");
+            older = older.replace(newer, "");
+        }
+        let logs = decode(older.as_bytes()).unwrap().into_values();
+        assert_eq!(logs.map(|log| (log.sealed, log.index_entries)).collect::<Vec<_>>(), [(None, None)]);
     }
 }

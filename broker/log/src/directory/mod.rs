@@ -34,7 +34,7 @@ use uuid::Uuid;
 pub(crate) use self::health::Health;
 pub use self::{
     identity::{Identity, identify},
-    marker::{CleanLog, SealedSegments},
+    marker::{CleanLog, IndexEntries, SealedSegments},
 };
 pub use super::options::{DirectoryOptions, JournalOptions};
 use super::{

@@ -6,7 +6,7 @@ use gracchus_core::{BrokerId, Offset, TopicId, TopicPartition, properties};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::{CleanLog, DirectoryOptions, SealedSegments, marker, meta::Meta};
+use super::{CleanLog, DirectoryOptions, IndexEntries, SealedSegments, marker, meta::Meta};
 use crate::LogId;
 
 fn logs() -> impl Strategy<Value = BTreeMap<LogId, CleanLog>> {
@@ -16,13 +16,15 @@ fn logs() -> impl Strategy<Value = BTreeMap<LogId, CleanLog>> {
     });
     let offset = || (0..i64::MAX).prop_map(Offset);
     let sealed = prop::option::of((any::<usize>(), any::<u64>()));
-    let log = (offset(), offset(), offset(), any::<u64>(), sealed).prop_map(
-        |(log_start, log_end, active_segment, active_bytes, sealed)| CleanLog {
+    let entries = prop::option::of((any::<usize>(), any::<usize>()));
+    let log = (offset(), offset(), offset(), any::<u64>(), sealed, entries).prop_map(
+        |(log_start, log_end, active_segment, active_bytes, sealed, entries)| CleanLog {
             log_start,
             log_end,
             active_segment,
             active_bytes,
             sealed: sealed.map(|(count, bytes)| SealedSegments { count, bytes }),
+            index_entries: entries.map(|(offsets, times)| IndexEntries { offsets, times }),
         },
     );
     prop::collection::btree_map(id, log, 0..20)

@@ -548,3 +548,20 @@ async fn a_torn_index_right_before_the_recovery_point_is_built_anew_after_a_cras
         drop(broker);
     }
 }
+
+/// The clocks of the producers went back: what the end of the time index knows lies far behind the end of the log.
+#[tokio::test]
+async fn a_time_index_that_lost_whole_entries_is_built_anew() {
+    let machine = Machine::new(44);
+    let every = changed(config(), |config| config.index_interval_bytes = 1);
+    let mut broker = Broker::start(&machine, &every).await;
+    for timestamp in (1..=20).chain([3, 4, 5, 6]) {
+        broker.append(batch(timestamp, 1, 10)).await.unwrap();
+    }
+    broker.stop().await;
+    let index = crate::names::file(&directory_path().join("orders-3"), Offset(0), "timeindex");
+    machine.edit(&index, |bytes| bytes.truncate(bytes.len() - 3 * 12));
+    let broker = Broker::start(&machine, &every).await;
+    let found = broker.view().offset_for_timestamp(20, Offset(24)).await.unwrap();
+    assert_eq!(found.map(|found| (found.0, found.1)), Some((20, Offset(19))));
+}

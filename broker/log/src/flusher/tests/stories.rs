@@ -425,6 +425,7 @@ fn a_clean_stop_leaves_a_summary_and_an_empty_journal() {
         active_segment: Offset(0),
         active_bytes: 0,
         sealed: None,
+        index_entries: None,
     };
     on_directory(&story, options(), {
         let clean = clean.clone();
