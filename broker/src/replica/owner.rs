@@ -378,15 +378,14 @@ impl Owner {
         if self.heard.deleted {
             return;
         }
-        let log_view = log.view();
-        let view = ReplicaView {
+        let view = Arc::new(ReplicaView {
             leader_epoch: self.machine.leader_epoch(),
             epoch_start: log.epochs().latest().map_or(Offset(0), |(_, start)| start),
             high_watermark,
-            log: log_view,
+            log: log.view(),
             damaged: self.damaged,
-        };
-        let before = self.status.send_replace(Status::Open(Arc::new(view.clone())));
+        });
+        let before = self.status.send_replace(Status::Open(view.clone()));
         if !matches!(before, Status::Open(before) if before.reads_like(&view)) {
             self.watchers.wake_all();
         }

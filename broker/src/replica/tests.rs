@@ -83,6 +83,15 @@ impl Node {
         Some(id)
     }
 
+    /// All turns that are left: no other log is opened until they are dropped.
+    async fn take_turns(&self) -> Vec<impl Sized + use<'_>> {
+        let mut turns = Vec::new();
+        while let Some(turn) = self.env.timeout(Duration::from_millis(5), self.directories[0].turn()).await {
+            turns.push(turn);
+        }
+        turns
+    }
+
     async fn delete(&self, id: TopicId) -> Option<()> {
         self.controller.submit(Command::DeleteTopic { id }).await.ok().map(drop)
     }
@@ -409,10 +418,7 @@ async fn topics_that_are_deleted_before_they_had_a_log_do_not_wait_for_each_othe
     let node = Node::start(&machine).await.unwrap();
     let first = node.create("a", 1).await.unwrap();
     // The first log is being opened for as long as there are no turns left.
-    let mut turns = Vec::new();
-    while let Some(turn) = node.env.timeout(Duration::from_millis(5), node.directories[0].turn()).await {
-        turns.push(turn);
-    }
+    let turns = node.take_turns().await;
     let brief = Duration::from_millis(20);
     assert_eq!(node.env.timeout(brief, node.produce("a", first, "first")).await, None);
     node.delete(first).await.unwrap();
@@ -445,10 +451,7 @@ async fn a_produce_that_is_not_kept_in_time_is_told_so_and_kept_all_the_same() {
     let node = Node::start(&machine).await.unwrap();
     let id = node.create("a", 1).await.unwrap();
     // Its log is being opened for as long as there are no turns left.
-    let mut turns = Vec::new();
-    while let Some(turn) = node.env.timeout(Duration::from_millis(5), node.directories[0].turn()).await {
-        turns.push(turn);
-    }
+    let turns = node.take_turns().await;
     let batch = BatchBuilder::new().value(NOW, "late").build();
     let produced = node.send_within("a", id, batch, Duration::from_millis(20));
     let told = node.env.timeout(Duration::from_secs(5), produced).await;
@@ -463,10 +466,7 @@ async fn who_waits_for_a_log_is_told_at_once_that_its_topic_was_deleted() {
     let machine = Machine::new(12);
     let node = Node::start(&machine).await.unwrap();
     let id = node.create("a", 1).await.unwrap();
-    let mut turns = Vec::new();
-    while let Some(turn) = node.env.timeout(Duration::from_millis(5), node.directories[0].turn()).await {
-        turns.push(turn);
-    }
+    let turns = node.take_turns().await;
     let batch = BatchBuilder::new().value(NOW, "before").build();
     let before = node.send_within("a", id, batch, Duration::from_secs(60));
     node.delete(id).await.unwrap();
