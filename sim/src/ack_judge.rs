@@ -260,7 +260,6 @@ impl AckJudge {
         (world, budget): (&World, &Budget),
         node: NodeId,
         place: &Place,
-        data: &str,
         end: i64,
     ) -> Result<(), String> {
         let known = |topic: &&Topic| topic.name == place.topic && [0, place.topic_id].contains(&topic.id);
@@ -271,13 +270,14 @@ impl AckJudge {
         if !self.random.random_bool(0.3) {
             return Ok(());
         }
+        let Some(data) = place.log_directory(world, node) else { return Ok(()) };
         self.flushed += 1;
         let remains = Remains { world, node, harshest: Harshest::Dropped };
-        match remains.below(&mut self.known, place, data, end) {
+        match remains.below(&mut self.known, place, &data, end) {
             Ok(_) => Ok(()),
             Err(_)
                 if budget.excuses(Entry::FlippedBit, &place.topic)
-                    && world.any_rotten(node, remains.files(place, data)) =>
+                    && world.any_rotten(node, remains.files(place, &data)) =>
             {
                 Ok(())
             }

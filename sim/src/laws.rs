@@ -24,6 +24,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     "sequence_accepted",
     "fetch_refused",
     "fetch_limits",
+    "session_tells_news",
     "list_offsets_refused",
     "offset_by_timestamp",
     "undecodable_refused",

@@ -109,6 +109,7 @@ impl Views {
             let quorum = Some(QuorumView {
                 epoch: quorum.epoch,
                 voted_for: quorum.voted_for.0,
+                leads: quorum.leads,
                 image_version: changes.image_version,
             });
             let offline = slot.offline().unwrap_or_default();

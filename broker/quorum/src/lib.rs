@@ -125,6 +125,8 @@ pub struct Quorum {
     pub epoch: i32,
     /// Whom this node has voted for in it.
     pub voted_for: BrokerId,
+    /// Whether it leads in it.
+    pub leads: bool,
     /// Behind the last entry.
     pub log_end: i64,
     /// Behind the last committed entry.
@@ -192,6 +194,7 @@ impl Controller {
         Quorum {
             epoch: i32::try_from(seen.current_term).unwrap_or(i32::MAX),
             voted_for: BrokerId(seen.vote.leader_id.node_id.try_into().unwrap_or(-1)),
+            leads: seen.state.is_leader(),
             log_end: behind(seen.last_log_index),
             high_watermark: behind(seen.last_applied.map(|applied| applied.index)),
         }

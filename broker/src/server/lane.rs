@@ -8,7 +8,8 @@
 //! there are two reserves: of those who wait like that one at a time, the favourite, may draw on a reserve until its request
 //! is whole. Whole requests end by themselves. The large reserve is for whoever needs it, and holds the largest request; the
 //! small one is for requests that fit into it, of addresses that hold no more than half, so that those do not wait for what
-//! an address beyond its half does not send: neither in the middle of a request nor before they begin one.
+//! an address beyond its half does not send: neither in the middle of a request nor before they begin one. What a favourite
+//! draws comes out of its reserve, not out of what there is for all: who is no favourite does not wait for it either.
 //! A favourite that dawdles would keep everybody waiting; it is cut off by [`super::watch`], which is told here whether
 //! others wait for what a connection holds.
 //! Never: more lent than there is; a favourite that has to wait for somebody who waits.
@@ -76,8 +77,15 @@ struct State {
     line: VecDeque<Waiter>,
     last_id: u64,
     /// Who may draw on the small reserve, and who on the large one.
-    modest: Option<u64>,
-    other: Option<u64>,
+    modest: Option<Favourite>,
+    other: Option<Favourite>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Favourite {
+    id: u64,
+    /// What it was lent since it is one.
+    drawn: usize,
 }
 
 #[derive(Debug)]
@@ -143,7 +151,7 @@ impl Lane {
         if self.verdict(&state, loan.id, account, bytes, stage) != Verdict::Granted {
             return false;
         }
-        state.free -= bytes;
+        state.lend(loan.id, bytes);
         account.held.fetch_add(bytes, Relaxed);
         loan.bytes += bytes;
         true
@@ -208,19 +216,28 @@ impl Lane {
     }
 
     fn verdict(&self, state: &State, id: u64, account: &Account, bytes: usize, stage: Stage) -> Verdict {
+        let left_of = |reserve: usize, favourite: Option<Favourite>| {
+            reserve.saturating_sub(favourite.map_or(0, |favourite| favourite.drawn))
+        };
+        let small = left_of(self.small_reserve, state.modest);
         if state.is_favourite(id) {
-            let kept = if state.other == Some(id) { self.small_reserve } else { 0 };
+            let kept = if is(state.other, id) { small } else { 0 };
             return if bytes + kept <= state.free { Verdict::Granted } else { Verdict::Full };
         }
         // Larger than all but the reserves: then those too, since it will not ask for more.
         let ordinary = self.ordinary();
-        let kept = if stage == Stage::Whole && bytes > ordinary { 0 } else { self.total - ordinary };
-        let Some(left) = state.free.checked_sub(bytes + kept) else { return Verdict::Full };
+        let reserves = small + left_of(self.large_reserve, state.other);
+        let kept = if stage == Stage::Whole && bytes > ordinary { 0 } else { reserves };
+        let left = state.free.checked_sub(bytes + kept);
         let held = account.held.load(Relaxed);
-        if held > 0 && held + bytes > ordinary / FULL && left < ordinary / CONTENDED {
-            return Verdict::AddressFull;
+        let is_full = held > 0 && held + bytes > ordinary / FULL;
+        match left {
+            Some(left) if is_full && left < ordinary / CONTENDED => Verdict::AddressFull,
+            Some(_) => Verdict::Granted,
+            // It is in the middle of something, and nobody waits for what it does not send.
+            None if is_full && stage != Stage::Whole => Verdict::AddressFull,
+            None => Verdict::Full,
         }
-        Verdict::Granted
     }
 
     /// Lends to all who wait and can have it.
@@ -248,7 +265,7 @@ impl Lane {
             |waiter: &Waiter| waiter.total <= self.small_reserve && waiter.account.held.load(Relaxed) <= half;
         let growing = state.line.iter().take_while(|waiter| waiter.stage == Stage::Grows);
         let (modest, other) = (state.modest, state.other);
-        let others = |waiter: &&Waiter| Some(waiter.id) != modest && Some(waiter.id) != other;
+        let others = |waiter: &&Waiter| !is(modest, waiter.id) && !is(other, waiter.id);
         let waiting = || growing.clone().filter(others);
         // What it holds is all that it will ever need: it may begin with it too.
         let ends = |waiter: &&Waiter| waiter.stage != Stage::Whole && is_modest(waiter);
@@ -256,10 +273,11 @@ impl Lane {
         let within_half = |waiter: &&Waiter| waiter.account.held.load(Relaxed) <= half;
         let mut large = waiting().filter(|waiter| !is_modest(waiter));
         let next_other = large.clone().find(within_half).or_else(|| large.next()).map(|waiter| waiter.id);
-        state.modest = modest.or(next_modest);
-        state.other = other.or(next_other);
-        for id in [state.modest, state.other].into_iter().flatten() {
-            if let Some(index) = state.line.iter().position(|waiter| waiter.id == id)
+        let begins = |id| Favourite { id, drawn: 0 };
+        state.modest = modest.or(next_modest.map(begins));
+        state.other = other.or(next_other.map(begins));
+        for favourite in [state.modest, state.other].into_iter().flatten() {
+            if let Some(index) = state.line.iter().position(|waiter| waiter.id == favourite.id)
                 && self.judge(state, &state.line[index]) == Verdict::Granted
             {
                 state.grant(index);
@@ -280,10 +298,23 @@ impl Lane {
     }
 }
 
+fn is(favourite: Option<Favourite>, id: u64) -> bool {
+    favourite.is_some_and(|favourite| favourite.id == id)
+}
+
 impl State {
+    fn lend(&mut self, id: u64, bytes: usize) {
+        self.free -= bytes;
+        for favourite in [&mut self.modest, &mut self.other].into_iter().flatten() {
+            if favourite.id == id {
+                favourite.drawn += bytes;
+            }
+        }
+    }
+
     fn grant(&mut self, index: usize) {
         let waiter = self.line.remove(index).expect("it is in the line");
-        self.free -= waiter.bytes;
+        self.lend(waiter.id, waiter.bytes);
         waiter.account.waiting.fetch_sub(1, Relaxed);
         waiter.account.held.fetch_add(waiter.bytes, Relaxed);
         // Who has left meanwhile gives it back, see `Place`.
@@ -291,12 +322,12 @@ impl State {
     }
 
     fn is_favourite(&self, id: u64) -> bool {
-        self.modest == Some(id) || self.other == Some(id)
+        is(self.modest, id) || is(self.other, id)
     }
 
     fn forget(&mut self, id: u64) {
         for favourite in [&mut self.modest, &mut self.other] {
-            if *favourite == Some(id) {
+            if is(*favourite, id) {
                 *favourite = None;
             }
         }
@@ -419,6 +450,35 @@ mod tests {
         assert!((&mut second).now_or_never().is_none(), "there is no memory for the second");
         let mut small = Sender::new(&lane, &other, 90);
         assert!(sends(&mut small, 90), "it does not wait for them");
+    }
+
+    #[test]
+    fn what_a_favourite_draws_comes_out_of_its_reserve() {
+        let lane = Arc::new(Lane::new(600, 50, 150));
+        let (greedy, other): (Arc<Account>, Arc<Account>) = Default::default();
+        let mut senders: Vec<Sender> = (0..30).map(|_| Sender::new(&lane, &greedy, 150)).collect();
+        assert!(senders.iter_mut().all(|sender| sends(sender, 10)));
+        assert!(sends(&mut senders[0], 60), "it waits for the rest of its request, and has a reserve");
+        let mut large = Sender::new(&lane, &other, 100);
+        assert!(sends(&mut large, 100), "nobody waits for what it does not send");
+        assert_eq!(lane.free(), 130, "the reserves without the 70 that it has drawn");
+        assert!(sends(&mut senders[0], 150), "it gets the rest");
+    }
+
+    #[test]
+    fn an_address_that_wants_more_than_there_is_keeps_no_other_waiting() {
+        let lane = Arc::new(Lane::new(1200, 50, 350));
+        let (greedy, other): (Arc<Account>, Arc<Account>) = Default::default();
+        let mut senders: Vec<Sender> = (0..4).map(|_| Sender::new(&lane, &greedy, 350)).collect();
+        assert!(senders.iter_mut().all(|sender| sends(sender, 80)));
+        assert!(senders[..3].iter_mut().all(|sender| sends(sender, 160)));
+        assert!(sends(&mut senders[3], 160), "it draws on the large reserve, and dawdles");
+        let mut others: Vec<Sender> = (0..2).map(|_| Sender::new(&lane, &other, 100)).collect();
+        assert!(sends(&mut others[0], 100));
+        let wants = senders[0].send(320);
+        tokio::pin!(wants);
+        assert!((&mut wants).now_or_never().is_none(), "there are 140 left for 160");
+        assert!(sends(&mut others[1], 100), "those are for others");
     }
 
     #[test]

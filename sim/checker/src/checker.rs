@@ -24,7 +24,7 @@ use crate::laws::{
 };
 use crate::{
     CheckerConfig, ClientKind, Event, EventKind, HostingView, NodeView, OffsetSpec, Outcome, Part, Partition,
-    PartitionView, QuorumView, Seen, Summary, Violation, Written,
+    PartitionView, Seen, Summary, Violation, Written,
 };
 
 /// Judges one history.
@@ -59,7 +59,7 @@ struct Node {
     seen: bool,
     version: u64,
     /// Over all its lives.
-    quorum: Option<QuorumView>,
+    quorum: quorum_never_back::Past,
     /// By topic id, then partition: the incarnation that showed it, and what.
     partitions: HashMap<u128, Vec<Option<(u64, PartitionView)>>>,
 }
@@ -109,9 +109,7 @@ impl Checker {
         self.at(view.time_ns, |checker| {
             if let Some(now) = view.quorum {
                 let node = checker.nodes.entry(view.node).or_default();
-                if let Some(before) = node.quorum.replace(now) {
-                    quorum_never_back::forward(view.node, before, now)?;
-                }
+                node.quorum.shows(view.node, view.incarnation, now)?;
             }
             for directory in &view.offline {
                 let failed = checker.condition.has_failed(view.node, Some(directory));

@@ -402,6 +402,9 @@ pub struct QuorumView {
     pub epoch: i32,
     /// Whom it voted for then.
     pub voted_for: i32,
+    /// Whether it leads in that epoch.
+    #[serde(default)]
+    pub leads: bool,
     /// A position in the metadata log.
     pub image_version: u64,
 }

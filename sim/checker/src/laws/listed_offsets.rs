@@ -2,7 +2,7 @@
 //! not below an acknowledged end or a high watermark told before, nor above any high watermark that a replica showed; the
 //! earliest is not below a log start told before, nor above any that was shown. A record found by time lies in the log, has
 //! the timestamp that is told, which is not below the one asked for; no acknowledged record before it is as young. The
-//! greatest timestamp is that of a record, and no acknowledged one has a greater.
+//! greatest timestamp is that of a record, and no acknowledged one has a greater, nor the same before it.
 //!
 //! Source: semantics §9; oracle O5, bug B11. This also finds an acknowledged tail that is gone. What only a look at replicas
 //! tells is judged where there is one: without it nobody knows what retention has taken meanwhile.
@@ -48,7 +48,9 @@ pub(crate) fn answer(partition: &PartitionState, listed: Listed) -> Verdict {
         }
         OffsetSpec::MaxTimestamp => {
             found(partition, listed)?;
-            let better = first_missed(partition, listed, |time| time > timestamp);
+            let first = Listed { spec: OffsetSpec::Timestamp(timestamp), ..listed };
+            let better = first_missed(partition, listed, |time| time > timestamp)
+                .or_else(|| first_missed(partition, first, |time| offset >= 0 && time == timestamp));
             demand(better.is_none(), LAW, || told(partition, listed, better))
         }
         OffsetSpec::Timestamp(asked) => {
@@ -154,12 +156,16 @@ mod tests {
 
     /// Records with timestamps 10, 30, 20, acknowledged and shown.
     fn three() -> Story {
+        timed([10, 30, 20])
+    }
+
+    fn timed(times: [i64; 3]) -> Story {
         let written = |value: u64, time| Written { value, hash: value.wrapping_mul(31), time };
         let invoked = EventKind::ProduceInvoked {
             producer: 1,
             op: 1,
             at: Partition::new("t", 0),
-            records: vec![written(1, 10), written(2, 30), written(3, 20)],
+            records: vec![written(1, times[0]), written(2, times[1]), written(3, times[2])],
             bytes: 300,
             stored_most: 400,
             producer_id: -1,
@@ -185,5 +191,16 @@ mod tests {
         asked(OffsetSpec::MaxTimestamp, (1, 30)).holds();
         asked(OffsetSpec::MaxTimestamp, (2, 20)).broken("listed_offsets");
         listed(three(), OffsetSpec::MaxTimestamp, (2, 20), 0).holds();
+    }
+
+    #[test]
+    fn of_equal_timestamps_the_greatest_is_the_first() {
+        let asked = |found| {
+            let story = timed([10, 30, 30]);
+            let now = story.now();
+            listed(story, OffsetSpec::MaxTimestamp, found, now + 1)
+        };
+        asked((1, 30)).holds();
+        asked((2, 30)).broken("listed_offsets");
     }
 }

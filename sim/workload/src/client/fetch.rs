@@ -1,8 +1,8 @@
 //! Fetch, with sessions (KIP-227) and without, by topic name and by topic id (KIP-516).
 //!
 //! The model: the caller says where it stands in each partition, the fetcher sends what the session does not know yet
-//! and hands back what was answered, decoded and checked. Byte limits are checked here too: an answer may exceed them
-//! only with a single batch.
+//! and hands back what was answered, decoded and checked. Checked here too: byte limits, which an answer may exceed only with
+//! a single batch; that an error comes with no numbers; that a session tells of a partition only what is new.
 //! Never: a position of its own.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -102,8 +102,20 @@ struct Session {
     id: i32,
     epoch: i32,
     by_id: bool,
-    /// Offset that the broker was last told, by topic and partition.
-    told: BTreeMap<Told, i64>,
+    /// By topic and partition.
+    told: BTreeMap<Told, Known>,
+    /// What the last answer told although it was known. That is fine where the session was gone by then, which shows in
+    /// the next answer.
+    repeated: Option<String>,
+}
+
+/// What both sides of a session know of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Offset that the broker was last told.
+    offset: i64,
+    /// High watermark and log start that it told last; `None` after an error, and before it has told any.
+    numbers: Option<(i64, i64)>,
 }
 
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
@@ -155,7 +167,8 @@ impl Fetcher {
             code => return Err(ClientError::Protocol(format!("Fetch answered error {code} as a whole"))),
         }
         if sessions {
-            self.accept_session(&response, session_id, session_epoch, by_id, positions)?;
+            let context = (session_id, session_epoch);
+            self.accept_session(link, &response, context, version, positions)?;
         } else if response.session_id != 0 {
             return Err(ClientError::Protocol("Fetch without a session was answered with one".into()));
         }
@@ -179,7 +192,7 @@ impl Fetcher {
         let told = |position: &Position| self.session.told.get(&position.told());
         let mut topics: Vec<FetchTopic> = Vec::new();
         for position in positions {
-            if incremental && told(position) == Some(&position.offset) {
+            if incremental && told(position).is_some_and(|known| known.offset == position.offset) {
                 continue;
             }
             let partition = FetchPartition::default()
@@ -236,10 +249,10 @@ impl Fetcher {
 
     fn accept_session(
         &mut self,
+        link: &Link,
         response: &FetchResponse,
-        session_id: i32,
-        session_epoch: i32,
-        by_id: bool,
+        (session_id, session_epoch): (i32, i32),
+        version: i16,
         positions: &[Position],
     ) -> Result<(), ClientError> {
         if session_id != 0 && response.session_id != session_id && response.session_id != 0 {
@@ -253,8 +266,34 @@ impl Fetcher {
             return Ok(());
         }
         let epoch = if session_epoch == i32::MAX { 1 } else { session_epoch + 1 };
-        let told = positions.iter().map(|position| (position.told(), position.offset)).collect();
-        self.session = Session { id: response.session_id, epoch, by_id, told };
+        let before = std::mem::take(&mut self.session.told);
+        let known = |position: &Position| {
+            let numbers = before.get(&position.told()).and_then(|known| known.numbers);
+            (position.told(), Known { offset: position.offset, numbers })
+        };
+        if let Some(repeated) = self.session.repeated.take() {
+            link.recorder.complain("session_tells_news", repeated);
+        }
+        let mut repeated = None;
+        let mut told: BTreeMap<Told, Known> = positions.iter().map(known).collect();
+        for topic in &response.responses {
+            for answer in &topic.partitions {
+                let index = answer.partition_index;
+                let Some(position) = find(positions, version, &topic.topic, topic.topic_id, index) else {
+                    continue;
+                };
+                let numbers = Some((answer.high_watermark, answer.log_start_offset));
+                let numbers = numbers.filter(|_| answer.error_code == 0);
+                let empty = answer.records.as_ref().is_none_or(Bytes::is_empty);
+                let known = told.get_mut(&positions[position].told()).expect("of a position");
+                if numbers.is_some() && known.numbers == numbers && empty {
+                    let name = &positions[position].topic.name;
+                    repeated = Some(format!("{name}-{index} is in the answer with {numbers:?} again"));
+                }
+                known.numbers = numbers;
+            }
+        }
+        self.session = Session { id: response.session_id, epoch, by_id: version >= 13, told, repeated };
         Ok(())
     }
 
@@ -274,6 +313,12 @@ impl Fetcher {
                         ClientError::Protocol("Fetch answered a partition nobody asked for".into())
                     })?;
                 let Position { topic, partition, offset } = &positions[position];
+                let numbers = [answer.high_watermark, answer.last_stable_offset, answer.log_start_offset];
+                if answer.error_code != 0 && numbers != [-1; 3] {
+                    let story =
+                        format!("{}-{partition}: error {} with {numbers:?}", topic.name, answer.error_code);
+                    link.recorder.complain("fetch_refused", story);
+                }
                 let records = answer.records.unwrap_or_else(Bytes::new);
                 let length = records.len();
                 let decoded = decode_batches(&topic.name, *partition, records).unwrap_or_else(|damage| {

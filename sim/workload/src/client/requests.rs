@@ -203,7 +203,7 @@ pub fn produce_request(
             ),
         }
     }
-    debug_assert!(version >= 3);
+    assert!(version >= 3);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(timeout_ms).with_topic_data(topics)
 }
 

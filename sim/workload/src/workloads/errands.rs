@@ -21,6 +21,7 @@ use kafka_protocol::{
         alter_configs_request::{AlterConfigsResource, AlterableConfig},
         alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic},
         alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic},
+        describe_log_dirs_request::DescribableLogDirTopic,
         describe_producers_request::TopicRequest as ProducersOfTopic,
         describe_quorum_request::{PartitionData, TopicData},
         describe_topic_partitions_request::TopicRequest,
@@ -141,7 +142,7 @@ async fn errand(
         }
         2 => alter_configs(context, topic).await,
         3 => alter_replica_log_dirs(context, topic).await,
-        4 => describe_log_dirs(context).await,
+        4 => describe_log_dirs(context, topic).await,
         5 => elect_leaders(context, topic).await,
         6 => alter_reassignments(context, topic).await,
         7 => {
@@ -226,20 +227,24 @@ async fn alter_replica_log_dirs(context: &mut Context, topic: &Topic) -> Result<
     Ok(coded("AlterReplicaLogDirs", code, &[LOG_DIR_NOT_FOUND]))
 }
 
-/// Every log has one place and a size.
-async fn describe_log_dirs(context: &mut Context) -> Result<Verdict, ClientError> {
-    let told = call(context, &DescribeLogDirsRequest::default().with_topics(None)).await?;
+/// Every log has one place and a size; who asks for one is told of no other.
+async fn describe_log_dirs(context: &mut Context, topic: &Topic) -> Result<Verdict, ClientError> {
+    let all = context.random.random_bool(0.5);
+    let one = DescribableLogDirTopic::default().with_topic(topic.wire_name()).with_partitions(vec![0]);
+    let asked = if all { None } else { Some(vec![one]) };
+    let told = call(context, &DescribeLogDirsRequest::default().with_topics(asked)).await?;
     let mut places = BTreeSet::new();
     for directory in &told.results {
         if !matches!(directory.error_code, 0 | KAFKA_STORAGE_ERROR) {
             return Ok(coded("DescribeLogDirs", directory.error_code, &[0, KAFKA_STORAGE_ERROR]));
         }
-        for topic in &directory.topics {
-            for partition in &topic.partitions {
+        for told_of in &directory.topics {
+            for partition in &told_of.partitions {
                 let index = partition.partition_index;
-                let fresh = places.insert((topic.name.to_string(), index));
-                if !fresh || partition.partition_size < 0 || partition.is_future_key {
-                    let name = topic.name.as_str();
+                let fresh = places.insert((told_of.name.to_string(), index));
+                let wanted = all || told_of.name.as_str() == &*topic.name && index == 0;
+                if !fresh || !wanted || partition.partition_size < 0 || partition.is_future_key {
+                    let name = told_of.name.as_str();
                     return Ok(Verdict::Wrong(format!("DescribeLogDirs: {name}-{index}: {partition:?}")));
                 }
             }

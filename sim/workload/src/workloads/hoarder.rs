@@ -5,7 +5,7 @@
 //! after the other; each is answered in time, since no address can have all the memory for requests.
 //! Never: a request that ends; a judgement while anything else may be to blame.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use gracchus_env::{Connection, Env, Piece, Task, spawn};
@@ -27,7 +27,9 @@ const SERVED: Duration = Duration::from_millis(1_500);
 /// How many are sent.
 const REQUESTS: u32 = 6;
 /// The memory for large requests, which this one takes part of, begins behind 64 KiB.
-const FILLER: u32 = 80_000;
+const MODEST: u32 = 80_000;
+/// More than the reserve for modest requests holds, and less than an address that is full leaves free.
+const LARGE: RangeInclusive<u32> = 205_000..=250_000;
 
 /// Hoards until it is aborted.
 pub(crate) async fn hoard(context: Context, plan: HoarderPlan) {
@@ -101,7 +103,11 @@ pub(crate) async fn serve_beside(mut context: Context) {
         if topic.id.is_nil() {
             version = version.min(12);
         }
-        let records = context.fresh_records(1, |_| FILLER);
+        let filler = match context.random.random_bool(0.5) {
+            true => MODEST,
+            false => context.random.random_range(LARGE),
+        };
+        let records = context.fresh_records(1, |_| filler);
         let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, -1);
         let timeout = Duration::from_secs(20);
         let begin = context.link.env.now();
