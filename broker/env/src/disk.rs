@@ -57,7 +57,8 @@ pub enum Op {
     CreateDir { path: PathBuf },
     /// Replaces `to` atomically. Open handles keep their file.
     Rename { from: PathBuf, to: PathBuf },
-    /// Removes a file; open handles keep reading it. Missing is `NotFound`.
+    /// The file is not there any more, whether it was or not; open handles keep reading it. Who tidies up need not know who
+    /// else has, or whether it did so before.
     RemoveFile { path: PathBuf },
     /// Removes a directory with all it holds. Missing is `NotFound`.
     RemoveDir { path: PathBuf },

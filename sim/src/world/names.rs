@@ -130,7 +130,7 @@ impl Names {
                 Ok(())
             }
             Some(Entry::Directory(_)) => Err(io::ErrorKind::IsADirectory.into()),
-            None => Err(io::ErrorKind::NotFound.into()),
+            None => Ok(()),
         }
     }
 

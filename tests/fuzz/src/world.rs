@@ -142,9 +142,7 @@ impl MemoryDisk {
             }
             Op::CreateDir { path } => names.directories.extend(path.ancestors().map(Path::to_owned)),
             Op::Rename { from, to } => names.rename(&from, &to)?,
-            Op::RemoveFile { path } => {
-                names.files.remove(&path).ok_or(io::ErrorKind::NotFound)?;
-            }
+            Op::RemoveFile { path } => _ = names.files.remove(&path),
             Op::RemoveDir { path } => {
                 if !names.directories.contains(&path) {
                     return Err(io::ErrorKind::NotFound.into());

@@ -338,7 +338,11 @@ impl State {
                 let (directory, name) = self.parent(&to)?;
                 self.entries(directory)?.insert(name, number);
             }
-            Op::RemoveFile { path } | Op::RemoveDir { path } => self.remove(&path)?,
+            Op::RemoveFile { path } => match self.remove(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result?,
+            },
+            Op::RemoveDir { path } => self.remove(&path)?,
             Op::SyncDir { path } => {
                 let number = self.find(&path)?;
                 let Node::Directory { now, kept } = &mut self.nodes[number] else {

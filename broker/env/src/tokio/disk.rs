@@ -242,7 +242,10 @@ fn run(op: &Op, writeback: &Pool, spare: &Spare) -> io::Result<()> {
         Op::Allocate { file, length } => allocate(&handle(file)?.file, *length),
         Op::CreateDir { path } => fs::create_dir_all(path),
         Op::Rename { from, to } => fs::rename(from, to),
-        Op::RemoveFile { path } => fs::remove_file(path),
+        Op::RemoveFile { path } => match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        },
         Op::RemoveDir { path } => fs::remove_dir_all(path),
         Op::SyncDir { path } => sync_directory(path, spare),
     }

@@ -323,7 +323,7 @@ impl State {
                 let inode = self.names.now.remove(&from).ok_or(io::ErrorKind::NotFound)?;
                 self.names.now.insert(to, inode);
             }
-            Op::RemoveFile { path } => _ = self.names.now.remove(&path).ok_or(io::ErrorKind::NotFound)?,
+            Op::RemoveFile { path } => _ = self.names.now.remove(&path),
             Op::RemoveDir { path } => self.names.now.retain(|name, _| !name.starts_with(&path)),
             Op::SyncDir { path } => {
                 let Names { now, kept, .. } = &mut self.names;
