@@ -48,9 +48,9 @@ pub(crate) fn answer(partition: &PartitionState, listed: Listed) -> Verdict {
         }
         OffsetSpec::MaxTimestamp => {
             found(partition, listed)?;
-            let first = Listed { spec: OffsetSpec::Timestamp(timestamp), ..listed };
-            let better = first_missed(partition, listed, |time| time > timestamp)
-                .or_else(|| first_missed(partition, first, |time| offset >= 0 && time == timestamp));
+            let better = first_missed(partition, listed, |at, time| {
+                time > timestamp || time == timestamp && at < offset
+            });
             demand(better.is_none(), LAW, || told(partition, listed, better))
         }
         OffsetSpec::Timestamp(asked) => {
@@ -58,7 +58,7 @@ pub(crate) fn answer(partition: &PartitionState, listed: Listed) -> Verdict {
             demand(offset < 0 || timestamp >= asked, LAW, || {
                 format!("{name}: offset {offset} with timestamp {timestamp} is before {asked}")
             })?;
-            let better = first_missed(partition, listed, |time| time >= asked);
+            let better = first_missed(partition, listed, |_, time| time >= asked);
             demand(better.is_none(), LAW, || told(partition, listed, better))
         }
     }
@@ -89,7 +89,7 @@ fn found(partition: &PartitionState, listed: Listed) -> Verdict {
 fn first_missed(
     partition: &PartitionState,
     listed: Listed,
-    fits: impl Fn(i64) -> bool,
+    fits: impl Fn(i64, i64) -> bool,
 ) -> Option<(i64, i64)> {
     partition.latest_high_watermark?;
     let committed = partition.ends.before(listed.invoked_ns);
@@ -98,7 +98,7 @@ fn first_missed(
         _ => committed,
     };
     let missed = partition.known_from(partition.starts.now().max(0)).take_while(|(offset, _)| *offset < end);
-    let mut missed = missed.filter(|(_, slot)| slot.timed && slot.time >= 0 && fits(slot.time));
+    let mut missed = missed.filter(|(at, slot)| slot.timed && slot.time >= 0 && fits(*at, slot.time));
     missed.next().map(|(offset, slot)| (offset, slot.time))
 }
 
