@@ -32,6 +32,8 @@ const ROLL_SYNCS: u64 = 8;
 const CLOSE_SYNCS: u64 = 10;
 /// Topics that the auditor makes at most.
 const MOST_AUDITED: u64 = 8;
+/// Partitions of a topic whose name is taken again in the end.
+const TAKEN: u64 = 6;
 /// Partitions that administrators have made of one topic, and of the one before it, at most.
 const MOST_SHARED: u64 = 16;
 /// Reads of one partition for a fetch, or for an offset by its time: the index, a block of the segment behind the entry that
@@ -74,6 +76,8 @@ impl Bounds {
             .map_or(0, |auditor| MOST_AUDITED * u64::try_from(auditor.num_partitions.max(1)).unwrap_or(1));
         let shared = workload.administrators.as_ref().map_or(0, |_| MOST_SHARED);
         let alone = (workload.bells.len() + workload.sleepers.len()) as u64;
+        // Those of two topics of one name, and of the one that is polled.
+        let late = 2 * TAKEN + u64::from(plan.quiet.narrowed) + 1;
         let planned: i32 = planned.sum();
         Self {
             network: plan.world.network.clone(),
@@ -83,7 +87,8 @@ impl Bounds {
                 + u64::from(churned + made)
                 + audited
                 + shared
-                + alone,
+                + alone
+                + late,
             smallest_segment: smallest_segment(plan),
             short_of_memory: plan.scenario.broker.contains_key("queued.max.request.bytes"),
         }

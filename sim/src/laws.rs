@@ -57,6 +57,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     segment_limits::LAW,
     files_check::ROLLS,
     phases::HEALTHY,
+    phases::QUIET,
     liveness::CONVERGES,
     damage::SAID,
     damage::REAL,

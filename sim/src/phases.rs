@@ -20,6 +20,7 @@ use crate::{
     liveness::{self, Condition},
     log_format::Place,
     plan::{ClosedDamage, Ending, Plan},
+    segment_limits,
     world::{Nanos, NodeId, World, lock},
 };
 
@@ -35,6 +36,10 @@ const CALM: Duration = Duration::from_secs(3);
 const DOWN: Duration = Duration::from_millis(500);
 /// Law: partitions in healthy log directories are served while another directory is dead.
 pub(crate) const HEALTHY: &str = "healthy directories are served";
+/// Law: in a cluster that is well, whoever is alone with it is served.
+pub(crate) const QUIET: &str = "a quiet cluster serves";
+/// Polls are under way for so long when the clocks are set back.
+const BACK_AFTER: Duration = Duration::from_millis(1_200);
 /// Who gets on though the checker does not know of it; others may have nothing left to do.
 const OWING: [&str; 3] = ["replayer", "offset poller", "bell"];
 
@@ -68,6 +73,7 @@ impl Run<'_> {
         }
         world.tell("the load drains");
         bounded(world, "the load drains", self.workload.drain()).await;
+        self.be_quiet().await;
         match plan.ending {
             Ending::None => {}
             Ending::Restart => self.cluster.cycle(Order::Stop(Duration::from_millis(100))).await,
@@ -138,6 +144,40 @@ impl Run<'_> {
         ));
         conditions.push(Condition::new("whoever asks is answered", liveness::CONVERGES, unanswered));
         liveness::wait(world, end, conditions).await;
+    }
+
+    /// One client tries what only somebody else would have set right, and nobody else asks anything.
+    async fn be_quiet(&mut self) {
+        let (world, quiet) = (self.world, self.plan.quiet);
+        if quiet.names > 0 {
+            world.tell("names are taken again in a quiet cluster");
+            bounded(world, QUIET, self.workload.take_names_again(quiet.names)).await;
+        }
+        if quiet.narrowed > 0 {
+            world.tell("segments become smaller while logs are being opened");
+            let narrowed = bounded(world, QUIET, self.workload.narrow(quiet.narrowed)).await;
+            for narrowed in narrowed.into_iter().flatten() {
+                segment_limits::after_change(world, &self.cluster.nodes(), &narrowed);
+            }
+        }
+        if quiet.back_ms > 0 {
+            world.tell("clocks are set back while polls wait");
+            let (cluster, judge) = (self.cluster, self.judge);
+            let set = |forward: bool| {
+                for node in cluster.nodes() {
+                    judge.clock(node);
+                    world.clock_jump(node, Duration::from_millis(quiet.back_ms), forward);
+                    judge.clock(node);
+                }
+            };
+            let back = async {
+                world.pass(BACK_AFTER).await;
+                set(false);
+            };
+            let listened = bounded(world, QUIET, self.workload.listen());
+            let ((), _) = tokio::join!(biased; back, listened);
+            set(true);
+        }
     }
 
     /// Closed segments are damaged while the broker is down, and a client asks for what they held.

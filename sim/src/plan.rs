@@ -11,6 +11,7 @@ mod faults;
 mod knobs;
 mod looks;
 mod properties;
+mod quiet;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,6 +30,7 @@ pub use closed::{ClosedDamage, Harm};
 pub(crate) use faults::kind;
 pub use knobs::Knobs;
 pub use looks::Looks;
+pub use quiet::Quiet;
 
 /// The port that every broker listens on.
 pub const PORT: u16 = 9092;
@@ -60,6 +62,9 @@ pub struct Plan {
     /// How many acknowledgements are judged by what is on disk when they are given.
     #[serde(default)]
     pub acknowledgements: Looks,
+    /// What is tried once the load has drained.
+    #[serde(default)]
+    pub quiet: Quiet,
     /// The story: broker properties, faults with their times, clients.
     pub scenario: Scenario,
     /// The machines, brokers first, and the network.
@@ -174,6 +179,7 @@ impl Plan {
     /// is a fault, too.
     pub fn without_faults(mut self, duration_ms: u64) -> Plan {
         self.acknowledgements.most = 0;
+        self.quiet.back_ms = 0;
         self.scenario.faults.clear();
         self.scenario.duration_ms = duration_ms;
         self.ending = Ending::None;
@@ -198,6 +204,7 @@ impl Plan {
             closed: None,
             knobs: Knobs::draw(random),
             acknowledgements: Looks::draw(&mut stream_of(seed, "looks")),
+            quiet: Quiet::draw(&mut stream_of(seed, "quiet")),
             idle: late.random_bool(0.4),
             world: WorldPlan {
                 machines,

@@ -3,13 +3,14 @@
 //! `index.interval.bytes` lie between it and the last entry, and is stored in the codec that `compression.type` names.
 //!
 //! Source: Kafka's topic configurations. Judged after a clean stop, of the plan's topics, by settings that do not change
-//! while the run lasts. Never: a segment whose setting may have been another when it was written.
+//! while the run lasts; and at once where `segment.bytes` became less while a log was being opened. Never: a segment whose setting may have been another when it was written.
 
-use gracchus_workload::plan::TopicPlan;
+use gracchus_workload::{Narrowed, plan::TopicPlan};
 
 use crate::{
-    log_format::{Batch, Checked, entries},
+    log_format::{Batch, Checked, Place, entries, offset_in_name, walk},
     plan::Plan,
+    world::{NodeId, World},
 };
 
 /// The law.
@@ -114,6 +115,38 @@ impl Limits {
     }
 }
 
+/// Judges the files of a log whose `segment.bytes` became less: what was written since the change is bound by it.
+pub(crate) fn after_change(world: &World, nodes: &[NodeId], narrowed: &Narrowed) {
+    let place = Place { topic: narrowed.topic.clone(), topic_id: narrowed.topic_id, partition: 0 };
+    for node in nodes {
+        let Ok(Some(directory)) = place.directory(world, *node) else { continue };
+        for (path, bytes) in world.files_ending(*node, &directory, ".log") {
+            let batches = walk(&path, &bytes, offset_in_name(&path, ".log").unwrap_or(0), None);
+            let checked = batches.and_then(|batches| check_since(&path, &batches, narrowed));
+            if let Err(problem) = checked {
+                world.violate(LAW, problem);
+            }
+        }
+    }
+}
+
+fn check_since(path: &str, batches: &[Batch], narrowed: &Narrowed) -> Checked<()> {
+    let Narrowed { segment_bytes, since, .. } = narrowed;
+    let beyond = |batch: &&Batch| {
+        batch.base_offset >= *since
+            && batch.position > 0
+            && (batch.position + batch.length) as u64 > *segment_bytes
+    };
+    match batches.iter().find(beyond) {
+        Some(batch) => Err(format!(
+            "{path}: the batch at offset {} ends at {}, segment.bytes is {segment_bytes} since offset {since}",
+            batch.base_offset,
+            batch.position + batch.length
+        )),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +162,15 @@ mod tests {
             codec: 0,
         };
         (0..count).map(batch).collect()
+    }
+
+    #[test]
+    fn a_segment_that_goes_on_beyond_a_limit_that_became_less_is_found() {
+        let narrowed = |since| Narrowed { topic: "t".into(), topic_id: 1, segment_bytes: 250, since };
+        check_since("s", &batches(2, 100), &narrowed(0)).unwrap();
+        check_since("s", &batches(1, 5_000), &narrowed(0)).unwrap();
+        check_since("s", &batches(3, 100), &narrowed(3)).unwrap();
+        check_since("s", &batches(3, 100), &narrowed(2)).unwrap_err();
     }
 
     fn index(positions: &[u32]) -> Vec<u8> {

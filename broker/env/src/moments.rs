@@ -456,6 +456,8 @@ moments! {
     OPENING_GIVEN_BACK in "recovery.rs";
     /// An owner opens its log later.
     OPENING_PUT_OFF in "owner.rs";
+    /// Logs are opened because their topics promise `flush.ms` and no orderly stop has left them.
+    UNFLUSHED_LOGS_OPENED in "unflushed.rs";
     /// The log opened before a producer came again that was turned away, but after its next batch.
     TURNED_AWAY_OVERTAKEN in "round.rs";
     /// A log is left to recovery for want of file handles.

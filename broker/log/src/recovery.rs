@@ -594,11 +594,7 @@ impl Opening<'_> {
         let mut ops = Vec::new();
         for (base, _) in removed.iter().rev() {
             for kind in [names::INDEX, names::TIME_INDEX, names::LOG] {
-                let path = names::file(self.path, *base, kind);
-                let name = path.file_name().expect("a file has a name").to_string_lossy();
-                if found.names.contains(&*name) {
-                    ops.push(Op::RemoveFile { path });
-                }
+                ops.push(Op::RemoveFile { path: names::file(self.path, *base, kind) });
             }
             // One after the other also on the disk: a hole would look like something synced that is gone.
             ops.push(Op::SyncDir { path: self.path.to_path_buf() });

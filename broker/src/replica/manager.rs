@@ -32,6 +32,7 @@ use super::{
     replica::{Closed, Message, Replica},
     retention,
     sweeps::{follow_directory, sweep_producers},
+    unflushed::open_unflushed,
 };
 use crate::{config::LiveConfig, counters::ReplicaMetrics};
 
@@ -266,8 +267,8 @@ impl ReplicaManager {
     }
 
     /// Sets aside what no partition of the metadata owns, and sees to it that what was deleted goes. Before anything is
-    /// served.
-    pub async fn tidy(&self) {
+    /// served. Then the logs are opened, in the background, whose topics promise to be flushed without a request.
+    pub async fn tidy(self: &Arc<Self>) {
         let image = self.image();
         for directory in &self.directories {
             for log in directory.skipped().iter().filter(|log| image.topic_by_id(log.topic_id).is_some()) {
@@ -290,6 +291,8 @@ impl ReplicaManager {
                 }
             }
         }
+        let unflushed = spawn(&*self.env, "replicas-unflushed", open_unflushed(self.clone())).detach();
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(unflushed);
     }
 
     /// Closes all logs cleanly. Requests that still wait are answered. A log that gets no file handle, or waits for

@@ -27,6 +27,7 @@ mod sizes;
 mod sweeps;
 #[cfg(test)]
 mod tests;
+mod unflushed;
 mod view;
 
 pub use manager::ReplicaManager;

@@ -23,6 +23,7 @@ use super::{
 use crate::config::{BrokerConfig, LiveConfig, Settings};
 
 mod hosting;
+mod unflushed;
 
 const NODE: BrokerId = BrokerId(1);
 const NOW: i64 = 1_700_000_000_000;

@@ -56,6 +56,11 @@ impl Condition {
         self.started_ns = now_ns;
     }
 
+    /// When a process began last.
+    pub(crate) fn started_ns(&self) -> u64 {
+        self.started_ns
+    }
+
     /// Whether what was asked then may have been answered by a process that has ended since.
     pub(crate) fn is_of_the_past(&self, asked_ns: u64) -> bool {
         asked_ns < self.started_ns

@@ -7,7 +7,7 @@
 //!
 //! A bug that a short run without faults notices proves nothing about the simulator: such a run must pass, unless the
 //! file says why it cannot. What came of it is kept in `sim/mutants/RESULTS.md`. Never: a law that the file does not name
-//! taken for the one that catches its bug.
+//! taken for the one that catches its bug, or a seed that breaks without any bug taken for one that finds it.
 
 use std::{
     collections::BTreeMap,
@@ -145,7 +145,7 @@ pub fn mutants(options: &Options) -> Result<bool> {
             true => shared.clone(),
             false => scratch.build(&mutant.name, &changed(&root, &switched, Some(mutant))?)?,
         };
-        let found = hunt(mutant, &program, options);
+        let found = hunt(mutant, (&program, &shared), options);
         eprintln!("{}", row(mutant, &found));
         results.add(&mutant.name, found)?;
     }
@@ -169,14 +169,15 @@ fn choose<'a>(all: &'a [Mutant], only: Option<&str>) -> Result<Vec<&'a Mutant>> 
     only.split(',').map(find).collect()
 }
 
-/// Runs the swarm until a law breaks, then the run without faults.
-fn hunt(mutant: &Mutant, program: &Path, options: &Options) -> Found {
+/// Runs the swarm until a law breaks, then the run without faults. `shared` is the build that holds no bug unless one is
+/// chosen.
+fn hunt(mutant: &Mutant, (program, shared): (&Path, &Path), options: &Options) -> Found {
     let began = Instant::now();
+    let unchanged = Child { program: Some(shared.to_owned()), limits: RUN, ..Child::default() };
     let child = Child {
         program: Some(program.to_owned()),
         variables: vec![(CHOICE.to_owned(), mutant.name.clone())],
-        limits: RUN,
-        ..Child::default()
+        ..unchanged.clone()
     };
     let (mut run, mut first) = (0, None);
     each_seed(options.from..options.from + options.seeds, options.jobs, &child, |report| {
@@ -184,7 +185,12 @@ fn hunt(mutant: &Mutant, program: &Path, options: &Options) -> Found {
         if first.is_none()
             && let Some(violation) = report.violations.first()
         {
-            first = Some((run, violation.law.clone()));
+            match unchanged.run(report.seed).violations.first() {
+                None => first = Some((run, violation.law.clone())),
+                Some(own) => {
+                    eprintln!("seed {} says nothing: it breaks {} without any bug", report.seed, own.law);
+                }
+            }
         }
         first.is_none()
     });

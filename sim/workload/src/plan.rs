@@ -112,13 +112,25 @@ pub struct TopicPlan {
     /// Some of its batches have no timestamps, and the others those of records that were copied from elsewhere and are old.
     #[serde(default)]
     pub mixed: bool,
+    /// Some of its batches are those of a client whose clock is ahead by up to 42 s: most records behind one are older.
+    #[serde(default)]
+    pub ahead: bool,
 }
 
 impl TopicPlan {
     /// A topic with the broker's settings.
     pub fn plain(name: String, partitions: i32) -> Self {
         let (configs, changes) = (BTreeMap::new(), Vec::new());
-        Self { name, partitions, replication_factor: -1, configs, changes, untimed: false, mixed: false }
+        Self {
+            name,
+            partitions,
+            replication_factor: -1,
+            configs,
+            changes,
+            untimed: false,
+            mixed: false,
+            ahead: false,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     workloads::{self, Context, Part, Shared},
 };
 
-pub use crate::workloads::{Answer, FinalRead, Question};
+pub use crate::workloads::{Answer, FinalRead, Narrowed, Question};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +45,7 @@ pub struct Workload {
     hoarding: Option<Hoarding>,
     calls: Arc<Calls>,
     surveyor: Option<Context>,
+    latecomer: Option<Context>,
     shared: Arc<Shared>,
 }
 
@@ -183,8 +184,9 @@ impl Workload {
             });
             Hoarding { hoarders: hoarders.collect(), beside }
         });
-        // The last one: the choices of all others are as they would be without it.
+        // The last ones: the choices of all others are as they would be without them.
         let surveyor = Some(context("surveyor", Versions::Newest));
+        let latecomer = Some(context("latecomer", Versions::Newest));
         let beacons = clients.iter().map(|(context, _)| context.recorder.beacon()).collect();
         let env = Arc::clone(&envs[0]);
         let (ready_sender, ready) = watch::channel(false);
@@ -200,6 +202,7 @@ impl Workload {
             hoarding,
             calls,
             surveyor,
+            latecomer,
             shared,
         }
     }
@@ -289,6 +292,35 @@ impl Workload {
         };
         self.surveyor = Some(context);
         answers
+    }
+
+    /// Deletes a topic and takes its name again, so often, while nobody else does anything. After [`Workload::drain`].
+    pub async fn take_names_again(&mut self, times: u32) {
+        let Some(context) = self.latecomer.take() else { return };
+        self.latecomer = self.late("names", workloads::take_names_again(context, times)).await;
+    }
+
+    /// Makes `segment.bytes` of so many topics less while their logs are being opened, and fills them.
+    pub async fn narrow(&mut self, times: u32) -> Vec<Narrowed> {
+        let Some(context) = self.latecomer.take() else { return Vec::new() };
+        let (context, narrowed) = self.late("narrow", workloads::narrow(context, times)).await.unzip();
+        self.latecomer = context;
+        narrowed.unwrap_or_default()
+    }
+
+    /// Waits for records that nobody writes.
+    pub async fn listen(&mut self) {
+        let Some(context) = self.latecomer.take() else { return };
+        self.latecomer = self.late("listen", workloads::listen(context)).await;
+    }
+
+    async fn late<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        client: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let client = until_stopped(self.phase.subscribe(), client);
+        spawn(&*self.env, name, client).await.ok().flatten()
     }
 
     /// Stops every client where it stands.

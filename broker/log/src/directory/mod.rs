@@ -330,6 +330,11 @@ impl LogDirectory {
         self.damaged
     }
 
+    /// Whether the log was closed in order and not touched since.
+    pub fn is_left_clean(&self, id: &LogId) -> bool {
+        self.clean().contains_key(id)
+    }
+
     /// How the log was left, if it was closed in order and not touched since. Gives it away: from now on the log counts
     /// as open, and needs recovery unless [`Self::closed`] is called.
     pub fn take_clean(&self, id: &LogId) -> Option<CleanLog> {

@@ -168,11 +168,12 @@ impl Fetcher {
         }
         if sessions {
             let context = (session_id, session_epoch);
-            self.accept_session(link, &response, context, version, positions)?;
+            self.accept_session(link, response.session_id, context, by_id, positions)?;
         } else if response.session_id != 0 {
             return Err(ClientError::Protocol("Fetch without a session was answered with one".into()));
         }
         let partitions = self.decode(link, response, positions, version)?;
+        self.take_news(positions, &partitions);
         for refused in partitions.iter().filter(|partition| partition.code != 0) {
             let Position { topic, partition, .. } = &positions[refused.position];
             link.recorder.refused(topic.at(*partition), refused.code, invoked_ns);
@@ -250,51 +251,49 @@ impl Fetcher {
     fn accept_session(
         &mut self,
         link: &Link,
-        response: &FetchResponse,
+        answered_in: i32,
         (session_id, session_epoch): (i32, i32),
-        version: i16,
+        by_id: bool,
         positions: &[Position],
     ) -> Result<(), ClientError> {
-        if session_id != 0 && response.session_id != session_id && response.session_id != 0 {
+        if session_id != 0 && answered_in != session_id && answered_in != 0 {
             return Err(ClientError::Protocol(format!(
-                "Fetch in session {session_id} was answered in session {}",
-                response.session_id
+                "Fetch in session {session_id} was answered in session {answered_in}"
             )));
         }
-        if response.session_id == 0 {
+        if answered_in == 0 {
             self.forget_session();
             return Ok(());
         }
         let epoch = if session_epoch == i32::MAX { 1 } else { session_epoch + 1 };
-        let before = std::mem::take(&mut self.session.told);
+        let Session { told: before, repeated, .. } = std::mem::take(&mut self.session);
+        // This answer shows that the session lived on.
+        if let Some(repeated) = repeated {
+            link.recorder.complain("session_tells_news", repeated);
+        }
         let known = |position: &Position| {
             let numbers = before.get(&position.told()).and_then(|known| known.numbers);
             (position.told(), Known { offset: position.offset, numbers })
         };
-        if let Some(repeated) = self.session.repeated.take() {
-            link.recorder.complain("session_tells_news", repeated);
-        }
-        let mut repeated = None;
-        let mut told: BTreeMap<Told, Known> = positions.iter().map(known).collect();
-        for topic in &response.responses {
-            for answer in &topic.partitions {
-                let index = answer.partition_index;
-                let Some(position) = find(positions, version, &topic.topic, topic.topic_id, index) else {
-                    continue;
-                };
-                let numbers = Some((answer.high_watermark, answer.log_start_offset));
-                let numbers = numbers.filter(|_| answer.error_code == 0);
-                let empty = answer.records.as_ref().is_none_or(Bytes::is_empty);
-                let known = told.get_mut(&positions[position].told()).expect("of a position");
-                if numbers.is_some() && known.numbers == numbers && empty {
-                    let name = &positions[position].topic.name;
-                    repeated = Some(format!("{name}-{index} is in the answer with {numbers:?} again"));
-                }
-                known.numbers = numbers;
-            }
-        }
-        self.session = Session { id: response.session_id, epoch, by_id: version >= 13, told, repeated };
+        let told = positions.iter().map(known).collect();
+        self.session = Session { id: answered_in, epoch, by_id, told, repeated: None };
         Ok(())
+    }
+
+    /// What both sides know now, and what the answer told although both knew it.
+    fn take_news(&mut self, positions: &[Position], partitions: &[FetchedPartition]) {
+        for answer in partitions {
+            let position = &positions[answer.position];
+            // Nothing is told without a session.
+            let Some(known) = self.session.told.get_mut(&position.told()) else { return };
+            let numbers = (answer.code == 0).then_some((answer.high_watermark, answer.log_start));
+            if numbers.is_some() && known.numbers == numbers && answer.bytes == 0 {
+                let (name, partition) = (&position.topic.name, position.partition);
+                self.session.repeated =
+                    Some(format!("{name}-{partition} is in the answer with {numbers:?} again"));
+            }
+            known.numbers = numbers;
+        }
     }
 
     fn decode(

@@ -44,6 +44,8 @@ pub struct Topic {
     pub untimed: bool,
     /// Whether some of its batches have none, and the others old ones.
     pub mixed: bool,
+    /// Whether some of its batches are those of a client whose clock is ahead.
+    pub ahead: bool,
     /// Whether it is deleted before the run ends.
     pub passing: bool,
 }
@@ -72,6 +74,7 @@ impl Topic {
             synced: config("flush.messages").is_none_or(|count| count == "1") && !changes("flush.messages"),
             untimed: plan.untimed,
             mixed: plan.mixed,
+            ahead: plan.ahead,
             passing: false,
             dense: !config("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
         }

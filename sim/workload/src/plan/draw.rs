@@ -185,6 +185,7 @@ fn draw_topics(random: &mut SmallRng, limits: DrawLimits) -> Vec<TopicPlan> {
                 changes,
                 untimed,
                 mixed: false,
+                ahead: false,
             }
         })
         .collect()

@@ -119,5 +119,14 @@ impl WorkloadPlan {
             set("retention.ms", random.random_range(8_000..=20_000));
             set("segment.bytes", random.random_range(LEAST_SEGMENT_BYTES..=65_536));
         }
+        // Where records do not go by their age.
+        for topic in &mut self.topics {
+            let by_age = |key: &str| key == "retention.ms" || key == "message.timestamp.type";
+            let fits = !topic.untimed
+                && !topic.mixed
+                && !topic.changes.iter().any(|key| by_age(key))
+                && !topic.configs.keys().any(|key| by_age(key));
+            topic.ahead = fits && random.random_bool(0.5);
+        }
     }
 }

@@ -114,6 +114,7 @@ fn named(name: &str) -> Topic {
         dense: true,
         untimed: false,
         mixed: false,
+        ahead: false,
         passing: true,
     }
 }

@@ -131,7 +131,7 @@ fn describe(context: &mut Context, plan: &RecreatePlan, name: &str) -> TopicPlan
 
 /// Creates the next topic of the name and tells of it, and whether every request was answered. `None`: metadata show one
 /// that was deleted.
-async fn create(
+pub(super) async fn create(
     context: &mut Context,
     plan: &TopicPlan,
     generations: &Generations,
@@ -211,7 +211,7 @@ async fn live(context: &mut Context, plan: &RecreatePlan, topic: &Arc<Topic>) ->
 }
 
 /// Asks for the deletion until it is known to have happened; whether every request by name was answered.
-async fn delete(context: &mut Context, topic: &Arc<Topic>) -> bool {
+pub(super) async fn delete(context: &mut Context, topic: &Arc<Topic>) -> bool {
     let mut certain = true;
     let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
     context.recorder.tell(EventKind::TopicDeletionAsked { topic: name.clone(), topic_id });
