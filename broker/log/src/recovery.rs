@@ -512,12 +512,23 @@ impl Opening<'_> {
     }
 
     /// A crash in the middle of a roll may leave the last of `segments`, and a recovery point where it begins, while the
-    /// indexes of the one before it are not whole yet. Nobody else looks at those until they are needed.
+    /// indexes of the one before it are not whole yet, or in the page cache alone. Nobody else looks at those until they are
+    /// needed.
     async fn check_indexes_before(&self, segments: &[(Offset, u64)]) -> Result<(), StorageError> {
         let before = self.sealed(&segments[segments.len().saturating_sub(2)..], &Ages::default());
         for view in before {
             view.segment.offsets(view.size, view.next_offset).await?;
             view.segment.times(view.size, view.next_offset).await?;
+            for kind in [names::INDEX, names::TIME_INDEX] {
+                let path = names::file(self.path, view.base(), kind);
+                let synced = match self.disk().open(&path, Open::Existing).await {
+                    Ok(file) => self.disk().submit(vec![Op::Sync { file }]).await,
+                    // Of a damaged segment.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    Err(error) => Err(error),
+                };
+                synced.map_err(self.fail("syncing a segment"))?;
+            }
         }
         Ok(())
     }

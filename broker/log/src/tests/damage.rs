@@ -1,5 +1,6 @@
 //! Files that are not what they should be.
 
+use gracchus_env::{Op, Open};
 use gracchus_memory::Dice;
 
 use super::*;
@@ -549,6 +550,37 @@ async fn a_torn_index_right_before_the_recovery_point_is_built_anew_after_a_cras
         assert_eq!(machine.edit(&torn, |bytes| bytes.len()) % entry, 0, "{ending}");
         assert_eq!(broker.directory.offline(), None, "{ending}");
         drop(broker);
+    }
+}
+
+#[tokio::test]
+async fn an_index_right_before_the_recovery_point_is_on_disk_once_the_log_is_open() {
+    for seed in 0..10 {
+        let machine = Machine::new(seed);
+        let mut broker = Broker::start(&machine, &config()).await;
+        for number in 0..60 {
+            broker.append(batch(number, 1, 100)).await.unwrap();
+        }
+        let bases: Vec<Offset> = broker.view().segments().map(|segment| segment.base()).collect();
+        drop(broker);
+        // A process is killed in the middle of a roll: the ends of both indexes are in the page cache alone.
+        let env = machine.start();
+        let [.., before, last] = bases[..] else { panic!("segments rolled") };
+        let indexes = ["timeindex", "index"].map(|ending| path(&format!("{:020}.{ending}", before.0)));
+        let mut whole = Vec::new();
+        for path in &indexes {
+            let bytes = machine.edit(path, |bytes| std::mem::take(bytes));
+            let file = env.disk().open(path, Open::Existing).await.unwrap();
+            let write = Op::WriteAt { file, offset: 0, buffers: vec![bytes.clone().into()] };
+            env.disk().submit(vec![write]).await.unwrap();
+            whole.push(bytes);
+        }
+        let point = format!("0\n1\norders 3 {last}\n");
+        machine.put(&directory_path().join("recovery-point-offset-checkpoint"), point.as_bytes());
+        drop(Broker::start(&machine, &config()).await);
+        machine.lose_power();
+        let left: Vec<_> = indexes.iter().map(|path| machine.edit(path, |bytes| bytes.clone())).collect();
+        assert_eq!(left, whole, "seed {seed}");
     }
 }
 
