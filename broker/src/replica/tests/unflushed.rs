@@ -30,7 +30,7 @@ async fn what_a_killed_process_left_is_flushed_though_nobody_asks_for_it() {
     // Killed; the page cache stays.
     let node = Node::start(&machine).await.unwrap();
     node.env.sleep(Duration::from_secs(2)).await;
-    let open = |name| node.replicas.probe().iter().any(|shown| *shown.tp.topic == *name);
+    let open = |name: &str| node.replicas.probe().iter().any(|shown| *shown.tp.topic == *name);
     assert!(open("promised"));
     assert!(!open("free"), "nothing is promised, and nobody asks");
     machine.lose_power();
