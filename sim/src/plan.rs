@@ -135,6 +135,8 @@ impl Plan {
         let (directories, length) = (plan.knobs.directories, plan.scenario.duration_ms);
         plan.scenario.faults.extend(faults::draw_directories(random, directories, length));
         plan.scenario.faults.extend(faults::draw_kinds(random, length));
+        let dropped = &mut stream_of(seed, "dropped");
+        plan.scenario.faults.extend(faults::draw_dropped(dropped, length));
         let hangs = &mut stream_of(seed, "hangs");
         plan.scenario.faults.extend(faults::draw_hangs(hangs, length));
         let links = &mut stream_of(seed, "links");

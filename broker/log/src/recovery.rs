@@ -521,13 +521,13 @@ impl Opening<'_> {
             view.segment.times(view.size, view.next_offset).await?;
             for kind in [names::INDEX, names::TIME_INDEX] {
                 let path = names::file(self.path, view.base(), kind);
-                let synced = match self.disk().open(&path, Open::Existing).await {
-                    Ok(file) => self.disk().submit(vec![Op::Sync { file }]).await,
-                    // Of a damaged segment.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                    Err(error) => Err(error),
+                let synced = async {
+                    let Some(bytes) = self.disk().read_all(&path).await? else { return Ok(()) };
+                    let file = self.disk().open(&path, Open::Existing).await?;
+                    self.write_again(&file, 0, bytes.len() as u64).await?;
+                    self.disk().submit(vec![Op::Sync { file }]).await
                 };
-                synced.map_err(self.fail("syncing a segment"))?;
+                synced.await.map_err(self.fail("syncing a segment"))?;
             }
         }
         Ok(())

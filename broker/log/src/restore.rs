@@ -4,7 +4,6 @@
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
-use bytes::Bytes;
 use gracchus_core::{LeaderEpoch, Offset, producer::ProducerStates, replication::epochs::EpochCache};
 use gracchus_env::{File, Op};
 
@@ -84,7 +83,7 @@ impl Opening<'_> {
         Ok((parts, recovered))
     }
 
-    /// Syncs a segment that was walked, and makes its indexes fit.
+    /// Syncs a segment that was walked, and writes its indexes anew.
     async fn restore_segment(
         &self,
         log: Arc<dyn File>,
@@ -104,12 +103,9 @@ impl Opening<'_> {
         for (file, wanted) in
             [(&files.offsets, resumed.offsets.bytes()), (&files.times, resumed.times.bytes())]
         {
-            let correct = self.holds(file, wanted).await.map_err(self.fail("reading an index"))?;
-            if !correct {
-                gracchus_env::moment!(RECOVERY_INDEX_REBUILT);
-                ops.push(Op::Truncate { file: file.clone(), length: 0 });
-                ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![wanted.clone()] });
-            }
+            // Also where they are right: see `write_again`.
+            ops.push(Op::Truncate { file: file.clone(), length: 0 });
+            ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![wanted.clone()] });
             ops.push(Op::Sync { file: file.clone() });
         }
         self.disk().submit(ops).await.map_err(self.fail("syncing a segment"))?;
@@ -118,25 +114,20 @@ impl Opening<'_> {
 
     /// Writes the bytes from `from` to `end` once more. After a sync that failed, in an earlier process, the kernel may
     /// show pages that it counts as clean and that never reached the disk: only a new write makes a sync cover them.
-    async fn write_again(&self, log: &Arc<dyn File>, from: u64, end: u64) -> io::Result<()> {
+    pub(crate) async fn write_again(&self, file: &Arc<dyn File>, from: u64, end: u64) -> io::Result<()> {
         let mut offset = from;
         while offset < end {
             let length = usize::try_from(end - offset).unwrap_or(usize::MAX).min(WALK_BLOCK);
-            let bytes = log.read_at(offset, length).await?;
+            let bytes = file.read_at(offset, length).await?;
             let next = offset + bytes.len() as u64;
             if next == offset {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let write = Op::WriteAt { file: log.clone(), offset, buffers: vec![bytes] };
+            let write = Op::WriteAt { file: file.clone(), offset, buffers: vec![bytes] };
             self.disk().submit(vec![write]).await?;
             offset = next;
         }
         Ok(())
-    }
-
-    async fn holds(&self, file: &Arc<dyn File>, wanted: &Bytes) -> io::Result<bool> {
-        let length = file.length()?;
-        Ok(length == wanted.len() as u64 && file.read_at(0, wanted.len()).await? == *wanted)
     }
 
     /// The first offset that can be read, if the log holds `first .. log_end`, which is not below it

@@ -182,6 +182,22 @@ pub(super) fn draw_directories(random: &mut SmallRng, directories: u32, duration
     faults
 }
 
+/// Draws a failing sync of one kind of file, and a power loss in the life behind the operator's restart: what the kernel dropped
+/// is in the page cache until then, and counts as clean.
+pub(super) fn draw_dropped(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
+    const NODE: u32 = 1;
+    if !random.random_bool(0.2) {
+        return Vec::new();
+    }
+    let of = *pick(random, &[FileKind::Index, FileKind::Index, FileKind::Segment, FileKind::Producers]);
+    let at_ms = random.random_range(3_000..duration_ms - 8_000);
+    let lost_ms = at_ms + random.random_range(1_500..=5_000);
+    let fail = Fault::FailFile { node: NODE, of, doing: Doing::Sync };
+    let [fail, lose] = [(at_ms, 0, fail), (lost_ms, 100, Fault::PowerLoss { node: NODE })]
+        .map(|(at_ms, for_ms, fault)| TimedFault { when: None, at_ms, for_ms, fault });
+    vec![fail, lose]
+}
+
 /// Draws faults of single kinds of files, and a lack of file handles.
 pub(super) fn draw_kinds(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
     const NODE: u32 = 1;
