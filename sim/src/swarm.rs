@@ -6,6 +6,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    ops::Range,
     path::PathBuf,
     process::Command,
     sync::{
@@ -115,25 +116,38 @@ pub fn each_seed(
 
 /// The verb `swarm`; whether every law held.
 pub fn swarm(from: u64, seeds: u64, jobs: usize, child: &Child) -> bool {
+    run_all("swarm", from..from + seeds, jobs, child, |_| {}).1
+}
+
+/// Runs all `seeds` for `verb`, tells of those that broke a law, and in the end what all of them come to: that, and whether
+/// every law held.
+pub(crate) fn run_all(
+    verb: &'static str,
+    seeds: Range<u64>,
+    jobs: usize,
+    child: &Child,
+    mut look: impl FnMut(&Report),
+) -> (Report, bool) {
     let began = now();
-    let mut progress = Progress::new("swarm", seeds);
+    let mut progress = Progress::new(verb, seeds.end - seeds.start);
     let mut total = Report::default();
-    let (mut done, mut broken) = (0, Vec::new());
-    each_seed(from..from + seeds, jobs, child, |report| {
+    let (mut done, mut broken) = (0, 0);
+    each_seed(seeds, jobs, child, |report| {
         done += 1;
         total.add(&report);
+        look(&report);
         if !report.held() {
             progress.clear();
             print!("{}", report.verdict());
-            broken.push(report.seed);
+            broken += 1;
         }
-        progress.show(done, &format!("{} violations, {} acknowledged", broken.len(), total.acknowledged));
+        progress.show(done, &format!("{broken} violations, {} acknowledged", total.acknowledged));
         true
     });
     progress.clear();
     println!("{}", moments::summary(&total.moments));
-    println!("swarm {}", total.line(done, broken.len() as u64, began.elapsed().as_secs_f64()));
-    broken.is_empty()
+    println!("{verb} {}", total.line(done, broken, began.elapsed().as_secs_f64()));
+    (total, broken == 0)
 }
 
 /// A line that says how far a long run has come: rewritten in place on a terminal, now and then elsewhere.

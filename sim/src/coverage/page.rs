@@ -17,9 +17,8 @@ use gracchus_page::commit;
 
 use super::source;
 use crate::{
-    moments::{Counts, all, excuse, summary},
-    report::Report,
-    swarm::{Child, Progress, each_seed},
+    moments::{Counts, all, excuse},
+    swarm::{Child, run_all},
 };
 
 /// Where the page lies, from the root of the repository.
@@ -47,32 +46,20 @@ pub fn coverage(options: &Options) -> Result<bool> {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the simulator lies in the repository")?;
     let instrumented = options.source.then(|| source::build(root)).transpose()?;
     let child = instrumented.as_ref().map_or_else(Child::default, |program| program.child());
-    let mut progress = Progress::new("coverage", options.seeds);
-    let (mut total, mut done, mut broken) = (Report::default(), 0, 0);
     let mut seeds_with: BTreeMap<String, u64> = BTreeMap::new();
-    each_seed(options.from..options.from + options.seeds, options.jobs, &child, |report| {
-        done += 1;
+    let seeds = options.from..options.from + options.seeds;
+    let (total, held) = run_all("coverage", seeds, options.jobs, &child, |report| {
         for key in report.moments.keys() {
             *seeds_with.entry(key.clone()).or_default() += 1;
         }
-        if !report.held() {
-            progress.clear();
-            print!("{}", report.verdict());
-            broken += 1;
-        }
-        total.add(&report);
-        progress.show(done, &format!("{} moments", total.moments.len()));
-        true
     });
-    progress.clear();
     let lines = instrumented.map(|program| program.lines(root)).transpose()?;
     let path: PathBuf = root.join(PAGE);
     let before = fs::read_to_string(&path).unwrap_or_default();
     let about = format!("commit {}, {} seeds from {}", commit(root), options.seeds, options.from);
     fs::write(&path, page(&before, &about, options.seeds, &total.moments, &seeds_with, lines.as_deref()))?;
-    println!("{}", summary(&total.moments));
-    println!("coverage seeds={done} violations={broken} moments={} page={PAGE}", total.moments.len());
-    Ok(broken == 0)
+    println!("{PAGE} is written");
+    Ok(held)
 }
 
 fn page(

@@ -129,13 +129,18 @@ impl Found {
 pub fn mutants(options: &Options) -> Result<bool> {
     let began = Instant::now();
     let root = root()?;
-    let all = read_mutants(&root)?;
+    let (commit, all) = (gracchus_page::commit(&root), read_mutants(&root)?);
     let chosen = choose(&all, options.only.as_deref())?;
     let scratch = Scratch::prepare(&root)?;
     let kept = format!("results-{:08x}-{}-{}.json", scratch.code, options.from, options.seeds);
     let mut results = Results::open(scratch.programs.join(kept), options.fresh);
     let switched: Vec<&Mutant> = all.iter().filter(|mutant| mutant.switches()).collect();
     let shared = scratch.build("switches", &changed(&root, &switched, None)?)?;
+    let tell = |of: &[&Mutant], results: &Results<Found>| {
+        let measured: Vec<_> = of.iter().map(|mutant| (*mutant, &results.found[&mutant.name])).collect();
+        // The page tells how many seeds it took from seed 0 on.
+        if options.from == 0 { page::write(&root, &all, &measured, &commit) } else { Ok(()) }
+    };
     for mutant in &chosen {
         if results.found.get(&mutant.name).is_some_and(|found: &Found| found.of == mutant.digest) {
             eprintln!("{}: known from an earlier run", mutant.name);
@@ -148,12 +153,9 @@ pub fn mutants(options: &Options) -> Result<bool> {
         let found = hunt(mutant, (&program, &shared), options);
         eprintln!("{}", row(mutant, &found));
         results.add(&mutant.name, found)?;
+        tell(&[mutant], &results)?;
     }
-    // The page tells how many seeds it took from seed 0 on.
-    if options.from == 0 {
-        let measured: Vec<_> = chosen.iter().map(|mutant| (*mutant, &results.found[&mutant.name])).collect();
-        page::write(&root, &all, &measured)?;
-    }
+    tell(&chosen, &results)?;
     Ok(report(&chosen, &results, options, began.elapsed().as_secs_f64()))
 }
 

@@ -1,11 +1,11 @@
 //! `sim/mutants/RESULTS.md`: what each planted bug costs to find, a row each with the commit on which it was measured, and
-//! the gaps. A run exchanges the rows of the bugs that it planted and leaves the others; a bug without a row has not been
+//! the gaps. A run exchanges, one by one, the rows of the bugs that it planted and leaves the others; a bug without a row has not been
 //! run. Never: a row of a bug that is not planted any more, or one written by hand.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use anyhow::Result;
-use gracchus_page::{commit, row as line, rows};
+use gracchus_page::{row as line, rows};
 
 use super::chosen::{Found, Mutant, row};
 
@@ -24,11 +24,11 @@ that chance did.
 /// Where the page lies, from the root of the repository.
 const PAGE: &str = "sim/mutants/RESULTS.md";
 
-/// Writes the page anew: `measured` has what this run found.
-pub(super) fn write(root: &Path, all: &[Mutant], measured: &[(&Mutant, &Found)]) -> Result<()> {
+/// Writes the page anew: `measured` has what this run found on `commit`.
+pub(super) fn write(root: &Path, all: &[Mutant], measured: &[(&Mutant, &Found)], commit: &str) -> Result<()> {
     let path = root.join(PAGE);
     let before = fs::read_to_string(&path).unwrap_or_default();
-    fs::write(&path, page(&before, all, measured, &commit(root)))?;
+    fs::write(&path, page(&before, all, measured, commit))?;
     Ok(())
 }
 

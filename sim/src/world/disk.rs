@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     io,
     path::Path,
     sync::Arc,
@@ -259,17 +260,22 @@ impl NodeDisk {
         let most = if matches!(rot, Rot::Flip | Rot::Shortened) { 40 } else { 8 };
         let mut places = Vec::new();
         let donors = candidates.clone();
+        let newest = newest(candidates.iter().map(|(path, ..)| path.as_str()));
         for _ in 0..random.random_range(1..=most) {
             if candidates.is_empty() {
                 break;
             }
-            // Of some kinds there are few.
-            let rare =
-                |(path, ..): &&(String, _, _)| !path.ends_with("index") && !path.ends_with(".snapshot");
-            let rare =
-                if random.random_bool(0.3) { candidates.iter().filter(rare).choose(random) } else { None };
-            let rare = rare.and_then(|(path, ..)| candidates.iter().position(|(other, ..)| other == path));
-            let chosen = rare.unwrap_or_else(|| random.random_range(0..candidates.len()));
+            let pick = |random: &mut SmallRng, fits: &dyn Fn(&str) -> bool| {
+                (0..candidates.len()).filter(|index| fits(&candidates[*index].0)).choose(random)
+            };
+            let chosen = match random.random_range(0..10) {
+                // Of some kinds there are few.
+                0..=2 => pick(random, &|path| !path.ends_with("index") && !path.ends_with(".snapshot")),
+                // What belongs to the segment that is written to is looked at first by the next process.
+                3..=4 => pick(random, &|path| newest.contains(path)),
+                _ => None,
+            };
+            let chosen = chosen.unwrap_or_else(|| random.random_range(0..candidates.len()));
             let (path, inode, rots) = candidates.swap_remove(chosen);
             // Of another file of the same kind; its CRC betrays a snapshot only if a part of it is its own.
             let kind = Path::new(&path).extension();
@@ -489,13 +495,29 @@ impl Rot {
                 "zeros".to_owned()
             }
             Self::Shortened => {
-                // Half of the time what is left is whole: entries of both indexes end at multiples of 24 bytes.
-                let left = if random.random_bool(0.5) { position / 24 * 24 } else { position };
+                // Often what is left is whole: entries of both indexes end at multiples of 24 bytes, those of one of them at
+                // multiples of 12.
+                let left = match random.random_range(0..4) {
+                    0 | 1 => position,
+                    2 => position / 24 * 24,
+                    _ => length.saturating_sub(12 * random.random_range(1..=3)),
+                };
                 content.set_length(left);
                 format!("only {left} bytes left")
             }
         })
     }
+}
+
+/// Those of `paths` that have the greatest name of their kind in their directory.
+fn newest<'a>(paths: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let mut newest: BTreeMap<(Option<&Path>, Option<&OsStr>), &str> = BTreeMap::new();
+    for path in paths {
+        let kind = (Path::new(path).parent(), Path::new(path).extension());
+        let greatest = newest.entry(kind).or_insert(path);
+        *greatest = path.max(*greatest);
+    }
+    newest.into_values().map(str::to_owned).collect()
 }
 
 /// How one file fares in a power loss whose overall mood is `whole`.

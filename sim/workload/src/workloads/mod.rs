@@ -231,7 +231,7 @@ fn stamped(topic: &Topic, records: Arc<[NewRecord]>) -> Arc<[NewRecord]> {
     const AN_HOUR_MS: i64 = 3_600_000;
     if topic.ahead {
         return match mix(records[0].id.0 ^ 0x6168_6561_6400) {
-            chosen if chosen.is_multiple_of(40) => {
+            chosen if chosen.is_multiple_of(16) => {
                 let ahead = 2_000 + (chosen >> 32) as i64 % 40_000;
                 let later = |record: &NewRecord| NewRecord { timestamp: record.timestamp + ahead, ..*record };
                 records.iter().map(later).collect()
