@@ -569,7 +569,7 @@ async fn an_index_right_before_the_recovery_point_is_on_disk_once_the_log_is_ope
         let indexes = ["timeindex", "index"].map(|ending| path(&format!("{:020}.{ending}", before.0)));
         let mut whole = Vec::new();
         for path in &indexes {
-            let bytes = machine.edit(path, |bytes| std::mem::take(bytes));
+            let bytes = machine.edit(path, std::mem::take);
             let file = env.disk().open(path, Open::Existing).await.unwrap();
             let write = Op::WriteAt { file, offset: 0, buffers: vec![bytes.clone().into()] };
             env.disk().submit(vec![write]).await.unwrap();
