@@ -302,6 +302,8 @@ moments! {
     LOG_OF_ANOTHER_TOPIC in "recovery.rs";
     /// Recovery writes again what only the page cache may have.
     RECOVERY_WROTE_AGAIN in "restore.rs";
+    /// Recovery makes an index fit.
+    RECOVERY_INDEX_REBUILT in "restore.rs";
     /// The leader epochs are damaged.
     EPOCHS_DAMAGED in "restore.rs";
     /// The leader epochs are read from the log.

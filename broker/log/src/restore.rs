@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
+use bytes::Bytes;
 use gracchus_core::{LeaderEpoch, Offset, producer::ProducerStates, replication::epochs::EpochCache};
 use gracchus_env::{File, Op};
 
@@ -83,7 +84,7 @@ impl Opening<'_> {
         Ok((parts, recovered))
     }
 
-    /// Syncs a segment that was walked, and writes its indexes anew.
+    /// Syncs a segment that was walked, and makes its indexes fit.
     async fn restore_segment(
         &self,
         log: Arc<dyn File>,
@@ -103,8 +104,12 @@ impl Opening<'_> {
         for (file, wanted) in
             [(&files.offsets, resumed.offsets.bytes()), (&files.times, resumed.times.bytes())]
         {
-            // Also where they are right: see `write_again`.
-            ops.push(Op::Truncate { file: file.clone(), length: 0 });
+            let correct = self.holds(file, wanted).await.map_err(self.fail("reading an index"))?;
+            if !correct {
+                gracchus_env::moment!(RECOVERY_INDEX_REBUILT);
+                ops.push(Op::Truncate { file: file.clone(), length: 0 });
+            }
+            // Also where it is right: see `write_again`. Over itself, so that a power loss leaves what was on disk.
             ops.push(Op::WriteAt { file: file.clone(), offset: 0, buffers: vec![wanted.clone()] });
             ops.push(Op::Sync { file: file.clone() });
         }
@@ -128,6 +133,11 @@ impl Opening<'_> {
             offset = next;
         }
         Ok(())
+    }
+
+    async fn holds(&self, file: &Arc<dyn File>, wanted: &Bytes) -> io::Result<bool> {
+        let length = file.length()?;
+        Ok(length == wanted.len() as u64 && file.read_at(0, wanted.len()).await? == *wanted)
     }
 
     /// The first offset that can be read, if the log holds `first .. log_end`, which is not below it

@@ -173,7 +173,9 @@ impl Fetcher {
             return Err(ClientError::Protocol("Fetch without a session was answered with one".into()));
         }
         let partitions = self.decode(link, response, positions, version)?;
-        self.take_news(positions, &partitions);
+        if sessions {
+            self.take_news(positions, &partitions);
+        }
         for refused in partitions.iter().filter(|partition| partition.code != 0) {
             let Position { topic, partition, .. } = &positions[refused.position];
             link.recorder.refused(topic.at(*partition), refused.code, invoked_ns);
@@ -284,7 +286,7 @@ impl Fetcher {
     fn take_news(&mut self, positions: &[Position], partitions: &[FetchedPartition]) {
         for answer in partitions {
             let position = &positions[answer.position];
-            // Nothing is told without a session.
+            // The broker gave none.
             let Some(known) = self.session.told.get_mut(&position.told()) else { return };
             let numbers = (answer.code == 0).then_some((answer.high_watermark, answer.log_start));
             if numbers.is_some() && known.numbers == numbers && answer.bytes == 0 {
