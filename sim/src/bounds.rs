@@ -76,19 +76,16 @@ impl Bounds {
             .map_or(0, |auditor| MOST_AUDITED * u64::try_from(auditor.num_partitions.max(1)).unwrap_or(1));
         let shared = workload.administrators.as_ref().map_or(0, |_| MOST_SHARED);
         let alone = (workload.bells.len() + workload.sleepers.len()) as u64;
-        // Those of two topics of one name, and of the one that is polled.
+        // Those of two topics of one name, and of the one that is polled, while nobody asks for any other.
         let late = 2 * TAKEN + u64::from(plan.quiet.narrowed) + 1;
         let planned: i32 = planned.sum();
+        let planned = u64::try_from(planned).unwrap_or(0);
+        let loaded = planned + u64::from(churned + made) + audited + shared + alone;
         Self {
             network: plan.world.network.clone(),
             disk: plan.world.machines[0].disk.clone(),
             scheduling: plan.world.scheduling.clone(),
-            partitions: u64::try_from(planned).unwrap_or(0)
-                + u64::from(churned + made)
-                + audited
-                + shared
-                + alone
-                + late,
+            partitions: loaded.max(late),
             smallest_segment: smallest_segment(plan),
             short_of_memory: plan.scenario.broker.contains_key("queued.max.request.bytes"),
         }
