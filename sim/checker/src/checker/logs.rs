@@ -75,8 +75,13 @@ impl Checker {
                 opened_ns => opened_ns,
             };
             let judged = well_since.max(opened_ns) <= flushed_before_ns && !failed;
+            // A stricter setting counts for a log that is open: what had been written before it is flushed then, or when it is
+            // opened.
+            let is_open = state.opened_ns > 0 && !self.condition.has_failed_below(state);
+            let since = if is_open { now } else { 0 };
+            let messages = around.numbers(self.history.topic_of(index), "flush.messages", since);
             let allowed = Allowed {
-                messages: largest("flush.messages").unwrap_or(i64::MAX),
+                messages: messages.into_iter().max().unwrap_or(i64::MAX),
                 flushed_before_ns: if judged { flushed_before_ns } else { 0 },
             };
             let floor = flush_kept::floor(state, allowed);
