@@ -25,9 +25,11 @@ pub(super) async fn open_unflushed(manager: Arc<ReplicaManager>) {
     let led = image.topics.replicas_of(manager.node()).filter(|of| of.partition.leader == manager.node());
     let promised = led.filter(|of| {
         let config = configuration::resolve(&of.topic.name, &of.topic.configs, &defaults);
-        let id = LogId { tp: of.topic_partition(), topic_id: of.topic.id };
-        config.flush_ms < i64::MAX
-            && !manager.directories().iter().any(|directory| directory.is_left_clean(&id))
+        let is_left_clean = || {
+            let id = LogId { tp: of.topic_partition(), topic_id: of.topic.id };
+            manager.directories().iter().any(|directory| directory.is_left_clean(&id))
+        };
+        config.flush_ms < i64::MAX && !is_left_clean()
     });
     let keys: Vec<_> = promised.map(|of| (of.topic.id, of.index)).collect();
     if keys.is_empty() {
