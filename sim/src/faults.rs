@@ -19,6 +19,8 @@ use crate::{
 
 /// How long it takes at most until what waits for a file handle tries again, or a broker has been started anew.
 const RETRIES: Nanos = 10_000_000_000;
+/// In a quiet cluster whose workers are busy a poll waits for so long at most.
+const BUSY: Nanos = 20_000_000;
 /// A sync takes so much longer at most.
 const SLOWEST_SYNC_MS: u64 = 1_000;
 
@@ -43,6 +45,7 @@ pub(crate) struct Injector {
 #[derive(Debug, Clone)]
 enum Undo {
     Resume(NodeId),
+    Busy(NodeId),
     Wires(Struck),
     SlowDisk(NodeId),
     /// Of segments alone, or of everything.
@@ -138,6 +141,21 @@ impl Injector {
         }
     }
 
+    /// Does `what` while the workers of all brokers are busy.
+    pub(crate) async fn while_busy<T>(&self, what: impl Future<Output = T>) -> T {
+        for node in self.cluster.nodes() {
+            self.judge.disturbed(node, Part::Process, Nanos::MAX);
+            self.world.keep_busy(node, BUSY);
+        }
+        let done = what.await;
+        for node in self.cluster.nodes() {
+            self.world.keep_busy(node, 0);
+            self.judge.restored(node, Part::Process);
+            self.judge.disturbed(node, Part::Process, self.world.now() + self.bounds.kept() + BUSY);
+        }
+        done
+    }
+
     /// What was wrong until now is felt for a while.
     fn tell_aftermath(&self, node: NodeId) {
         let now = self.world.now();
@@ -160,6 +178,9 @@ impl Injector {
         let bounds = &self.bounds;
         let (node, parts): (u32, Vec<(Part, Nanos)>) = match timed.fault {
             Fault::Pause { node } => (node, vec![(Part::Process, bounds.kept())]),
+            Fault::Busy { node, longest_ms } => {
+                (node, vec![(Part::Process, bounds.kept() + milliseconds(longest_ms))])
+            }
             Fault::Cut { node, peer: None, .. } | Fault::Loss { node, peer: None, .. } => {
                 (node, self.links(bounds.after_silence()).collect())
             }
@@ -213,6 +234,10 @@ impl Injector {
                 self.order(node, Order::Damage { down: lasts, of, power, accept });
             }
             Fault::Pause { node } => self.pause(broker(node), end),
+            Fault::Busy { node, longest_ms } => {
+                self.world.keep_busy(broker(node), milliseconds(longest_ms));
+                self.later(end, Undo::Busy(broker(node)));
+            }
             Fault::Cut { .. } | Fault::Delay { .. } | Fault::Loss { .. } => {
                 if let Some(struck) = links::strike(&self.world, &timed.fault, &self.clients) {
                     self.later(end, Undo::Wires(struck));
@@ -322,6 +347,7 @@ impl Injector {
                     world.resume(&process);
                 }
             }
+            Undo::Busy(node) => world.keep_busy(node, 0),
             Undo::Wires(struck) => struck.mend(world),
             Undo::SlowDisk(node) => world.disk_faults(node, |faults| faults.delay_us = 0),
             Undo::SlowSync(node, true) => world.disk_faults(node, |faults| faults.segment_sync_delay_us = 0),

@@ -160,6 +160,11 @@ impl Run<'_> {
                 segment_limits::after_change(world, &self.cluster.nodes(), &narrowed);
             }
         }
+        if quiet.retyped > 0 {
+            world.tell("a setting changes, again and again, while workers are busy");
+            let changes = bounded(world, QUIET, self.workload.retype(quiet.retyped));
+            self.injector.while_busy(changes).await;
+        }
         if quiet.back_ms > 0 {
             world.tell("clocks are set back while polls wait");
             let (cluster, judge) = (self.cluster, self.judge);

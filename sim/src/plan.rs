@@ -137,6 +137,8 @@ impl Plan {
         plan.scenario.faults.extend(faults::draw_kinds(random, length));
         let dropped = &mut stream_of(seed, "dropped");
         plan.scenario.faults.extend(faults::draw_dropped(dropped, length));
+        let busy = &mut stream_of(seed, "busy");
+        plan.scenario.faults.extend(faults::draw_busy(busy, length));
         let hangs = &mut stream_of(seed, "hangs");
         plan.scenario.faults.extend(faults::draw_hangs(hangs, length));
         let links = &mut stream_of(seed, "links");
@@ -181,7 +183,7 @@ impl Plan {
     /// is a fault, too.
     pub fn without_faults(mut self, duration_ms: u64) -> Plan {
         self.acknowledgements.most = 0;
-        self.quiet.back_ms = 0;
+        (self.quiet.back_ms, self.quiet.retyped) = (0, 0);
         self.scenario.faults.clear();
         self.scenario.duration_ms = duration_ms;
         self.ending = Ending::None;

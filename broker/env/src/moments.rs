@@ -89,7 +89,7 @@ moments! {
     /// A flush ends that: from now on a gap is damage again.
     SEALED_UNSYNCED_ENDED in "log.rs";
     /// The same when a log is opened.
-    SEALED_UNSYNCED_ENDED_BY_RECOVERY in "recovery.rs";
+    SEALED_UNSYNCED_ENDED_BY_RECOVERY in "opening.rs";
 
     // How rounds become durable.
 
@@ -265,19 +265,19 @@ moments! {
     // The start: logs.
 
     /// A new log.
-    LOG_CREATED in "recovery.rs";
+    LOG_CREATED in "opening.rs";
     /// A log is opened as its clean stop left it.
-    LOG_OPENED_CLEAN in "recovery.rs";
+    LOG_OPENED_CLEAN in "opening.rs";
     /// A log is not as its clean stop left it.
-    LOG_NOT_AS_LEFT in "recovery.rs";
+    LOG_NOT_AS_LEFT in "opening.rs";
     /// The log was left in order and its indexes do not fit.
     CLEAN_INDEX_REBUILT in "resume.rs";
     /// A log has its name and no segment.
-    LOG_WITHOUT_SEGMENTS in "recovery.rs";
+    LOG_WITHOUT_SEGMENTS in "opening.rs";
     /// It had some.
-    LOG_LOST_ITS_SEGMENTS in "recovery.rs";
+    LOG_LOST_ITS_SEGMENTS in "opening.rs";
     /// A log ends below its start and begins anew there.
-    LOG_BEGAN_ANEW in "recovery.rs";
+    LOG_BEGAN_ANEW in "opening.rs";
     /// A log ends below its recovery point, so all of it is checked.
     LOG_BELOW_RECOVERY_POINT in "recovery.rs";
     /// A recovery point is above a log that is not to be cut.
@@ -295,11 +295,11 @@ moments! {
     /// What recovery cuts had been synced.
     RECOVERY_DAMAGED in "recovery.rs";
     /// Segments below the log start are still under their names and are passed over.
-    SEGMENT_BELOW_START_PASSED in "recovery.rs";
+    SEGMENT_BELOW_START_PASSED in "opening.rs";
     /// A log has records and no topic id.
-    LOG_WITHOUT_TOPIC_ID in "recovery.rs";
+    LOG_WITHOUT_TOPIC_ID in "opening.rs";
     /// A log has another topic's id.
-    LOG_OF_ANOTHER_TOPIC in "recovery.rs";
+    LOG_OF_ANOTHER_TOPIC in "opening.rs";
     /// Recovery writes again what only the page cache may have.
     RECOVERY_WROTE_AGAIN in "restore.rs";
     /// Recovery makes an index fit.
@@ -453,7 +453,7 @@ moments! {
         "the marker of a clean stop"
     ];
     /// A log is not opened for want of file handles, and what it was given to be opened cheaply is given back.
-    OPENING_GIVEN_BACK in "recovery.rs";
+    OPENING_GIVEN_BACK in "opening.rs";
     /// An owner opens its log later.
     OPENING_PUT_OFF in "owner.rs";
     /// Logs are opened because their topics promise `flush.ms` and no orderly stop has left them.

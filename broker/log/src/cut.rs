@@ -13,7 +13,7 @@ use gracchus_core::Offset;
 use gracchus_env::{File, Op, Open};
 
 use super::{
-    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, recovery::Opening,
+    LogId, directory::LogDirectory, error::StorageError, flusher::Forget, log::Log, names, opening::Opening,
     segment::Life, view::LogView,
 };
 

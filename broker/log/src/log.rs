@@ -27,8 +27,9 @@ use super::{
     directory::{CleanLog, LogDirectory, SealedSegments},
     error::StorageError,
     flusher::{Roll, Round},
-    names, producer_snapshot,
-    recovery::{self, Recovered},
+    names,
+    opening::{self, Recovered},
+    producer_snapshot,
     segment::{Life, Persisted, Segment},
     segment_plan::{self, Ended, Placed, SegmentPlan},
     segment_view::SegmentView,
@@ -134,7 +135,7 @@ impl Log {
             return Err(StorageError::Offline(reason));
         }
         let path: Arc<Path> = directory.path().join(id.tp.to_string()).into();
-        let (parts, recovered) = recovery::open(&directory, &id, &config, &path).await?;
+        let (parts, recovered) = opening::open(&directory, &id, &config, &path).await?;
         let mut log = Self::assemble(directory, id, config, path, parts);
         log.keep_found_ages().await?;
         Ok((log, recovered))

@@ -20,7 +20,7 @@ use super::{
     directory::LogDirectory,
     error::StorageError,
     names,
-    recovery::Found,
+    opening::Found,
     retention::{Facts, Retention, Verdict},
     time_index,
 };

@@ -145,6 +145,12 @@ impl Walked {
         self.next_offset = header.next_offset();
     }
 
+    /// Both indexes as they must be once the segment is sealed.
+    pub(crate) fn indexes(self) -> (OffsetIndex, TimeIndex) {
+        let (offsets, times, _) = self.built.finish();
+        (offsets, times)
+    }
+
     /// How the segment goes on that would begin as `empty`.
     pub(crate) fn resume(self, empty: &SegmentPlan) -> Resumed {
         let (offsets, times, builder) = self.built.finish();

@@ -5,7 +5,9 @@
 //! acknowledgements. What cannot be rebuilt is damaged only where a broker must notice (see [`crate::damage`]). Never: a
 //! fault that a single broker's promises do not cover, such as rot in a log segment.
 
-use gracchus_workload::scenario::{Damaged, Direction, Doing, Down, Fault, FileKind, InItsPlace, TimedFault};
+use gracchus_workload::scenario::{
+    Damaged, Direction, Doing, Down, Fault, FileKind, InItsPlace, Moment, TimedFault, Trigger,
+};
 use rand::{Rng, rngs::SmallRng};
 
 use super::{MOST_AWAY, pick};
@@ -192,10 +194,29 @@ pub(super) fn draw_dropped(random: &mut SmallRng, duration_ms: u64) -> Vec<Timed
     let of = *pick(random, &[FileKind::Index, FileKind::Index, FileKind::Segment, FileKind::Producers]);
     let at_ms = random.random_range(3_000..duration_ms - 8_000);
     let lost_ms = at_ms + random.random_range(1_500..=5_000);
-    let fail = Fault::FailFile { node: NODE, of, doing: Doing::Sync };
-    let [fail, lose] = [(at_ms, 0, fail), (lost_ms, 100, Fault::PowerLoss { node: NODE })]
-        .map(|(at_ms, for_ms, fault)| TimedFault { when: None, at_ms, for_ms, fault });
+    // Behind a checkpoint nobody looks any more at what lies before the recovery points.
+    let behind = Trigger {
+        moment: Moment::Checkpoint,
+        nth: random.random_range(1..=24),
+        after_us: random.random_range(10_000..=200_000),
+    };
+    let when = random.random_bool(0.6).then_some(behind);
+    let fault = Fault::FailFile { node: NODE, of, doing: Doing::Sync };
+    let fail = TimedFault { when: None, at_ms, for_ms: 0, fault };
+    let lose = TimedFault { when, at_ms: lost_ms, for_ms: 100, fault: Fault::PowerLoss { node: NODE } };
     vec![fail, lose]
+}
+
+/// Draws when the workers are busy.
+pub(super) fn draw_busy(random: &mut SmallRng, duration_ms: u64) -> Vec<TimedFault> {
+    const NODE: u32 = 1;
+    let one = |random: &mut SmallRng| TimedFault {
+        when: None,
+        at_ms: random.random_range(1_500..duration_ms - 2_000),
+        for_ms: random.random_range(300..=4_000),
+        fault: Fault::Busy { node: NODE, longest_ms: random.random_range(1..=20) },
+    };
+    (0..random.random_range(0..=2)).map(|_| one(random)).collect()
 }
 
 /// Draws faults of single kinds of files, and a lack of file handles.
@@ -319,6 +340,7 @@ pub(crate) fn kind(fault: &Fault) -> &'static str {
         Fault::Kill { .. } => "kill",
         Fault::Restart { .. } => "restart",
         Fault::Pause { .. } => "pause",
+        Fault::Busy { .. } => "busy",
         Fault::Cut { .. } => "cut",
         Fault::Delay { .. } => "delay",
         Fault::Loss { .. } => "loss",

@@ -1,4 +1,5 @@
-//! What is tried once the load has drained, while nobody else asks anything. Never: a fault but that of a clock.
+//! What is tried once the load has drained, while nobody else asks anything. Never: a fault but those of a clock and of busy
+//! workers.
 
 use rand::{Rng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ pub struct Quiet {
     pub names: u32,
     /// In so many topics a setting changes while the log is being opened.
     pub narrowed: u32,
+    /// So often it changes who sets the timestamps of a topic, while the workers of the brokers are busy.
+    #[serde(default)]
+    pub retyped: u32,
     /// The brokers' wall clocks are set back by so much while polls wait; 0 for not at all.
     pub back_ms: u64,
 }
@@ -21,6 +25,7 @@ impl Quiet {
             names: random.random_range(0..=4),
             narrowed: random.random_range(0..=2),
             back_ms: if random.random_bool(0.5) { random.random_range(3_000..=60_000) } else { 0 },
+            retyped: if random.random_bool(0.5) { random.random_range(2..=8) } else { 0 },
         }
     }
 }

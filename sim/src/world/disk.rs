@@ -257,11 +257,18 @@ impl NodeDisk {
             }
         }
         let rot = Rot::draw(random);
-        let most = if matches!(rot, Rot::Flip | Rot::Shortened) { 40 } else { 8 };
         let mut places = Vec::new();
         let donors = candidates.clone();
         let newest = newest(candidates.iter().map(|(path, ..)| path.as_str()));
-        for _ in 0..random.random_range(1..=most) {
+        let count = match rot {
+            Rot::LostEnd => {
+                candidates.retain(|(path, ..)| path.ends_with(".timeindex") && newest.contains(path));
+                candidates.len()
+            }
+            Rot::Flip | Rot::Shortened => random.random_range(1..=40),
+            _ => random.random_range(1..=8),
+        };
+        for _ in 0..count {
             if candidates.is_empty() {
                 break;
             }
@@ -419,6 +426,9 @@ impl NodeDisk {
     }
 }
 
+/// Bytes of an entry of a time index.
+const TIME_ENTRY: u64 = 12;
+
 /// Which damage to a file its reader must be able to notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rots {
@@ -441,6 +451,8 @@ enum Rot {
     Misdirected,
     /// The end is missing.
     Shortened,
+    /// Of every log, whole entries at the end of the newest time index: what is left looks like one.
+    LostEnd,
     /// Nothing is left, or zeros.
     Emptied,
 }
@@ -453,6 +465,7 @@ impl Rot {
             5 => Self::Flips,
             6 => Self::Zeros,
             7 => Self::Misdirected,
+            8 => Self::LostEnd,
             _ => Self::Shortened,
         }
     }
@@ -500,8 +513,13 @@ impl Rot {
                 let left = match random.random_range(0..4) {
                     0 | 1 => position,
                     2 => position / 24 * 24,
-                    _ => length.saturating_sub(12 * random.random_range(1..=3)),
+                    _ => length.saturating_sub(TIME_ENTRY * random.random_range(1..=3)),
                 };
+                content.set_length(left);
+                format!("only {left} bytes left")
+            }
+            Self::LostEnd => {
+                let left = length.saturating_sub(TIME_ENTRY * random.random_range(1..=3));
                 content.set_length(left);
                 format!("only {left} bytes left")
             }

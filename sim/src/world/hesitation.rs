@@ -6,10 +6,12 @@
 //!
 //! Never: a poll of a process that is dead or stopped because of this; one that is put off twice in a row.
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use super::{World, lock, timeline::Nanos};
+use super::{NodeId, World, lock, timeline::Nanos};
 
 /// How often, and for how long.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,13 +47,15 @@ pub(super) struct Hesitation {
     random: SmallRng,
     polls_left: u64,
     calls_left: u64,
+    /// Machines whose workers are busy: every other poll waits, for so long at most.
+    busy: BTreeMap<NodeId, Nanos>,
 }
 
 impl Hesitation {
     pub(super) fn new(seed: u64, profile: SchedulingProfile) -> Self {
         let random = SmallRng::seed_from_u64(seed ^ 0x0068_6573_6974_6174);
         let (polls_left, calls_left) = (profile.polls, profile.calls);
-        Self { profile, random, polls_left, calls_left }
+        Self { profile, random, polls_left, calls_left, busy: BTreeMap::new() }
     }
 
     fn longest(&mut self) -> Nanos {
@@ -73,9 +77,23 @@ fn is_due(left: &mut u64, every: u64, random: &mut SmallRng) -> bool {
 }
 
 impl World {
-    /// For how long the poll that is to be made now is put off.
-    pub(super) fn puts_off_poll(&self) -> Option<Nanos> {
+    /// From now on the workers of `node` are busy: every other poll waits, for `longest` at most. 0: they are so no more.
+    pub fn keep_busy(&self, node: NodeId, longest: Nanos) {
+        let busy = &mut lock(&self.hesitation).busy;
+        match longest {
+            0 => busy.remove(&node),
+            _ => busy.insert(node, longest),
+        };
+    }
+
+    /// For how long the poll that is to be made on `node` now is put off.
+    pub(super) fn puts_off_poll(&self, node: NodeId) -> Option<Nanos> {
         let this = &mut *lock(&self.hesitation);
+        if let Some(longest) = this.busy.get(&node)
+            && this.random.random_bool(0.5)
+        {
+            return Some(this.random.random_range(1..=*longest));
+        }
         is_due(&mut this.polls_left, this.profile.polls, &mut this.random).then(|| this.longest())
     }
 

@@ -250,7 +250,7 @@ impl Step {
             self.put_off = Some(until).filter(|until| *until > now);
             return self.put_off.is_some();
         }
-        let Some(delay) = self.world.puts_off_poll() else { return false };
+        let Some(delay) = self.world.puts_off_poll(self.process.node) else { return false };
         self.put_off = Some(now + delay);
         self.world.timeline.schedule(now + delay, Event::Wake(context.waker().clone()));
         true

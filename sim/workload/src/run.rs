@@ -308,6 +308,12 @@ impl Workload {
         narrowed.unwrap_or_default()
     }
 
+    /// Changes who sets the timestamps of a topic, so often, and writes a record behind each acknowledgement.
+    pub async fn retype(&mut self, times: u32) {
+        let Some(context) = self.latecomer.take() else { return };
+        self.latecomer = self.late("retype", workloads::retype(context, times)).await;
+    }
+
     /// Waits for records that nobody writes.
     pub async fn listen(&mut self) {
         let Some(context) = self.latecomer.take() else { return };

@@ -274,6 +274,8 @@ pub enum Fault {
     Restart { node: u32 },
     /// The process stands still for `for_ms`.
     Pause { node: u32 },
+    /// Its workers are busy for `for_ms`: every other poll of a task waits for up to `longest_ms`.
+    Busy { node: u32, longest_ms: u64 },
     /// Nothing gets through between the node and its clients, or another broker.
     Cut {
         node: u32,
@@ -378,6 +380,7 @@ impl Fault {
             | Fault::Kill { node }
             | Fault::Restart { node }
             | Fault::Pause { node }
+            | Fault::Busy { node, .. }
             | Fault::Cut { node, .. }
             | Fault::Delay { node, .. }
             | Fault::Loss { node, .. }

@@ -1,6 +1,8 @@
 //! Law: of a topic that leaves flushing to the operating system a kill or a stop loses nothing, and a power loss at most
 //! what the topic allows: fewer than `flush.messages` records, none that is older than `flush.ms`, none that an orderly stop
-//! or a recovery has left behind. What is left is the beginning of what was written; from there the history goes on.
+//! or a recovery has left behind. Where `flush.messages` becomes smaller, that counts for logs that are open; what was written
+//! before to one that nobody has opened since its broker started, or whose disk failed, is flushed when it is opened, which
+//! need not wait for a request where `flush.ms` is set. What is left is the beginning of what was written; from there the history goes on.
 //!
 //! The rest is excused where one disk alone has it ([`crate::Entry::LeftToTheSystem`]); where there are several replicas nothing
 //! is, and other laws demand all.
@@ -50,7 +52,7 @@ pub(crate) fn kept(partition: &PartitionState, floor: Floor, log_end: i64) -> Ve
 #[cfg(test)]
 mod tests {
     use crate::testing::{Story, view};
-    use crate::{EventKind, Part, Partition};
+    use crate::{EventKind, Part, Partition, Settled};
 
     const RECORDS: [(i64, u64); 4] = [(0, 1), (1, 2), (2, 3), (3, 4)];
 
@@ -76,6 +78,25 @@ mod tests {
         lost().recovered("t", 0, &RECORDS[..2]).holds();
         lost().recovered("t", 0, &RECORDS[..1]).broken("flush_kept");
         power_lost(acknowledged(&[("flush.messages", "1000")])).recovered("t", 0, &[]).holds();
+    }
+
+    #[test]
+    fn a_stricter_setting_counts_for_a_log_that_is_open() {
+        let stricter = |story: Story| {
+            let (topic_id, change, outcome) = (1, 1, Settled::Done);
+            let configs = vec![("flush.messages".to_owned(), Some("2".to_owned()))];
+            let asked = EventKind::ConfigAsked { topic: "t".into(), topic_id, change, configs };
+            let returned = EventKind::ConfigReturned { topic: "t".into(), topic_id, change, outcome };
+            power_lost(story.event(asked).event(returned).after_s(60))
+        };
+        let story = || acknowledged(&[("flush.messages", "1000")]);
+        stricter(story()).recovered("t", 0, &RECORDS[..3]).holds();
+        stricter(story()).recovered("t", 0, &RECORDS[..2]).broken("flush_kept");
+        // Nobody has asked for it since the broker started.
+        let started = || story().event(EventKind::NodeStarted { node: 1 });
+        stricter(started()).recovered("t", 0, &[]).holds();
+        let failed = || story().event(EventKind::DiskFailed { node: 1, directory: "/dead".into() });
+        stricter(failed()).recovered("t", 0, &[]).holds();
     }
 
     #[test]

@@ -17,7 +17,7 @@ use kafka_protocol::{
 };
 use uuid::Uuid;
 
-use super::{ClientError, Link, Topic};
+use super::{ClientError, LAST_BY_NAME, Link, Topic};
 use crate::record::{ReadBatch, decode_batches};
 
 /// Where a consumer stands in a partition.
@@ -138,9 +138,9 @@ impl Fetcher {
         let connection = link.connection().await;
         let mut version = connection.version::<FetchRequest>()?;
         if self.by_name || positions.iter().any(|position| position.topic.id.is_nil()) {
-            version = version.min(12);
+            version = version.min(LAST_BY_NAME);
         }
-        let by_id = version >= 13;
+        let by_id = version > LAST_BY_NAME;
         if self.session.id != 0 && self.session.by_id != by_id {
             self.forget_session();
         }
@@ -362,8 +362,11 @@ impl Fetcher {
 
 fn find(positions: &[Position], version: i16, name: &TopicName, id: Uuid, partition: i32) -> Option<usize> {
     positions.iter().position(|position| {
-        let same_topic =
-            if version >= 13 { position.topic.id == id } else { *position.topic.name == *name.0.as_str() };
+        let same_topic = if version > LAST_BY_NAME {
+            position.topic.id == id
+        } else {
+            *position.topic.name == *name.0.as_str()
+        };
         same_topic && position.partition == partition
     })
 }

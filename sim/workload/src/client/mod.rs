@@ -20,6 +20,6 @@ pub(crate) use connection::{decode, encode as frame};
 pub use fetch::{FetchLimits, Fetched, FetchedPartition, Fetcher, Position};
 pub use link::{Bootstrap, Link};
 pub use requests::{
-    Listed, Topic, create_topic, find_named, find_topic, init_producer_id, is_retriable, list_offsets,
-    produce_request,
+    LAST_BY_NAME, Listed, Topic, create_topic, find_named, find_topic, init_producer_id, is_retriable,
+    list_offsets, produce_request,
 };

@@ -23,6 +23,9 @@ use uuid::Uuid;
 use super::{ClientError, Link};
 use crate::plan::TopicPlan;
 
+/// The last version of Produce and of Fetch that names topics by their names (KIP-516).
+pub const LAST_BY_NAME: i16 = 12;
+
 /// A topic as clients know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
@@ -54,6 +57,12 @@ impl Topic {
     /// The name as the protocol crate wants it.
     pub fn wire_name(&self) -> TopicName {
         wire_name(&self.name)
+    }
+
+    /// The version in which to speak of it, in a Produce or Fetch request, to a broker that knows `newest`: those above
+    /// [`LAST_BY_NAME`] name topics by their ids.
+    pub fn version(&self, newest: i16) -> i16 {
+        if self.id.is_nil() { newest.min(LAST_BY_NAME) } else { newest }
     }
 
     /// A partition of it, as the history names it.

@@ -316,9 +316,7 @@ impl Auditor<'_> {
         let records: Arc<[NewRecord]> = records.iter().map(shifted).collect();
         let connection = context.link.connection().await;
         let Ok(mut version) = connection.version::<ProduceRequest>() else { return Outcome::Unknown };
-        if topic.id.is_nil() {
-            version = version.min(12);
-        }
+        version = topic.version(version);
         let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, probe.acks);
         let timeout = context.link.request_timeout();
         attempt_alone(context, &connection, version, &mut batch, probe.acks, timeout).await

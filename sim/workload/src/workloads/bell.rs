@@ -7,16 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use gracchus_checker::{EventKind, Outcome};
-use kafka_protocol::messages::ProduceRequest;
 use rand::Rng;
 
-use super::{
-    Actions, Context, consumer::Asked, consumer::tell_fetched, producer::attempt_alone, until_drain,
-};
+use super::{Actions, Context, consumer::Asked, consumer::tell_fetched, producer::send_one, until_drain};
 use crate::{
     client::{FetchLimits, Fetcher, Position, Topic},
-    plan::{BellPlan, Codec, TopicPlan},
-    record::Sequenced,
+    plan::{BellPlan, TopicPlan},
     run::make_topic,
 };
 
@@ -91,14 +87,6 @@ pub(crate) async fn bell(mut context: Context, plan: BellPlan) {
 async fn ring(context: &mut Context, topic: &Arc<Topic>) -> bool {
     let wait = context.random.random_range(0..=3_000);
     context.link.env.sleep(Duration::from_micros(wait)).await;
-    let connection = context.link.connection().await;
-    let Ok(mut version) = connection.version::<ProduceRequest>() else { return false };
-    if topic.id.is_nil() {
-        version = version.min(12);
-    }
-    let records = context.fresh_records(1, |_| 10);
-    let mut batch = context.begin(topic, 0, records, Codec::None, Sequenced::NONE, -1);
     let timeout = context.link.request_timeout();
-    let outcome = attempt_alone(context, &connection, version, &mut batch, -1, timeout).await;
-    matches!(outcome, Outcome::Acked { .. })
+    matches!(send_one(context, topic, 0, 10, timeout).await, Some(Outcome::Acked { .. }))
 }

@@ -59,9 +59,7 @@ async fn append_once(context: &mut Context, topic: &Arc<Topic>, partition: i32) 
     let Ok(mut version) = connection.version::<ProduceRequest>() else {
         return;
     };
-    if topic.id.is_nil() {
-        version = version.min(12);
-    }
+    version = topic.version(version);
     let count = context.random.random_range(1..=4);
     let records = context.fresh_records(count, |random| random.random_range(0..200));
     let mut batch = context.begin(topic, partition, records, Codec::None, Sequenced::NONE, -1);

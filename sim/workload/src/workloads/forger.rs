@@ -51,9 +51,7 @@ async fn send(context: &mut Context, topic: &Arc<Topic>, partition: i32) -> Resu
     if bytes[22] & 7 == 4 {
         version = version.max(7);
     }
-    if topic.id.is_nil() {
-        version = version.min(12);
-    }
+    version = topic.version(version);
     let parts = [(Arc::clone(topic), partition, bytes)];
     let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
     let mut pending = connection.send(&request, version, timeout, true)?;

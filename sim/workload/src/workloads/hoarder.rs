@@ -9,13 +9,11 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use gracchus_env::{Connection, Env, Piece, Task, spawn};
-use kafka_protocol::messages::ProduceRequest;
 use rand::Rng;
 
-use super::{Context, producer::attempt_alone};
+use super::{Context, producer::send_one};
 use crate::{
-    plan::{Codec, HoarderPlan, TopicPlan},
-    record::Sequenced,
+    plan::{HoarderPlan, TopicPlan},
     run::make_topic,
 };
 
@@ -98,23 +96,20 @@ pub(crate) async fn serve_beside(mut context: Context) {
     for _ in 0..REQUESTS {
         let pause = context.random.random_range(200..=900);
         context.link.env.sleep(Duration::from_millis(pause)).await;
-        let connection = context.link.connection().await;
-        let Ok(mut version) = connection.version::<ProduceRequest>() else { return };
-        if topic.id.is_nil() {
-            version = version.min(12);
-        }
         let filler = match context.random.random_bool(0.5) {
             true => MODEST,
             false => context.random.random_range(LARGE),
         };
-        let records = context.fresh_records(1, |_| filler);
-        let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, -1);
-        let timeout = Duration::from_secs(20);
+        // To connect takes its own time.
+        context.link.connection().await;
         let begin = context.link.env.now();
-        let outcome = attempt_alone(&mut context, &connection, version, &mut batch, -1, timeout).await;
+        let outcome = send_one(&mut context, &topic, 0, filler, Duration::from_secs(20)).await;
+        if outcome.is_none() {
+            return;
+        }
         let took = context.link.env.now().since(begin);
         if took > SERVED {
-            let story = format!("a produce of {} bytes took {took:?}: {outcome:?}", batch.bytes.len());
+            let story = format!("a produce of {filler} bytes took {took:?}: {outcome:?}");
             context.recorder.complain(SERVED_BESIDE, story);
         }
     }

@@ -2,24 +2,24 @@
 //! would have set right stays wrong here, and is seen.
 //!
 //! The model: everybody else has stopped. Names are taken again as soon as their topics are deleted; a setting changes while
-//! the log that it is meant for is being opened; a poll waits for records that never come. Never: a second client beside it,
+//! the log that it is meant for is being opened, or over and over while the workers are busy; a poll waits for records that never come. Never: a second client beside it,
 //! whose commands would wake whoever was forgotten.
 
 use std::{sync::Arc, time::Duration};
 
 use gracchus_checker::{EventKind, Outcome, Settled};
-use kafka_protocol::messages::{IncrementalAlterConfigsRequest, ProduceRequest};
+use kafka_protocol::messages::IncrementalAlterConfigsRequest;
 use rand::Rng;
 
 use super::{
     Context,
-    producer::attempt_alone,
+    producer::send_one,
     recreate::{Generations, create, delete},
 };
 use crate::{
-    client::{FetchLimits, Fetcher, Position, Topic, alter_config, serves},
-    plan::{Codec, LEAST_SEGMENT_BYTES, TopicPlan},
-    record::Sequenced,
+    client::{FetchLimits, Fetcher, Link, Position, Topic, alter_config, serves},
+    history::Recorder,
+    plan::{LEAST_SEGMENT_BYTES, TopicPlan},
     run::make_topic,
 };
 
@@ -90,19 +90,51 @@ async fn change_while_opening(context: &mut Context, topic: &Arc<Topic>) -> bool
     let (pause, env) = (context.random.random_range(0..=4_000), Arc::clone(&context.link.env));
     let change = async {
         env.sleep(Duration::from_micros(pause)).await;
-        let (key, value) = ("segment.bytes".to_owned(), LEAST_SEGMENT_BYTES.to_string());
-        let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
-        let configs = vec![(key.clone(), Some(value.clone()))];
-        recorder.tell(EventKind::ConfigAsked { topic: name.clone(), topic_id, change: 1, configs });
-        let outcome = match alter_config(&mut other, topic, &key, Some(&value)).await {
-            Ok(None) => Settled::Done,
-            Ok(Some(_)) | Err(_) => Settled::Unknown,
-        };
-        recorder.tell(EventKind::ConfigReturned { topic: name, topic_id, change: 1, outcome });
-        outcome == Settled::Done
+        let value = LEAST_SEGMENT_BYTES.to_string();
+        change(&recorder, &mut other, topic, 1, "segment.bytes", &value).await
     };
     let (changed, _) = tokio::join!(biased; change, write(context, topic, 0, 10));
     changed
+}
+
+/// Makes change number `number` of the topic's settings; whether it was acknowledged.
+async fn change(
+    recorder: &Recorder,
+    link: &mut Link,
+    topic: &Topic,
+    number: u64,
+    key: &str,
+    value: &str,
+) -> bool {
+    let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
+    let configs = vec![(key.to_owned(), Some(value.to_owned()))];
+    recorder.tell(EventKind::ConfigAsked { topic: name.clone(), topic_id, change: number, configs });
+    let outcome = match alter_config(link, topic, key, Some(value)).await {
+        Ok(None) => Settled::Done,
+        Ok(Some(_)) | Err(_) => Settled::Unknown,
+    };
+    recorder.tell(EventKind::ConfigReturned { topic: name, topic_id, change: number, outcome });
+    outcome == Settled::Done
+}
+
+/// Changes who sets the timestamps of a topic, `times` times, and writes a record behind each acknowledgement.
+pub(crate) async fn retype(mut context: Context, times: u32) -> Context {
+    if !serves::<IncrementalAlterConfigsRequest>(&mut context.link).await {
+        return context;
+    }
+    let described = TopicPlan::plain(format!("retyped-{}", context.number), 1);
+    let topic = Arc::new(make_topic(&mut context, &described).await);
+    // The log is open, and both are connected, before it begins.
+    write(&mut context, &topic, 0, 10).await;
+    let mut other = context.link.sibling();
+    other.connection().await;
+    let recorder = context.recorder.clone();
+    for number in 1..=times {
+        let by = if number % 2 == 1 { "LogAppendTime" } else { "CreateTime" };
+        change(&recorder, &mut other, &topic, number.into(), "message.timestamp.type", by).await;
+        write(&mut context, &topic, 0, 10).await;
+    }
+    context
 }
 
 /// Waits for records of an empty partition, again and again.
@@ -129,16 +161,10 @@ pub(crate) async fn listen(mut context: Context) -> Context {
 /// One record, until it is acknowledged; its offset.
 async fn write(context: &mut Context, topic: &Arc<Topic>, partition: i32, filler: u32) -> i64 {
     loop {
-        let connection = context.link.connection().await;
-        if let Ok(version) = connection.version::<ProduceRequest>() {
-            let version = if topic.id.is_nil() { version.min(12) } else { version };
-            let records = context.fresh_records(1, |_| filler);
-            let mut batch = context.begin(topic, partition, records, Codec::None, Sequenced::NONE, -1);
-            let timeout = context.link.request_timeout();
-            let outcome = attempt_alone(context, &connection, version, &mut batch, -1, timeout).await;
-            if let Outcome::Acked { base_offset, .. } = outcome {
-                return base_offset;
-            }
+        let timeout = context.link.request_timeout();
+        let outcome = send_one(context, topic, partition, filler, timeout).await;
+        if let Some(Outcome::Acked { base_offset, .. }) = outcome {
+            return base_offset;
         }
         context.link.back_off().await;
     }

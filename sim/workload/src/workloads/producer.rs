@@ -23,7 +23,7 @@ use super::{
     OUT_OF_ORDER_SEQUENCE_NUMBER,
 };
 use crate::{
-    client::{ClientError, Connection, Pending, Topic, is_retriable, produce_request},
+    client::{ClientError, Connection, LAST_BY_NAME, Pending, Topic, is_retriable, produce_request},
     plan::{Codec, Delivery, EpochRecovery, Newest, ProducerPlan},
     record::{Sequenced, sequence_after, with_max_timestamp},
 };
@@ -334,7 +334,7 @@ impl Producer {
             version = version.max(7);
         }
         if batches.iter().any(|(_, unfinished)| unfinished.batch.topic.id.is_nil()) {
-            version = version.min(12);
+            version = version.min(LAST_BY_NAME);
         }
         let timeout = self.context.link.request_timeout();
         let parts: Vec<_> = batches
@@ -545,6 +545,22 @@ pub(super) async fn attempt_alone(
     };
     context.tell_returned(batch, attempt, outcome);
     outcome
+}
+
+/// Sends one record of `filler` bytes in one attempt, with acks=all. `None`: the broker does not serve produces.
+pub(super) async fn send_one(
+    context: &mut Context,
+    topic: &Arc<Topic>,
+    partition: i32,
+    filler: u32,
+    timeout: Duration,
+) -> Option<Outcome> {
+    let connection = context.link.connection().await;
+    let version = connection.version::<ProduceRequest>().ok()?;
+    let version = topic.version(version);
+    let records = context.fresh_records(1, |_| filler);
+    let mut batch = context.begin(topic, partition, records, Codec::None, Sequenced::NONE, -1);
+    Some(attempt_alone(context, &connection, version, &mut batch, -1, timeout).await)
 }
 
 /// What the answer says about `batch`; `None` when it says nothing.

@@ -344,9 +344,7 @@ impl Replayer<'_> {
         let timeout = link.request_timeout();
         let mut version =
             connection.version::<ProduceRequest>().inspect_err(|error| link.note(error)).ok()?;
-        if self.topic.id.is_nil() {
-            version = version.min(12);
-        }
+        version = self.topic.version(version);
         let parts = [(Arc::clone(&self.topic), batch.partition, batch.bytes.clone())];
         let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
         let attempt = self.context.tell_sent(batch, connection.id, version);

@@ -144,9 +144,7 @@ impl Sleeper<'_> {
         let context = &mut *self.context;
         let connection = context.link.connection().await;
         let mut version = connection.version::<ProduceRequest>().ok()?;
-        if self.topic.id.is_nil() {
-            version = version.min(12);
-        }
+        version = self.topic.version(version);
         let timeout = context.link.request_timeout();
         let outcome = attempt_alone(context, &connection, version, batch, -1, timeout).await;
         Some((connection.id, outcome))

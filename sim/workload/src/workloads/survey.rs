@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 };
 
 use super::Context;
-use crate::client::{ClientError, Topic, list_offsets};
+use crate::client::{ClientError, LAST_BY_NAME, Topic, list_offsets};
 
 /// A question about a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +85,7 @@ async fn ask(
         }
     };
     let connection = context.link.connection().await;
-    // The last version that names topics.
-    let version = connection.version::<FetchRequest>()?.min(12);
+    let version = connection.version::<FetchRequest>()?.min(LAST_BY_NAME);
     let wanted = FetchPartition::default()
         .with_partition(partition)
         .with_fetch_offset(from)

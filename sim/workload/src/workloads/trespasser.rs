@@ -141,9 +141,7 @@ async fn produce_oddly(context: &mut Context, topic: &Arc<Topic>, partition: i32
     };
     let connection = context.link.connection().await;
     let mut version = connection.version::<ProduceRequest>()?;
-    if topic.id.is_nil() {
-        version = version.min(12);
-    }
+    version = topic.version(version);
     let timeout = context.link.request_timeout();
     let parts = [(Arc::clone(topic), index, oddity.batch(&sound))];
     let request = produce_request(version, acks, timeout.as_millis() as i32, &parts);
@@ -217,9 +215,7 @@ async fn send(
 ) -> Result<Outcome, ClientError> {
     let connection = context.link.connection().await;
     let mut version = connection.version::<ProduceRequest>()?;
-    if topic.id.is_nil() {
-        version = version.min(12);
-    }
+    version = topic.version(version);
     let records = context.fresh_records(1, |_| 20);
     let mut batch = context.begin(topic, partition, records, Codec::None, sequenced, -1);
     let timeout = context.link.request_timeout();
