@@ -13,7 +13,8 @@
 //! The block with `cargo test` is run as it stands as well, and would be this very run again. So Cargo is told, in the way
 //! it offers (`CARGO_TARGET_…_RUNNER`), how to start the programs that it builds: test programs are started with `--list`,
 //! all others as they are. Everything is compiled and every test program is started, but no test runs twice; that none
-//! is missing is compared with what the workspace holds. Never: another command than the README's.
+//! is missing is compared with what the workspace holds. At the end the release that the blocks have built is looked through for
+//! the simulator, so that it need not be built once more for that. Never: another command than the README's.
 #![allow(clippy::disallowed_methods, reason = "a test works with real files and processes")]
 #![allow(clippy::print_stderr, reason = "long steps are told")]
 
@@ -73,8 +74,21 @@ fn the_shell_blocks_of_the_readme_run_in_a_clean_clone() {
         reader.run(block);
     }
     reader.stop();
+    assert_nothing_of_the_simulator(&target_directory().join("release/gracchus"));
     let changed = clone.git(&["status", "--porcelain", "--untracked-files=no"]);
     assert_eq!(changed, clone.changed_before, "following the README changes files of the repository");
+}
+
+/// What `cargo run --release` built is what ships.
+fn assert_nothing_of_the_simulator(release: &Path) {
+    let what = "the search for simulator symbols in the release binary";
+    let Some(nm) = toolchain::find("nm", what) else { return };
+    let symbols = said(Command::new(nm).arg("--demangle").arg(release));
+    assert!(symbols.contains("gracchus"), "the symbols of the broker are there to be seen");
+    for word in ["madsim", "gracchus_sim", "gracchus_checker", "gracchus_workload"] {
+        let found: Vec<&str> = symbols.lines().filter(|line| line.contains(word)).take(3).collect();
+        assert!(found.is_empty(), "{word} in the release binary: {found:?}");
+    }
 }
 
 /// All shell of `page`.

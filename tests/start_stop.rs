@@ -12,7 +12,7 @@ use std::{
 use gracchus_tests::{
     Broker, Options, Scratch,
     broker::{free_port, serve_command},
-    client, program, toolchain,
+    client,
 };
 use rustix::process::Signal;
 
@@ -177,24 +177,4 @@ fn an_override_beats_the_file() {
     child.wait().expect("our own child");
     assert!(served, "the override's port is served");
     assert!(data.is_dir(), "the override's directory is used");
-}
-
-#[test]
-fn the_release_holds_nothing_of_the_simulator() {
-    let what = "the search for simulator symbols in the release binary";
-    let Some(nm) = toolchain::find("nm", what) else { return };
-    if !toolchain::require_all() {
-        // Needs a whole release build, which `.ci/run` makes anyway.
-        toolchain::not_run(what, "it needs a release build and GRACCHUS_REQUIRE_ALL is not 1");
-        return;
-    }
-    let release = program::release();
-    let output = std::process::Command::new(nm).arg("--demangle").arg(&release).output().expect("nm runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let symbols = String::from_utf8_lossy(&output.stdout);
-    assert!(symbols.contains("gracchus"), "the symbols of the broker are there to be seen");
-    for word in ["madsim", "gracchus_sim", "gracchus_checker", "gracchus_workload"] {
-        let found: Vec<&str> = symbols.lines().filter(|line| line.contains(word)).take(3).collect();
-        assert!(found.is_empty(), "{word} in the release binary: {found:?}");
-    }
 }

@@ -6,7 +6,8 @@
 //! acknowledgement, what it had sent is compared with what was found.
 //!
 //! Which answers are looked at is drawn: some at drawn times, the others while several syncs are under way, or right
-//! behind a roll, a cut, a replay or the reuse of a part of the journal. A look changes nothing in the world.
+//! behind a roll, a cut, a replay or the reuse of a part of the journal. A look changes nothing in the world. With each the
+//! indexes are looked at, too, that a recovery would take as they are.
 //!
 //! Of topics that leave flushing to the system acknowledgements are not judged, but what their replicas call flushed is: at drawn
 //! changes of a flushed end, all below it must be in what a power loss would leave. Not judged at all are topics of which a
@@ -36,6 +37,9 @@ use crate::{
 pub const LAW: &str = "acknowledged is on disk";
 /// Law: what a replica calls flushed is on disk, also where acknowledged does not mean that.
 pub const FLUSHED: &str = "flushed is on disk";
+
+/// Law: an index that no recovery would look at is on disk.
+pub const INDEXES: &str = "indexes are on disk";
 
 /// For so long what a process does to its files counts as just done.
 const JUST_NOW: Nanos = 20_000_000;
@@ -117,14 +121,14 @@ impl AckJudge {
         }
     }
 
-    /// Something passes on a connection of `node`. `Err`: what was acknowledged would be lost.
+    /// Something passes on a connection of `node`. `Err`: a law that is broken, and what would be lost.
     pub(crate) fn passes(
         &mut self,
         (world, budget): (&World, &Budget),
         node: NodeId,
         connection: u64,
         passed: Passed<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<(), (&'static str, String)> {
         if self.looks.most == 0 {
             return Ok(());
         }
@@ -145,7 +149,12 @@ impl AckJudge {
             let places = acknowledged.iter().filter_map(|it| self.place(world, node, it)).collect::<Vec<_>>();
             let Some((place, data, offset)) = places.choose(&mut self.random) else { continue };
             self.count(world, why);
-            self.look((world, budget), node, place, data, *offset)?;
+            self.look((world, budget), node, place, data, *offset).map_err(|lost| (LAW, lost))?;
+            let remains = Remains { world, node, harshest: Harshest::Dropped };
+            Plan::data_directories()
+                .iter()
+                .try_for_each(|data| remains.indexes(data))
+                .map_err(|lost| (INDEXES, lost))?;
         }
         Ok(())
     }

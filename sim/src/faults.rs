@@ -127,7 +127,9 @@ impl Injector {
         while !self.undo.is_empty() {
             self.undo_first();
         }
-        self.aimed.clear();
+        for missed in std::mem::take(&mut self.aimed).into_values() {
+            self.world.tell(format!("its moment never came: {}", describe(&missed)));
+        }
         for node in self.cluster.nodes() {
             self.world.disarm(node);
             self.cluster.put_back(node);

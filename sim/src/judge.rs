@@ -112,10 +112,10 @@ impl Judge {
         self.world.watch_wires(brokers, move |node, connection, passed| {
             let at = (&*judge.world, &*judge.budget());
             let verdict = lock(&judge.acknowledgements).passes(at, node, connection, passed);
-            if let Err(lost) = verdict
+            if let Err((law, lost)) = verdict
                 && !judge.is_pardoned()
             {
-                judge.world.violate(ack_judge::LAW, lost);
+                judge.world.violate(law, lost);
             }
         });
     }

@@ -6,6 +6,14 @@ use crate::{
     swarm,
 };
 
+/// Where all laws are listed.
+pub(crate) const WHERE: &str = "sim/checker/src/laws/mod.rs and OWN_LAWS in sim/src/laws.rs";
+
+/// Whether a law is called so.
+pub(crate) fn is_one(name: &str) -> bool {
+    gracchus_checker::laws::NAMES.contains(&name) || OWN_LAWS.contains(&name)
+}
+
 /// Laws that the simulator itself and the clients judge, beside those of the checker.
 pub(crate) const OWN_LAWS: &[&str] = &[
     cluster::STARTS,
@@ -53,6 +61,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     files_check::RETENTION,
     ack_judge::LAW,
     ack_judge::FLUSHED,
+    ack_judge::INDEXES,
     hosting::FOLLOWS,
     segment_limits::LAW,
     files_check::ROLLS,

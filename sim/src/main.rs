@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its user")]
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -16,8 +16,9 @@ use gracchus_sim::{
     report::Report,
     run,
     swarm::{self, Child},
+    told,
 };
-use gracchus_workload::scenario::{Expectation, Scenario};
+use gracchus_workload::scenario::Expectation;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[global_allocator]
@@ -36,14 +37,14 @@ enum Verb {
     /// Runs many seeds, each in a process of its own, and stops at none.
     Swarm {
         /// How many.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// The first one.
         #[arg(long, default_value_t = 0)]
         from: u64,
         /// How many processes at a time; one per core unless told otherwise.
         #[arg(long)]
-        jobs: Option<usize>,
+        jobs: Option<NonZeroUsize>,
     },
     /// Runs one scenario file, or a plan that `replay` printed.
     Run {
@@ -52,7 +53,7 @@ enum Verb {
         /// Instead of the file's own seed.
         #[arg(long)]
         seed: Option<u64>,
-        /// What to log, as in RUST_LOG.
+        /// What to log, in the words of RUST_LOG: levels for `world` (the story), `gracchus`, `gracchus_log`, `moment`, …
         #[arg(long)]
         log: Option<String>,
     },
@@ -60,21 +61,21 @@ enum Verb {
     Replay {
         /// The seed.
         seed: u64,
-        /// What to log, as in RUST_LOG.
+        /// What to log, in the words of RUST_LOG: levels for `world` (the story), `gracchus`, `gracchus_log`, `moment`, …
         #[arg(long)]
         log: Option<String>,
     },
     /// Checks that a seed is one history whatever surrounds its process.
     Meta {
         /// How many.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// The first one.
         #[arg(long, default_value_t = 0)]
         from: u64,
         /// How many processes at a time.
         #[arg(long)]
-        jobs: Option<usize>,
+        jobs: Option<NonZeroUsize>,
     },
     /// Plants each bug of sim/mutants, or with --drawn changes that nobody chose, and counts the seeds until a law catches it.
     Mutants {
@@ -94,14 +95,14 @@ enum Verb {
         #[arg(long, requires = "drawn")]
         unit_tests: bool,
         /// The most seeds that a bug may need; 200, or 100 for a drawn one, unless told otherwise.
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: Option<u64>,
         /// The first seed.
         #[arg(long, default_value_t = 0)]
         from: u64,
         /// How many processes at a time.
         #[arg(long)]
-        jobs: Option<usize>,
+        jobs: Option<NonZeroUsize>,
         /// Runs also what an interrupted or earlier run of the same sources has found.
         #[arg(long)]
         fresh: bool,
@@ -109,14 +110,14 @@ enum Verb {
     /// Counts the broker's named moments, and with `--source` its lines, and writes `sim/COVERAGE.md`.
     Coverage {
         /// How many seeds.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
         /// The first one.
         #[arg(long, default_value_t = 0)]
         from: u64,
         /// How many processes at a time.
         #[arg(long)]
-        jobs: Option<usize>,
+        jobs: Option<NonZeroUsize>,
         /// Which lines run, too: needs LLVM's tools.
         #[arg(long)]
         source: bool,
@@ -177,7 +178,8 @@ fn main() -> Result<ExitCode> {
             let plan = Plan::draw(seed);
             println!("{}", plan.to_text());
             // Comments, so that what is printed is a plan's file.
-            finish("replay", "# ", &counted(run::run(plan, PATIENCE)))
+            let again = swarm::replay(seed);
+            finish("replay", "# ", &counted(run::run(plan, PATIENCE)), &again)
         }
         Verb::One { seed, calm_ms, log, uncounted } => {
             start_log(log.as_deref(), !uncounted)?;
@@ -192,8 +194,8 @@ fn main() -> Result<ExitCode> {
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn jobs_or_cores(jobs: Option<usize>) -> usize {
-    jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+fn jobs_or_cores(jobs: Option<NonZeroUsize>) -> usize {
+    jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
 
 /// Runs a scenario or a plan from a file.
@@ -201,31 +203,26 @@ fn told(file: &PathBuf, seed: Option<u64>, log: Option<&str>) -> Result<bool> {
     start_log(Some(log.unwrap_or("world=info")), true)?;
     #[allow(clippy::disallowed_methods, reason = "a tool reads its input")]
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let plan = match toml::from_str::<Plan>(&text) {
-        Ok(plan) => Plan { seed: seed.unwrap_or(plan.seed), ..plan },
-        Err(_) => {
-            let scenario =
-                Scenario::parse(&text).map_err(anyhow::Error::msg).context(file.display().to_string())?;
-            Plan::tell(seed.unwrap_or(scenario.seed), scenario)
-        }
-    };
+    let plan = told::read(&text, seed).map_err(anyhow::Error::msg).context(file.display().to_string())?;
     let expected = plan.scenario.expect.clone();
+    let again = format!("cargo sim run {} --seed {}", file.display(), plan.seed);
     let report = counted(run::run(plan, PATIENCE));
-    let held = finish("run", "", &report);
+    let held = finish("run", "", &report, &again);
     Ok(match expected {
         Expectation::Holds => held,
         Expectation::Violates(law) => {
             let found = report.violations.first().is_some_and(|broken| broken.law == law);
-            println!("expected: a violation of “{law}”{}", if found { "" } else { ", which did not come" });
+            let came = if found { "as expected" } else { "not as expected" };
+            println!("{came}: the file expects a violation of “{law}”");
             found
         }
     })
 }
 
-/// Tells what came of a run, each line behind `margin`.
-fn finish(verb: &str, margin: &str, report: &Report) -> bool {
+/// Tells what came of a run, each line behind `margin`, and how to run it `again`.
+fn finish(verb: &str, margin: &str, report: &Report, again: &str) -> bool {
     if !report.held() {
-        report.verdict().lines().for_each(|line| println!("{margin}{line}"));
+        report.verdict(again).lines().for_each(|line| println!("{margin}{line}"));
     }
     let violations = u64::from(!report.held());
     println!(

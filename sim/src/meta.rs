@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     report::Report,
-    swarm::{Child, Progress, each_seed, now},
+    swarm::{Child, Progress, each_seed, now, replay},
 };
 
 /// The verb `meta`; whether all held.
@@ -34,11 +34,11 @@ pub fn meta(from: u64, seeds: u64, jobs: usize) -> bool {
                     }
                 });
             }
-            each_seed(from..from + seeds, jobs, child, |report| {
+            each_seed(from..from.saturating_add(seeds), jobs, child, |report| {
                 done += 1;
                 if !report.held() {
                     progress.clear();
-                    print!("{}", report.verdict());
+                    print!("{}", report.verdict(&replay(report.seed)));
                     broken += 1;
                 }
                 total.add(&report);
@@ -60,7 +60,7 @@ pub fn meta(from: u64, seeds: u64, jobs: usize) -> bool {
     }
     let different: std::collections::BTreeSet<u64> = hashes.values().map(|runs| runs[0].1).collect();
     println!(
-        "meta seeds={seeds} runs={done} unequal={unequal} hashes={} {}",
+        "meta asked={seeds} runs={done} unequal={unequal} hashes={} {}",
         different.len(),
         total.line(done, broken, began.elapsed().as_secs_f64())
     );

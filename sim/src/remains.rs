@@ -150,6 +150,31 @@ impl Remains<'_> {
         Err(format!("{directory} ends at {next}"))
     }
 
+    /// Whether the indexes that no recovery would look at are there as the broker sees them, for every log in the log directory
+    /// `data`. A recovery walks the segment that holds the recovery point, or ends at it, and all behind it.
+    pub(crate) fn indexes(&self, data: &str) -> Result<(), String> {
+        let (points, whole) = self.checkpointed(data, "recovery-point-offset-checkpoint");
+        // One that is damaged counts as empty.
+        for (log, point) in points.into_iter().filter(|_| whole) {
+            let Some(names) = self.names(&format!("{data}/{log}")) else { continue };
+            let bases = names.keys().filter_map(|name| log_format::offset_in_name(name, ".log"));
+            let bases: Vec<i64> = bases.filter(|base| *base < point).collect();
+            for base in &bases[..bases.len().saturating_sub(1)] {
+                for name in [format!("{base:020}.index"), format!("{base:020}.timeindex")] {
+                    let Some(inode) = file(&names, &name) else { continue };
+                    let rotten = || self.world.any_rotten(self.node, [inode.number]);
+                    if self.settled(inode).is_none() && !rotten() {
+                        return Err(format!(
+                            "a power loss now would change {data}/{log}/{name}, and no recovery would look at it: the recovery \
+                             point is {point}"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Numbers of the files of a log directory's journal and of one log, as they are now.
     pub(crate) fn files(&self, place: &Place, data: &str) -> Vec<u64> {
         let directories = [format!("{data}/journal"), format!("{data}/{}-{}", place.topic, place.partition)];
@@ -190,12 +215,24 @@ impl Remains<'_> {
 
     /// Where the log is known to begin.
     fn log_start(&self, place: &Place, data: &str) -> i64 {
+        let log = format!("{}-{}", place.topic, place.partition);
+        self.checkpointed(data, "log-start-offset-checkpoint").0.remove(&log).unwrap_or(0)
+    }
+
+    /// What a checkpoint of the log directory `data` says of each log, by the name of its directory, as far as it can be read; and
+    /// whether it is whole. After the version and a count each line is a topic, a partition and an offset.
+    fn checkpointed(&self, data: &str, checkpoint: &str) -> (BTreeMap<String, i64>, bool) {
         let names = self.names(data).unwrap_or_default();
-        let text =
-            file(&names, "log-start-offset-checkpoint").map(|inode| self.bytes(inode)).unwrap_or_default();
-        let line = format!("{} {} ", place.topic, place.partition);
-        let text = String::from_utf8_lossy(&text);
-        text.lines().find_map(|other| other.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+        let bytes = file(&names, checkpoint).map(|inode| self.bytes(inode)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let entry = |line: &str| {
+            let mut words = line.split(' ');
+            let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
+            Some((format!("{topic}-{partition}"), offset.parse().ok()?))
+        };
+        let entries: BTreeMap<String, i64> = text.lines().filter_map(entry).collect();
+        let whole = text.starts_with(&format!("0\n{}\n", entries.len()));
+        (entries, whole)
     }
 
     /// What a replay of the journal of `data` would write to the log.

@@ -147,8 +147,8 @@ impl Report {
         line
     }
 
-    /// The violation as a reader wants it.
-    pub fn verdict(&self) -> String {
+    /// The violation as a reader wants it, with the command that runs the same once more.
+    pub fn verdict(&self, again: &str) -> String {
         let mut text = String::new();
         for broken in &self.violations {
             let _ = writeln!(text, "seed {}: law “{}” broken at {:.6} s", self.seed, broken.law, broken.at_s);
@@ -160,7 +160,7 @@ impl Report {
                 let _ = writeln!(text, "    {line}");
             }
         }
-        let _ = writeln!(text, "  replay: cargo sim replay {}", self.seed);
+        let _ = writeln!(text, "  once more: {again}");
         text
     }
 }

@@ -114,9 +114,14 @@ pub fn each_seed(
     });
 }
 
+/// The command that runs a seed of the swarm again.
+pub fn replay(seed: u64) -> String {
+    format!("cargo sim replay {seed}")
+}
+
 /// The verb `swarm`; whether every law held.
 pub fn swarm(from: u64, seeds: u64, jobs: usize, child: &Child) -> bool {
-    run_all("swarm", from..from + seeds, jobs, child, |_| {}).1
+    run_all("swarm", from..from.saturating_add(seeds), jobs, child, |_| {}).1
 }
 
 /// Runs all `seeds` for `verb`, tells of those that broke a law, and in the end what all of them come to: that, and whether
@@ -138,7 +143,7 @@ pub(crate) fn run_all(
         look(&report);
         if !report.held() {
             progress.clear();
-            print!("{}", report.verdict());
+            print!("{}", report.verdict(&replay(report.seed)));
             broken += 1;
         }
         progress.show(done, &format!("{broken} violations, {} acknowledged", total.acknowledged));

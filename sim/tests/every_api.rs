@@ -22,7 +22,7 @@ fn every_api_is_called() {
     for seed in 0..20 {
         let plan = Plan::draw(seed).without_faults(12_000);
         let report = run::run(plan, Duration::from_secs(120));
-        assert!(report.held(), "{}", report.verdict());
+        assert!(report.held(), "{}", report.verdict("this test"));
         for (key, count) in report.calls {
             *calls.entry(key).or_default() += count;
         }

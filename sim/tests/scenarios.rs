@@ -5,8 +5,8 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use gracchus_sim::{plan::Plan, run};
-use gracchus_workload::scenario::{Expectation, Scenario};
+use gracchus_sim::{run, told};
+use gracchus_workload::scenario::Expectation;
 
 #[test]
 fn all_scenarios_hold() {
@@ -15,15 +15,19 @@ fn all_scenarios_hold() {
     for folder in fs::read_dir(root).expect("there are scenarios").flatten() {
         for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
             let text = fs::read_to_string(file.path()).expect("can be read");
-            let scenario =
-                Scenario::parse(&text).unwrap_or_else(|why| panic!("{}: {why}", file.path().display()));
+            let plan =
+                told::read(&text, None).unwrap_or_else(|why| panic!("{}: {why}", file.path().display()));
+            let scenario = &plan.scenario;
             assert_eq!(Some(scenario.name.as_str()), file.path().file_stem().and_then(|stem| stem.to_str()));
             if scenario.expect == Expectation::Holds {
-                let seed = scenario.seed;
-                let report = run::run(Plan::tell(seed, scenario), Duration::from_secs(120));
+                let report = run::run(plan, Duration::from_secs(120));
                 // What panics from here on is kept by the simulator and not printed.
                 if !report.held() || report.acknowledged <= 100 {
-                    eprintln!("{}\n{}", file.path().display(), report.verdict());
+                    eprintln!(
+                        "{}\n{}",
+                        file.path().display(),
+                        report.verdict("cargo sim run, with this file")
+                    );
                 }
                 assert!(report.held(), "{}", file.path().display());
                 assert!(report.acknowledged > 100, "{}", file.path().display());

@@ -33,7 +33,7 @@ pub use self::{
     chosen::{Options, mutants},
     drawn::{Options as DrawnOptions, drawn},
 };
-use crate::{child::Limits, laws::OWN_LAWS};
+use crate::{child::Limits, laws::is_one as is_law};
 
 /// A run of the swarm takes about three seconds of a core; one that takes many times that does not come to an end.
 const RUN: Limits =
@@ -43,8 +43,4 @@ const RUN: Limits =
 fn root() -> Result<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().map(Path::to_owned).context("the simulator lies in the repository")
-}
-
-fn is_law(name: &str) -> bool {
-    gracchus_checker::laws::NAMES.contains(&name) || OWN_LAWS.contains(&name)
 }

@@ -321,7 +321,7 @@ impl Content {
     }
 
     /// The platter and the page cache agree.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.generation += 1;
         self.durable_length = self.length();
         self.shortest = self.length();

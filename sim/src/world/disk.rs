@@ -290,7 +290,12 @@ impl NodeDisk {
             let donor = donor.filter(|(other, ..)| *other != path && !other.ends_with(".snapshot"));
             let donor = donor.choose(random).map(|(_, inode, _)| lock(&inode.content).bytes().to_vec());
             let rot = if rots == Rots::Unreadable { Rot::Emptied } else { rot };
-            if let Some(what) = rot.damage(&mut lock(&inode.content), donor, random) {
+            let content = &mut lock(&inode.content);
+            if let Some(what) = rot.damage(content, donor, random) {
+                // It is the platter that rots: what the page cache alone has would be gone with the power.
+                if !matches!(rot, Rot::Flip | Rot::Flips) {
+                    content.settle();
+                }
                 self.rotten.insert(inode.number);
                 places.push(format!("{path} ({what})"));
             }
