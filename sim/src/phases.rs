@@ -160,6 +160,10 @@ impl Run<'_> {
                 segment_limits::after_change(world, &self.cluster.nodes(), &narrowed);
             }
         }
+        if quiet.grown > 0 {
+            world.tell("partitions are added twice at the same time");
+            bounded(world, QUIET, self.workload.grow_twice(quiet.grown)).await;
+        }
         if quiet.retyped > 0 {
             world.tell("a setting changes, again and again, while workers are busy");
             let changes = bounded(world, QUIET, self.workload.retype(quiet.retyped));

@@ -67,7 +67,7 @@ fn moment(random: &mut SmallRng) -> Moment {
     Moment::BetweenSteps
 }
 
-fn trigger(random: &mut SmallRng, moment: Moment) -> Trigger {
+pub(super) fn trigger(random: &mut SmallRng, moment: Moment) -> Trigger {
     // About as many as there are of them in one go, or in a second or two.
     let most = match moment {
         Moment::TwoSyncs | Moment::ThreeSyncs => 30,

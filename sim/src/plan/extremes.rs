@@ -4,10 +4,13 @@
 //! All of it ends up in the plan: in the broker's properties, in the knobs that no file has, in what clients do. Never: a
 //! limit that the plan's own clients cannot live with.
 
-use gracchus_workload::plan::{Delivery, SleeperPlan, Span, Versions};
+use gracchus_workload::{
+    plan::{Delivery, SleeperPlan, Span, Versions},
+    scenario::{Fault, Moment},
+};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
-use super::{Plan, pick, scaled};
+use super::{Plan, aim, pick, scaled, stream_of};
 
 /// The largest request that a drawn client sends: three large batches, with room to spare.
 const LARGEST_REQUEST: u64 = 256 << 10;
@@ -33,6 +36,21 @@ pub(super) fn draw(plan: &mut Plan) {
         plan.knobs.metadata_snapshot_interval = random.random_range(1..=3);
     }
     later_file(plan, random);
+    checkpoints(plan, &mut stream_of(plan.seed, "checkpoints"));
+}
+
+/// Recovery points that reach the disk as soon as they rise, and power that fails inside rolls: what a recovery takes as it is
+/// lies right before what is going on.
+fn checkpoints(plan: &mut Plan, random: &mut SmallRng) {
+    if !random.random_bool(0.1) {
+        return;
+    }
+    set(plan, "log.flush.offset.checkpoint.interval.ms", random.random_range(1..=20));
+    for timed in &mut plan.scenario.faults {
+        if matches!(timed.fault, Fault::PowerLoss { .. }) && timed.when.is_none() && random.random_bool(0.5) {
+            timed.when = Some(aim::trigger(random, Moment::Roll));
+        }
+    }
 }
 
 fn set(plan: &mut Plan, key: &str, value: impl ToString) {

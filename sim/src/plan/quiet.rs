@@ -14,6 +14,9 @@ pub struct Quiet {
     /// So often it changes who sets the timestamps of a topic, while the workers of the brokers are busy.
     #[serde(default)]
     pub retyped: u32,
+    /// So many topics grow twice at the same time.
+    #[serde(default)]
+    pub grown: u32,
     /// The brokers' wall clocks are set back by so much while polls wait; 0 for not at all.
     pub back_ms: u64,
 }
@@ -26,6 +29,7 @@ impl Quiet {
             narrowed: random.random_range(0..=2),
             back_ms: if random.random_bool(0.5) { random.random_range(3_000..=60_000) } else { 0 },
             retyped: if random.random_bool(0.5) { random.random_range(2..=8) } else { 0 },
+            grown: random.random_range(0..=3),
         }
     }
 }

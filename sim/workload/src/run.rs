@@ -314,6 +314,12 @@ impl Workload {
         self.latecomer = self.late("retype", workloads::retype(context, times)).await;
     }
 
+    /// Adds partitions to so many topics twice at the same time.
+    pub async fn grow_twice(&mut self, times: u32) {
+        let Some(context) = self.latecomer.take() else { return };
+        self.latecomer = self.late("grow", workloads::grow_twice(context, times)).await;
+    }
+
     /// Waits for records that nobody writes.
     pub async fn listen(&mut self) {
         let Some(context) = self.latecomer.take() else { return };

@@ -8,16 +8,17 @@
 use std::{sync::Arc, time::Duration};
 
 use gracchus_checker::{EventKind, Outcome, Settled};
-use kafka_protocol::messages::IncrementalAlterConfigsRequest;
+use kafka_protocol::messages::{CreatePartitionsRequest, IncrementalAlterConfigsRequest};
 use rand::Rng;
 
 use super::{
     Context,
+    grow::see_metadata,
     producer::send_one,
     recreate::{Generations, create, delete},
 };
 use crate::{
-    client::{FetchLimits, Fetcher, Link, Position, Topic, alter_config, serves},
+    client::{FetchLimits, Fetcher, Link, Position, Topic, alter_config, create_partitions, serves},
     history::Recorder,
     plan::{LEAST_SEGMENT_BYTES, TopicPlan},
     run::make_topic,
@@ -137,6 +138,42 @@ pub(crate) async fn retype(mut context: Context, times: u32) -> Context {
         write(&mut context, &topic, 0, 10).await;
     }
     context
+}
+
+/// Adds partitions to `times` topics twice at the same time; then the metadata show no more than was asked for.
+pub(crate) async fn grow_twice(mut context: Context, times: u32) -> Context {
+    if !serves::<CreatePartitionsRequest>(&mut context.link).await {
+        return context;
+    }
+    let mut other = context.link.sibling();
+    for number in 0..times {
+        let described = TopicPlan::plain(format!("grown-{}-{number}", context.number), 1);
+        let topic = Arc::new(make_topic(&mut context, &described).await);
+        // Both are connected before it begins: connecting would keep them apart.
+        other.connection().await;
+        context.link.connection().await;
+        let recorder = context.recorder.clone();
+        let (less, more) = tokio::join!(
+            biased;
+            add_partitions(&recorder, &mut other, &topic, 2),
+            add_partitions(&recorder, &mut context.link, &topic, 3)
+        );
+        if less || more {
+            see_metadata(&mut context, &topic).await;
+        }
+    }
+    context
+}
+
+/// Whether the topic has `count` partitions because of this request.
+async fn add_partitions(recorder: &Recorder, link: &mut Link, topic: &Topic, count: i32) -> bool {
+    let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
+    recorder.tell(EventKind::PartitionsAsked { topic: name.clone(), topic_id, count });
+    let added = create_partitions(link, topic, count).await == Ok(None);
+    if added {
+        recorder.tell(EventKind::PartitionsAdded { topic: name, topic_id, count });
+    }
+    added
 }
 
 /// Waits for records of an empty partition, again and again.

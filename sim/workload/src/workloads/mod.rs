@@ -62,7 +62,7 @@ pub(crate) use forger::forge;
 pub(crate) use grow::grow;
 pub(crate) use hoarder::{hoard, serve_beside};
 pub use latecomer::Narrowed;
-pub(crate) use latecomer::{listen, narrow, retype, take_names_again};
+pub(crate) use latecomer::{grow_twice, listen, narrow, retype, take_names_again};
 pub(crate) use offsets::poll_offsets;
 pub(crate) use producer::produce;
 pub(crate) use recreate::{Generations, Part, recreate};
