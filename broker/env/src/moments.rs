@@ -284,6 +284,10 @@ moments! {
     RECOVERY_POINT_LOWERED in "recovery.rs";
     /// Recovery ends before something that the journal had.
     LOG_LOST_REPLAYED in "recovery.rs";
+    /// Recovery begins where a segment begins, and looks at the indexes of the one before.
+    INDEXES_BEFORE_CHECKED in "recovery.rs";
+    /// One of them is only the beginning of what it should be.
+    INDEX_LOST_ITS_END in "recovery.rs";
     /// A segment does not begin where the one before it ends.
     RECOVERY_HOLE in "recovery.rs";
     /// Recovery finds a bad batch.

@@ -116,7 +116,9 @@ impl Opening<'_> {
     async fn check_indexes_before(&self, segments: &[(Offset, u64)]) -> Result<(), StorageError> {
         let last_two = &segments[segments.len().saturating_sub(2)..];
         let Some(before) = self.sealed(last_two, &Ages::default()).pop() else { return Ok(()) };
+        gracchus_env::moment!(INDEXES_BEFORE_CHECKED);
         if self.lost_their_ends(&before).await? {
+            gracchus_env::moment!(INDEX_LOST_ITS_END);
             before.segment.rebuild(before.size, before.next_offset, "its end is missing").await?;
         }
         before.segment.offsets(before.size, before.next_offset).await?;
