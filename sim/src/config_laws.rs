@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use Seen::{Law, Nobody, Test};
 
-use crate::laws::OWN_LAWS;
+use crate::laws;
 
 /// Who would notice.
 #[derive(Debug, Clone, Copy)]
@@ -143,8 +143,11 @@ fn check(seen: Seen) -> Result<(), String> {
             }
         }
         Law(law, how) => {
-            let exists = OWN_LAWS.contains(&law) || gracchus_checker::laws::NAMES.contains(&law);
-            if exists && !how.is_empty() { Ok(()) } else { Err(format!("there is no law {law}")) }
+            if laws::is_one(law) && !how.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("there is no law {law}"))
+            }
         }
         Test(file, name) => {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);

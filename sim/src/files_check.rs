@@ -14,7 +14,7 @@ use gracchus_workload::{history, record::decode_batches};
 
 use crate::{
     budget::Budget,
-    log_format::{Batch, Checked, Place, check_format, offset_in_name, topic_id, walk},
+    log_format::{self, Batch, Checked, Place, check_format, offset_in_name, topic_id, walk},
     plan::Plan,
     segment_limits::{self, Limits},
     world::{NodeId, Snapshot, World},
@@ -269,15 +269,10 @@ fn check_retention(
     Ok(())
 }
 
-/// Where a log begins by the checkpoint of its directory: lines of version 0, a count, then topic, partition and offset.
+/// Where a log begins by the checkpoint of its directory.
 fn log_start_on_disk(world: &World, node: NodeId, data: &str, place: &Place) -> Option<i64> {
     let bytes = world.file(node, &format!("{data}/log-start-offset-checkpoint"))?;
-    let text = std::str::from_utf8(&bytes).ok()?;
-    text.lines().skip(2).find_map(|line| {
-        let mut words = line.split(' ');
-        let same = words.next()? == &*place.topic && words.next()?.parse() == Ok(place.partition);
-        if same { words.next()?.parse().ok() } else { None }
-    })
+    log_format::checkpoint(&bytes).0.remove(&place.name())
 }
 
 /// A segment that lies wholly below the log start, if one is still there.

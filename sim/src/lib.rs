@@ -1,9 +1,8 @@
 //! The simulator: the broker's code unchanged in a world that one seed decides.
 //!
 //! [`world`] is the world: machines, disks, network, clocks. [`plan`] is what a seed decides, as data, or what a file
-//! says ([`told`]); [`run`] carries
-//! one plan out, with [`faults`] and [`damage`] done to the world and all that shows judged; [`swarm`], [`meta`] and
-//! [`mutants`] start many. Never imported by anything that ships.
+//! says ([`told`]); [`run`] carries one plan out, with [`faults`] and [`damage`] done to the world and all that shows judged;
+//! [`swarm`], [`meta`] and [`mutants`] start many. Never imported by anything that ships.
 
 #[cfg(not(madsim))]
 compile_error!(

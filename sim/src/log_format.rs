@@ -3,7 +3,7 @@
 //!
 //! Never: a type or a constant of the broker; a law, which [`crate::files_check`] has.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gracchus_workload::record::BATCH_HEADER;
 
@@ -290,6 +290,20 @@ fn check_metadata(files: &Snapshot) -> Checked<()> {
         return Err(format!("{NAME}: “{text}”"));
     }
     Ok(())
+}
+
+/// What a checkpoint says of each log, by the name of its directory, as far as it can be read; and whether it is whole. After
+/// version 0 and a count each line is a topic, a partition and an offset.
+pub(crate) fn checkpoint(bytes: &[u8]) -> (BTreeMap<String, i64>, bool) {
+    let text = String::from_utf8_lossy(bytes);
+    let entry = |line: &str| {
+        let mut words = line.split(' ');
+        let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
+        Some((format!("{topic}-{partition}"), offset.parse().ok()?))
+    };
+    let entries: BTreeMap<String, i64> = text.lines().filter_map(entry).collect();
+    let whole = text.starts_with(&format!("0\n{}\n", entries.len()));
+    (entries, whole)
 }
 
 /// The offset that a file is named by.

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     report::Report,
-    swarm::{Child, Progress, each_seed, now, replay},
+    swarm::{self, Child, Progress, each_seed, now, replay},
 };
 
 /// The verb `meta`; whether all held.
@@ -34,7 +34,7 @@ pub fn meta(from: u64, seeds: u64, jobs: usize) -> bool {
                     }
                 });
             }
-            each_seed(from..from.saturating_add(seeds), jobs, child, |report| {
+            each_seed(swarm::seeds(from, seeds), jobs, child, |report| {
                 done += 1;
                 if !report.held() {
                     progress.clear();

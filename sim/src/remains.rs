@@ -215,24 +215,13 @@ impl Remains<'_> {
 
     /// Where the log is known to begin.
     fn log_start(&self, place: &Place, data: &str) -> i64 {
-        let log = format!("{}-{}", place.topic, place.partition);
-        self.checkpointed(data, "log-start-offset-checkpoint").0.remove(&log).unwrap_or(0)
+        self.checkpointed(data, "log-start-offset-checkpoint").0.remove(&place.name()).unwrap_or(0)
     }
 
-    /// What a checkpoint of the log directory `data` says of each log, by the name of its directory, as far as it can be read; and
-    /// whether it is whole. After the version and a count each line is a topic, a partition and an offset.
+    /// See [`log_format::checkpoint`].
     fn checkpointed(&self, data: &str, checkpoint: &str) -> (BTreeMap<String, i64>, bool) {
         let names = self.names(data).unwrap_or_default();
-        let bytes = file(&names, checkpoint).map(|inode| self.bytes(inode)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let entry = |line: &str| {
-            let mut words = line.split(' ');
-            let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
-            Some((format!("{topic}-{partition}"), offset.parse().ok()?))
-        };
-        let entries: BTreeMap<String, i64> = text.lines().filter_map(entry).collect();
-        let whole = text.starts_with(&format!("0\n{}\n", entries.len()));
-        (entries, whole)
+        log_format::checkpoint(&file(&names, checkpoint).map(|inode| self.bytes(inode)).unwrap_or_default())
     }
 
     /// What a replay of the journal of `data` would write to the log.

@@ -114,14 +114,19 @@ pub fn each_seed(
     });
 }
 
+/// So many seeds, but none beyond the last there is.
+pub(crate) fn seeds(from: u64, count: u64) -> Range<u64> {
+    from..from.saturating_add(count)
+}
+
 /// The command that runs a seed of the swarm again.
 pub fn replay(seed: u64) -> String {
     format!("cargo sim replay {seed}")
 }
 
 /// The verb `swarm`; whether every law held.
-pub fn swarm(from: u64, seeds: u64, jobs: usize, child: &Child) -> bool {
-    run_all("swarm", from..from.saturating_add(seeds), jobs, child, |_| {}).1
+pub fn swarm(from: u64, count: u64, jobs: usize, child: &Child) -> bool {
+    run_all("swarm", seeds(from, count), jobs, child, |_| {}).1
 }
 
 /// Runs all `seeds` for `verb`, tells of those that broke a law, and in the end what all of them come to: that, and whether

@@ -21,25 +21,21 @@ const BROKERS: u32 = 1;
 /// What in `text` is wrong, and where.
 pub fn read(text: &str, seed: Option<u64>) -> Result<Plan, String> {
     let table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
-    let plan = if table.contains_key("scenario") {
+    if table.contains_key("scenario") {
         let plan: Plan = known(text, &table)?;
-        Plan { seed: seed.unwrap_or(plan.seed), ..plan }
+        check(&plan.scenario)?;
+        let (machines, brokers) = (plan.world.machines.len(), plan.brokers());
+        if machines <= brokers {
+            return Err(format!("{machines} machines are too few for {brokers} brokers and a client"));
+        }
+        Ok(Plan { seed: seed.unwrap_or(plan.seed), ..plan })
     } else if table.contains_key("story") || table.contains_key("duration_ms") {
         let scenario: Scenario = known(text, &table)?;
-        let seed = seed.unwrap_or(scenario.seed);
         check(&scenario)?;
-        Plan::tell(seed, scenario)
+        Ok(Plan::tell(seed.unwrap_or(scenario.seed), scenario))
     } else {
-        return Err(
-            "neither a story (see scenarios/) nor a plan (what `cargo sim replay SEED` prints)".to_owned()
-        );
-    };
-    check(&plan.scenario)?;
-    let (machines, brokers) = (plan.world.machines.len(), plan.brokers());
-    if machines <= brokers {
-        return Err(format!("{machines} machines are too few for {brokers} brokers and a client"));
+        Err("neither a story (see scenarios/) nor a plan (what `cargo sim replay SEED` prints)".to_owned())
     }
-    Ok(plan)
 }
 
 /// Reads a `T`, all keys of which are known.
@@ -56,7 +52,7 @@ fn known<T: Serialize + DeserializeOwned>(text: &str, table: &Table) -> Result<T
 fn unknown(given: &Value, understood: &Value) -> Option<String> {
     match (given, understood) {
         (Value::Table(given), Value::Table(understood)) => given.iter().find_map(|(key, value)| {
-            let below = |path: String| match path.starts_with('[') || path.is_empty() {
+            let below = |path: String| match path.starts_with('[') {
                 true => format!("{key}{path}"),
                 false => format!("{key}.{path}"),
             };
@@ -96,11 +92,7 @@ fn check(scenario: &Scenario) -> Result<(), String> {
             scenario.nodes
         ));
     }
-    let too_long =
-        |what: &str, ms: u64| format!("{what} = {ms}: no more than {LONGEST_MS} (a day) is simulated");
-    if scenario.duration_ms > LONGEST_MS {
-        return Err(too_long("duration_ms", scenario.duration_ms));
-    }
+    check_length("duration_ms", scenario.duration_ms)?;
     if let Expectation::Violates(law) = &scenario.expect
         && !laws::is_one(law)
     {
@@ -129,10 +121,14 @@ fn check_fault(scenario: &Scenario, timed: &TimedFault) -> Result<(), String> {
     if *at_ms >= scenario.duration_ms {
         return Err(format!("at_ms = {at_ms}: the load with its faults ends at {}", scenario.duration_ms));
     }
-    if *for_ms > LONGEST_MS {
-        return Err(format!("for_ms = {for_ms}: no more than {LONGEST_MS} (a day) is simulated"));
+    check_length("for_ms", *for_ms)
+}
+
+fn check_length(key: &str, ms: u64) -> Result<(), String> {
+    match ms {
+        0..=LONGEST_MS => Ok(()),
+        _ => Err(format!("{key} = {ms}: no more than {LONGEST_MS} (a day) is simulated")),
     }
-    Ok(())
 }
 
 #[cfg(test)]

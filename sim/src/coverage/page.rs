@@ -18,7 +18,7 @@ use gracchus_page::commit;
 use super::source;
 use crate::{
     moments::{Counts, all, excuse},
-    swarm::{Child, run_all},
+    swarm::{self, Child, run_all},
 };
 
 /// Where the page lies, from the root of the repository.
@@ -47,7 +47,7 @@ pub fn coverage(options: &Options) -> Result<bool> {
     let instrumented = options.source.then(|| source::build(root)).transpose()?;
     let child = instrumented.as_ref().map_or_else(Child::default, |program| program.child());
     let mut seeds_with: BTreeMap<String, u64> = BTreeMap::new();
-    let seeds = options.from..options.from + options.seeds;
+    let seeds = swarm::seeds(options.from, options.seeds);
     let (total, held) = run_all("coverage", seeds, options.jobs, &child, |report| {
         for key in report.moments.keys() {
             *seeds_with.entry(key.clone()).or_default() += 1;

@@ -26,7 +26,7 @@ use super::{
     root,
     scratch::{CHOICE, Scratch},
 };
-use crate::swarm::{Child, each_seed};
+use crate::swarm::{self, Child, each_seed};
 
 /// How long the run without faults is, in simulated milliseconds.
 const CALM_MS: u64 = 5_000;
@@ -182,7 +182,7 @@ fn hunt(mutant: &Mutant, (program, shared): (&Path, &Path), options: &Options) -
         ..unchanged.clone()
     };
     let (mut run, mut first) = (0, None);
-    each_seed(options.from..options.from + options.seeds, options.jobs, &child, |report| {
+    each_seed(swarm::seeds(options.from, options.seeds), options.jobs, &child, |report| {
         run += 1;
         if first.is_none()
             && let Some(violation) = report.violations.first()
@@ -198,7 +198,7 @@ fn hunt(mutant: &Mutant, (program, shared): (&Path, &Path), options: &Options) -
     });
     let calm = Child { arguments: vec!["--calm-ms".to_owned(), CALM_MS.to_string()], ..child };
     let mut noticed = None;
-    each_seed(options.from..options.from + CALM_SEEDS, options.jobs, &calm, |report| {
+    each_seed(swarm::seeds(options.from, CALM_SEEDS), options.jobs, &calm, |report| {
         noticed = noticed.take().or(report.violations.first().map(|violation| violation.law.clone()));
         true
     });

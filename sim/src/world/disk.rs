@@ -512,19 +512,19 @@ impl Rot {
                 content.write(0, &vec![0; length as usize]);
                 "zeros".to_owned()
             }
-            Self::Shortened => {
+            Self::Shortened | Self::LostEnd => {
+                let without_entries =
+                    |random: &mut SmallRng| length.saturating_sub(TIME_ENTRY * random.random_range(1..=3));
                 // Often what is left is whole: entries of both indexes end at multiples of 24 bytes, those of one of them at
                 // multiples of 12.
-                let left = match random.random_range(0..4) {
-                    0 | 1 => position,
-                    2 => position / 24 * 24,
-                    _ => length.saturating_sub(TIME_ENTRY * random.random_range(1..=3)),
+                let left = match self {
+                    Self::LostEnd => without_entries(random),
+                    _ => match random.random_range(0..4) {
+                        0 | 1 => position,
+                        2 => position / 24 * 24,
+                        _ => without_entries(random),
+                    },
                 };
-                content.set_length(left);
-                format!("only {left} bytes left")
-            }
-            Self::LostEnd => {
-                let left = length.saturating_sub(TIME_ENTRY * random.random_range(1..=3));
                 content.set_length(left);
                 format!("only {left} bytes left")
             }

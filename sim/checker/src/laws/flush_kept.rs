@@ -2,7 +2,8 @@
 //! what the topic allows: fewer than `flush.messages` records, none that is older than `flush.ms`, none that an orderly stop
 //! or a recovery has left behind. Where `flush.messages` becomes smaller, that counts for logs that are open; what was written
 //! before to one that nobody has opened since its broker started, or whose disk failed, is flushed when it is opened, which
-//! need not wait for a request where `flush.ms` is set. What is left is the beginning of what was written; from there the history goes on.
+//! need not wait for a request where `flush.ms` is set. What is left is the beginning of what was written; from there the
+//! history goes on.
 //!
 //! The rest is excused where one disk alone has it ([`crate::Entry::LeftToTheSystem`]); where there are several replicas nothing
 //! is, and other laws demand all.

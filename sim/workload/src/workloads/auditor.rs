@@ -315,8 +315,8 @@ impl Auditor<'_> {
             |record: &NewRecord| NewRecord { timestamp: record.timestamp + probe.shift_ms, ..*record };
         let records: Arc<[NewRecord]> = records.iter().map(shifted).collect();
         let connection = context.link.connection().await;
-        let Ok(mut version) = connection.version::<ProduceRequest>() else { return Outcome::Unknown };
-        version = topic.version(version);
+        let Ok(version) = connection.version::<ProduceRequest>() else { return Outcome::Unknown };
+        let version = topic.version(version);
         let mut batch = context.begin(&topic, 0, records, Codec::None, Sequenced::NONE, probe.acks);
         let timeout = context.link.request_timeout();
         attempt_alone(context, &connection, version, &mut batch, probe.acks, timeout).await

@@ -56,10 +56,10 @@ async fn make_and_fill(context: &mut Context, plan: &ChurnPlan, index: usize) ->
 /// One batch, one attempt.
 async fn append_once(context: &mut Context, topic: &Arc<Topic>, partition: i32) {
     let connection = context.link.connection().await;
-    let Ok(mut version) = connection.version::<ProduceRequest>() else {
+    let Ok(version) = connection.version::<ProduceRequest>() else {
         return;
     };
-    version = topic.version(version);
+    let version = topic.version(version);
     let count = context.random.random_range(1..=4);
     let records = context.fresh_records(count, |random| random.random_range(0..200));
     let mut batch = context.begin(topic, partition, records, Codec::None, Sequenced::NONE, -1);

@@ -10,7 +10,8 @@ use rand::seq::IndexedRandom;
 
 use super::{Actions, Context, until_drain};
 use crate::{
-    client::{Topic, create_partitions, find_named, is_retriable, serves},
+    client::{ClientError, Link, Topic, create_partitions, find_named, is_retriable, serves},
+    history::Recorder,
     plan::GrowPlan,
 };
 
@@ -38,13 +39,10 @@ pub(crate) async fn grow(mut context: Context, plan: GrowPlan) {
 
 async fn add(context: &mut Context, topic: &Arc<Topic>) {
     let count = context.shared.partitions(topic) + 1;
-    let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
-    context.recorder.tell(EventKind::PartitionsAsked { topic: name.clone(), topic_id, count });
-    match create_partitions(&mut context.link, topic, count).await {
+    match ask_for(&context.recorder, &mut context.link, topic, count).await {
         Ok(None) => {
             context.recorder.progress();
             Actions::count(&context.shared.actions.grown);
-            context.recorder.tell(EventKind::PartitionsAdded { topic: name, topic_id, count });
             context.shared.grown(topic, count);
         }
         // It has them: an attempt whose answer was lost.
@@ -59,6 +57,22 @@ async fn add(context: &mut Context, topic: &Arc<Topic>) {
         Err(error) => context.link.failed(&error).await,
     }
     see_metadata(context, topic).await;
+}
+
+/// Asks for `count` partitions, and tells that and what came of it; `Some(code)` is the broker's refusal.
+pub(super) async fn ask_for(
+    recorder: &Recorder,
+    link: &mut Link,
+    topic: &Topic,
+    count: i32,
+) -> Result<Option<i16>, ClientError> {
+    let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
+    recorder.tell(EventKind::PartitionsAsked { topic: name.clone(), topic_id, count });
+    let answered = create_partitions(link, topic, count).await;
+    if answered == Ok(None) {
+        recorder.tell(EventKind::PartitionsAdded { topic: name, topic_id, count });
+    }
+    answered
 }
 
 /// Asks for the topic's metadata and tells what they show.

@@ -2,8 +2,9 @@
 //! would have set right stays wrong here, and is seen.
 //!
 //! The model: everybody else has stopped. Names are taken again as soon as their topics are deleted; a setting changes while
-//! the log that it is meant for is being opened, or over and over while the workers are busy; a poll waits for records that never come. Never: a second client beside it,
-//! whose commands would wake whoever was forgotten.
+//! the log that it is meant for is being opened, or over and over while the workers are busy; topics grow twice at the same
+//! time; a poll waits for records that never come. Never: a second client beside it, whose commands would wake whoever was
+//! forgotten.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +14,12 @@ use rand::Rng;
 
 use super::{
     Context,
-    grow::see_metadata,
+    grow::{ask_for, see_metadata},
     producer::send_one,
     recreate::{Generations, create, delete},
 };
 use crate::{
-    client::{FetchLimits, Fetcher, Link, Position, Topic, alter_config, create_partitions, serves},
+    client::{FetchLimits, Fetcher, Link, Position, Topic, alter_config, serves},
     history::Recorder,
     plan::{LEAST_SEGMENT_BYTES, TopicPlan},
     run::make_topic,
@@ -155,25 +156,14 @@ pub(crate) async fn grow_twice(mut context: Context, times: u32) -> Context {
         let recorder = context.recorder.clone();
         let (less, more) = tokio::join!(
             biased;
-            add_partitions(&recorder, &mut other, &topic, 2),
-            add_partitions(&recorder, &mut context.link, &topic, 3)
+            ask_for(&recorder, &mut other, &topic, 2),
+            ask_for(&recorder, &mut context.link, &topic, 3)
         );
-        if less || more {
+        if [less, more].contains(&Ok(None)) {
             see_metadata(&mut context, &topic).await;
         }
     }
     context
-}
-
-/// Whether the topic has `count` partitions because of this request.
-async fn add_partitions(recorder: &Recorder, link: &mut Link, topic: &Topic, count: i32) -> bool {
-    let (name, topic_id) = (topic.name.clone(), topic.id.as_u128());
-    recorder.tell(EventKind::PartitionsAsked { topic: name.clone(), topic_id, count });
-    let added = create_partitions(link, topic, count).await == Ok(None);
-    if added {
-        recorder.tell(EventKind::PartitionsAdded { topic: name, topic_id, count });
-    }
-    added
 }
 
 /// Waits for records of an empty partition, again and again.

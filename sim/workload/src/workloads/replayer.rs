@@ -342,9 +342,8 @@ impl Replayer<'_> {
         };
         let connection = link.connection().await;
         let timeout = link.request_timeout();
-        let mut version =
-            connection.version::<ProduceRequest>().inspect_err(|error| link.note(error)).ok()?;
-        version = self.topic.version(version);
+        let version = connection.version::<ProduceRequest>().inspect_err(|error| link.note(error)).ok()?;
+        let version = self.topic.version(version);
         let parts = [(Arc::clone(&self.topic), batch.partition, batch.bytes.clone())];
         let request = produce_request(version, -1, timeout.as_millis() as i32, &parts);
         let attempt = self.context.tell_sent(batch, connection.id, version);

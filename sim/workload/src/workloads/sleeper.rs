@@ -143,8 +143,7 @@ impl Sleeper<'_> {
     async fn attempt(&mut self, batch: &mut Batch) -> Option<(u64, Outcome)> {
         let context = &mut *self.context;
         let connection = context.link.connection().await;
-        let mut version = connection.version::<ProduceRequest>().ok()?;
-        version = self.topic.version(version);
+        let version = self.topic.version(connection.version::<ProduceRequest>().ok()?);
         let timeout = context.link.request_timeout();
         let outcome = attempt_alone(context, &connection, version, batch, -1, timeout).await;
         Some((connection.id, outcome))

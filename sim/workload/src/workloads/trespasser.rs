@@ -140,8 +140,7 @@ async fn produce_oddly(context: &mut Context, topic: &Arc<Topic>, partition: i32
         _ => (-1, partition),
     };
     let connection = context.link.connection().await;
-    let mut version = connection.version::<ProduceRequest>()?;
-    version = topic.version(version);
+    let version = topic.version(connection.version::<ProduceRequest>()?);
     let timeout = context.link.request_timeout();
     let parts = [(Arc::clone(topic), index, oddity.batch(&sound))];
     let request = produce_request(version, acks, timeout.as_millis() as i32, &parts);
@@ -214,8 +213,7 @@ async fn send(
     sequenced: Sequenced,
 ) -> Result<Outcome, ClientError> {
     let connection = context.link.connection().await;
-    let mut version = connection.version::<ProduceRequest>()?;
-    version = topic.version(version);
+    let version = topic.version(connection.version::<ProduceRequest>()?);
     let records = context.fresh_records(1, |_| 20);
     let mut batch = context.begin(topic, partition, records, Codec::None, sequenced, -1);
     let timeout = context.link.request_timeout();
