@@ -85,9 +85,9 @@ enum Verb {
         /// Instead, so many of the changes that a mutation tool makes of the broker.
         #[arg(long)]
         drawn: Option<usize>,
-        /// What draws them.
-        #[arg(long, default_value_t = 1, requires = "drawn")]
-        seed: u64,
+        /// What draws them: one seed, or several with commas, each of which draws so many.
+        #[arg(long, default_value = "1", value_delimiter = ',', requires = "drawn")]
+        seed: Vec<u64>,
         /// A drawn one that changed nothing in so many runs gets no more.
         #[arg(long, default_value_t = 25, requires = "drawn")]
         same_after: u64,
@@ -153,7 +153,7 @@ fn main() -> Result<ExitCode> {
                     let seeds = seeds.unwrap_or(100);
                     mutants::drawn(&mutants::DrawnOptions {
                         count,
-                        seed,
+                        draws: seed,
                         from,
                         seeds,
                         same_after,

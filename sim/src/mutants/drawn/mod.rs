@@ -11,7 +11,10 @@ mod list;
 mod page;
 mod place;
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use anyhow::{Result, ensure};
 
@@ -21,10 +24,10 @@ use super::{results::Results, root, scratch::Scratch};
 /// What `cargo sim mutants --drawn` was asked.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many are drawn.
+    /// How many each seed draws.
     pub count: usize,
-    /// What draws them.
-    pub seed: u64,
+    /// What draws them: one build and one hunt serve several, and each has a section of the page.
+    pub draws: Vec<u64>,
     /// The first seed of the swarm.
     pub from: u64,
     /// The most seeds of the swarm that a mutant gets.
@@ -45,7 +48,15 @@ pub fn drawn(options: &Options) -> Result<()> {
     let root = root()?;
     let all = list::all(&root)?;
     let listed = all.len();
-    let mutations = list::draw(all, options.count, options.seed);
+    let drawn: Vec<(u64, Vec<list::Mutation>)> =
+        options.draws.iter().map(|seed| (*seed, list::draw(all.clone(), options.count, *seed))).collect();
+    let mut seen = BTreeSet::new();
+    let mutations: Vec<list::Mutation> = drawn
+        .iter()
+        .flat_map(|(_, mutations)| mutations)
+        .filter(|mutation| seen.insert(mutation.name.as_str()))
+        .cloned()
+        .collect();
     ensure!(mutations.len() <= 8_192, "no more than 8192 at a time");
     let scratch = Scratch::prepare(&root)?;
     let built = build::build(&scratch, &root, &mutations)?;
@@ -58,9 +69,13 @@ pub fn drawn(options: &Options) -> Result<()> {
     let mut results: Results<Fate> = Results::open(scratch.programs.join(kept), options.fresh);
     let hunt = Hunt { scratch: &scratch, built: &built, options, mutations: &mutations };
     hunt.run(&mut results)?;
-    let drawn = page::Drawn { mutations: &mutations, dropped: &built.dropped, fates: &results.found, listed };
+    let dropped: BTreeMap<&str, &str> =
+        built.dropped.iter().map(|(number, why)| (mutations[*number].name.as_str(), why.as_str())).collect();
+    for (seed, mutations) in &drawn {
+        let drawn = page::Drawn { seed: *seed, mutations, dropped: &dropped, fates: &results.found, listed };
+        println!("{}", page::write(&root, options, &drawn)?);
+    }
     let wall_s = began.elapsed().as_secs_f64();
-    println!("{}", page::write(&root, options, &drawn)?);
-    println!("mutants drawn={} seed={} wall_s={wall_s:.0}", mutations.len(), options.seed);
+    println!("mutants drawn={} seeds={:?} wall_s={wall_s:.0}", mutations.len(), options.draws);
     Ok(())
 }

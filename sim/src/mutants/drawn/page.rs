@@ -42,8 +42,11 @@ const SHOWN: usize = 8;
 
 /// All that there is to say.
 pub(super) struct Drawn<'a> {
+    /// The seed that drew them.
+    pub(super) seed: u64,
     pub(super) mutations: &'a [Mutation],
-    pub(super) dropped: &'a BTreeMap<usize, String>,
+    /// What has no switch, by name, and why; of other seeds' mutants too.
+    pub(super) dropped: &'a BTreeMap<&'a str, &'a str>,
     pub(super) fates: &'a BTreeMap<String, Fate>,
     /// How many the tool lists.
     pub(super) listed: usize,
@@ -89,7 +92,7 @@ impl Kind {
     }
 }
 
-/// Writes the page anew and returns this run's section.
+/// Writes the page anew and returns this seed's section.
 pub(super) fn write(root: &Path, options: &Options, drawn: &Drawn<'_>) -> Result<String> {
     let path = root.join(PAGE);
     let before = fs::read_to_string(&path).unwrap_or_default();
@@ -98,7 +101,7 @@ pub(super) fn write(root: &Path, options: &Options, drawn: &Drawn<'_>) -> Result
         Err(_) => Reasons::default(),
     };
     let section = section(root, options, drawn, &reasons, &commit(root))?;
-    fs::write(&path, exchange(&before, &title(options.seed), &section))?;
+    fs::write(&path, exchange(&before, &title(drawn.seed), &section))?;
     Ok(section)
 }
 
@@ -136,13 +139,12 @@ fn section(
     let kinds: Vec<(Kind, &Mutation, Fate)> = drawn
         .mutations
         .iter()
-        .enumerate()
-        .map(|(number, mutation)| match drawn.dropped.contains_key(&number) {
+        .map(|mutation| match drawn.dropped.contains_key(mutation.name.as_str()) {
             true => (Kind::NoSwitch, mutation, Fate::default()),
             false => (Kind::of(&fate(mutation)), mutation, fate(mutation)),
         })
         .collect();
-    let mut page = title(options.seed);
+    let mut page = title(drawn.seed);
     let _ = writeln!(
         page,
         "\n{} drawn of {}; up to {} seeds of the swarm, from seed {} on, {} runs for a mutant that changes nothing; commit {commit}.\n",
@@ -249,11 +251,11 @@ fn laws(page: &mut String, kinds: &[(Kind, &Mutation, Fate)]) {
 /// Why so many have no switch.
 fn refusals(page: &mut String, drawn: &Drawn<'_>) {
     let mut by_reason: BTreeMap<&str, usize> = BTreeMap::new();
-    for why in drawn.dropped.values() {
+    for why in drawn.mutations.iter().filter_map(|mutation| drawn.dropped.get(mutation.name.as_str())) {
         // The compiler's errors by their code.
         let short = match why.split_once(": ") {
             Some((code, _)) if code.starts_with('E') && code.len() == 5 => code,
-            _ => why.as_str(),
+            _ => *why,
         };
         *by_reason.entry(short).or_default() += 1;
     }
