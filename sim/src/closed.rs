@@ -189,6 +189,13 @@ impl Harmed {
                 damaged[at] ^= 1 << random.random_range(0..8);
                 (at..at + 1, Some(damaged), format!("a bit of byte {at}, in the records of a batch"))
             }
+            Harm::Timestamp => {
+                // Byte 1 of the largest timestamp: about nine thousand years.
+                let at = victim.position + 36;
+                damaged[at] ^= 1;
+                world.put_file(node, &format!("{}.timeindex", path.trim_end_matches(".log")), None);
+                (at..at + 1, Some(damaged), format!("the timestamp at byte {at}; its time index is gone"))
+            }
             Harm::Junk => {
                 let at = victim.position / 512 * 512;
                 let end = (at + 512).min(bytes.len());
@@ -201,8 +208,10 @@ impl Harmed {
         let shortened = matches!(harm, Harm::Gone | Harm::Emptied | Harm::Truncated);
         self.at_once |= shortened && (in_order || harm == Harm::Emptied);
         // What a checksum covers is for the reader to check.
-        let leads_on =
-            |batch: &Batch| hit.start >= batch.position + BATCH_HEADER || hit.end <= batch.position;
+        let leads_on = |batch: &Batch| {
+            let elsewhere = hit.start >= batch.position + BATCH_HEADER || hit.end <= batch.position;
+            elsewhere || matches!(harm, Harm::Timestamp)
+        };
         let index = world.file(node, &format!("{}.index", path.trim_end_matches(".log"))).unwrap_or_default();
         let entries: Vec<usize> =
             index.chunks_exact(8).map(|entry| log_format::int(entry, 4) as usize).collect();

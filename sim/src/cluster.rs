@@ -20,6 +20,7 @@ use crate::{
     damage,
     judge::Judge,
     liveness::{self, Condition},
+    log_format::Place,
     operator::Operator,
     plan::data_directory,
     slot::Slot,
@@ -134,6 +135,7 @@ impl Cluster {
                 put_back: false,
                 spares: Vec::new(),
                 after_death: false,
+                left_in_order: Default::default(),
             }));
             let (orders, incoming) = mpsc::unbounded_channel();
             let (status, reported) = watch::channel(Status::Down);
@@ -215,6 +217,16 @@ impl Cluster {
     pub(crate) fn uses(&self, node: NodeId, directory: &str) -> bool {
         let offline = lock(&self.keepers[node.0].slot).offline();
         offline.is_some_and(|offline| offline.iter().all(|path| **path != *directory))
+    }
+
+    /// Whether the broker of `node` leads the partition, as its metadata say; unknown while it starts or stops.
+    pub(crate) fn leads(&self, node: NodeId, place: &Place) -> bool {
+        let slot = lock(&self.keepers[node.0].slot);
+        let Some(broker) = &slot.broker else { return false };
+        let (image, id) = (broker.controller().image(), broker.config().node_id);
+        let topics = image.topics.values().filter(|topic| topic.id.0.as_u128() == place.topic_id);
+        let mut partitions = topics.flat_map(|topic| topic.numbered());
+        partitions.any(|(index, partition)| index.0 == place.partition && partition.leader == id)
     }
 
     /// Whether a log directory of `node` comes back with its next start.

@@ -32,6 +32,9 @@ use crate::{
     world::{Nanos, NodeId, Process, World, lock},
 };
 
+/// Law: a log that was left in order, and that nobody has touched since, is opened without being recovered.
+pub(crate) const IN_ORDER: &str = "a clean stop is believed";
+
 /// What a process could not find when it began.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unreachable {
@@ -331,6 +334,14 @@ impl Judge {
             if shown.damaged && !self.is_pardoned() {
                 let what = format!("{} of {} is called damaged", shown.tp, self.world.name(slot.node));
                 self.world.violate(damage::REAL, what);
+            }
+            if *first && shown.recovered && slot.was_left_in_order(&place(shown)) {
+                let what = format!(
+                    "{} of {} was left in order, and recovered",
+                    shown.tp,
+                    self.world.name(slot.node)
+                );
+                self.world.violate(IN_ORDER, what);
             }
             if *first {
                 self.recovered(slot.node, shown);

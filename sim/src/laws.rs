@@ -2,8 +2,8 @@
 //! (a test of the planted bugs holds that).
 
 use crate::{
-    ack_judge, closed, cluster, damage, directories, files_check, hosting, liveness, phases, segment_limits,
-    swarm,
+    ack_judge, closed, cluster, damage, directories, files_check, hosting, judge, liveness, phases,
+    segment_limits, swarm,
 };
 
 /// Where all laws are listed.
@@ -68,6 +68,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     phases::HEALTHY,
     phases::QUIET,
     liveness::CONVERGES,
+    judge::IN_ORDER,
     damage::SAID,
     damage::REAL,
     directories::NOT_SERVED,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A partition that lies on a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) topic: Arc<str>,
     pub(crate) topic_id: u128,
@@ -194,7 +194,7 @@ fn check_index(name: &str, bytes: &[u8], base: i64, batches: &[Batch]) -> Checke
     Ok(())
 }
 
-/// Entries of 12 bytes: the largest timestamp so far, and an offset that has it.
+/// Entries of 12 bytes: the largest timestamp so far, and an offset that has it. The last one has the largest of the segment.
 fn check_time_index(name: &str, bytes: &[u8], base: i64, batches: &[Batch]) -> Checked<()> {
     let mut last = (i64::MIN, i64::MIN);
     for entry in entries(name, bytes, 12)? {
@@ -211,7 +211,15 @@ fn check_time_index(name: &str, bytes: &[u8], base: i64, batches: &[Batch]) -> C
             return Err(format!("{name}: timestamp {timestamp} at offset {offset}, the batch has {found}"));
         }
     }
-    Ok(())
+    // Without one there is nothing to index: −1 means no timestamp.
+    let largest = batches.iter().map(|batch| batch.max_timestamp).max().filter(|largest| *largest >= 0);
+    match largest {
+        Some(largest) if last.0 != largest => Err(format!(
+            "{name} ends with timestamp {}, the largest of the segment is {largest}",
+            last.0.max(-1)
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Whole entries; the zeros of space allocated ahead are none.
@@ -371,7 +379,7 @@ pub(crate) mod tests {
     #[test]
     fn every_kind_of_damage_is_named() {
         type Change = fn(&mut Snapshot);
-        let damages: [(Change, &str); 8] = [
+        let damages: [(Change, &str); 9] = [
             (|files| files.get_mut("00000000000000000000.log").expect("is there")[70] ^= 1, "wrong CRC"),
             (|files| files.get_mut("00000000000000000005.log").expect("is there").push(0), "no batch"),
             (
@@ -387,6 +395,13 @@ pub(crate) mod tests {
                 "no batch begins",
             ),
             (|files| files.get_mut("00000000000000000000.timeindex").expect("is there")[7] ^= 1, "timestamp"),
+            (
+                |files| {
+                    let earlier = [&50i64.to_be_bytes()[..], &2i32.to_be_bytes()].concat();
+                    files.insert("00000000000000000000.timeindex".into(), earlier);
+                },
+                "the largest of the segment is 70",
+            ),
             (|files| drop(files.insert("00000000000000000005.snapshot".into(), vec![0; 10])), "snapshot"),
             (
                 |files| drop(files.insert("leader-epoch-checkpoint".into(), b"0\n1\n0 0\n".to_vec())),

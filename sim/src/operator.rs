@@ -258,6 +258,9 @@ impl Operator {
     /// Does what is to be done to the directories of a broker that is down.
     fn rearrange(&self, order: Order, stopped: bool) {
         let mut slot = lock(&self.slot);
+        if matches!(order, Order::Rot { .. } | Order::Away { .. } | Order::Move { .. }) {
+            slot.left_in_order.1.clear();
+        }
         let dead = self.world.dead_directory(self.node).is_some();
         match order {
             Order::Rot { .. } => {
@@ -326,6 +329,8 @@ impl Operator {
                             let mut opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
                             let budget = self.judge.budget();
                             opened.retain(|place| !budget.is_harmed(place));
+                            let incarnation = lock(&self.slot).incarnation;
+                            lock(&self.slot).left_in_order = (incarnation, opened.iter().cloned().collect());
                             let plan = self.judge.plan();
                             files_check::after_clean_stop(&self.world, self.node, plan, &opened, &budget);
                         }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use gracchus_env::Task;
 use gracchus_workload::{Workload, scenario::Down};
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     judge::Judge,
     liveness::{self, Condition},
     log_format::Place,
-    plan::{ClosedDamage, Ending, Plan},
+    plan::{ClosedDamage, Ending, Hasty, Plan},
     segment_limits,
     world::{Nanos, NodeId, World, lock},
 };
@@ -38,6 +39,8 @@ const DOWN: Duration = Duration::from_millis(500);
 pub(crate) const HEALTHY: &str = "healthy directories are served";
 /// Law: in a cluster that is well, whoever is alone with it is served.
 pub(crate) const QUIET: &str = "a quiet cluster serves";
+/// Who takes no answers has asked for so long.
+const SILENT: Duration = Duration::from_secs(1);
 /// Polls are under way for so long when the clocks are set back.
 const BACK_AFTER: Duration = Duration::from_millis(1_200);
 /// Who gets on though the checker does not know of it; others may have nothing left to do.
@@ -187,6 +190,23 @@ impl Run<'_> {
             let ((), _) = tokio::join!(biased; back, listened);
             set(true);
         }
+        if let Some(hasty) = quiet.hasty {
+            world.tell("a producer begins while logs cannot be opened");
+            let (begins, ends) = (Hasty::BEGINS_MS + 50, hasty.ends_ms());
+            let workload = &mut self.workload;
+            let hurries = workload.hurry(Duration::from_millis(begins), Duration::from_millis(ends - begins));
+            let faults = hasty.faults(self.plan.scenario.nodes);
+            let injected = self.injector.inject(&faults, Duration::from_millis(ends + 100));
+            tokio::join!(biased; injected, bounded(world, QUIET, hurries));
+            self.injector.heal();
+        }
+        if quiet.silent > 0 {
+            world.tell("a client takes no answers while the brokers stop");
+            let silent = self.workload.fall_silent(quiet.silent);
+            world.pass(SILENT).await;
+            self.cluster.cycle(Order::Stop(Duration::from_millis(100))).await;
+            silent.iter().for_each(Task::abort);
+        }
     }
 
     /// Closed segments are damaged while the broker is down, and a client asks for what they held.
@@ -262,11 +282,18 @@ impl Run<'_> {
             places
         };
         let within = || world.now() + SERVES.as_nanos() as Nanos;
-        if !written(directory).is_empty() {
+        let lost = written(directory);
+        if !lost.is_empty() {
             let noticed =
                 || self.cluster.uses(node, directory).then(|| format!("{directory} is still in use"));
             let noticed = Condition::new("a dead directory is offline", HEALTHY, noticed);
-            liveness::wait(world, within(), vec![noticed]).await;
+            // A client that is told of a leader asks it again and again.
+            let led = || {
+                let led = lost.iter().find(|place| self.cluster.leads(node, place))?;
+                Some(format!("{} lies on the dead {directory}, and the metadata name a leader", led.name()))
+            };
+            let led = Condition::new("nobody leads what is lost", HEALTHY, led);
+            liveness::wait(world, within(), vec![noticed, led]).await;
         }
         let begun = world.now();
         let healthy = Plan::data_directories().into_iter().filter(|other| other != directory);

@@ -30,7 +30,7 @@ pub use closed::{ClosedDamage, Harm};
 pub(crate) use faults::kind;
 pub use knobs::Knobs;
 pub use looks::Looks;
-pub use quiet::Quiet;
+pub use quiet::{Hasty, Quiet};
 
 /// The port that every broker listens on.
 pub const PORT: u16 = 9092;
@@ -183,7 +183,7 @@ impl Plan {
     /// is a fault, too.
     pub fn without_faults(mut self, duration_ms: u64) -> Plan {
         self.acknowledgements.most = 0;
-        (self.quiet.back_ms, self.quiet.retyped) = (0, 0);
+        (self.quiet.back_ms, self.quiet.retyped, self.quiet.hasty) = (0, 0, None);
         self.scenario.faults.clear();
         self.scenario.duration_ms = duration_ms;
         self.ending = Ending::None;

@@ -1,13 +1,13 @@
 //! What the world outside of its process may see of a broker. Never: a change of what the broker does.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use gracchus::{
     broker::Broker,
     replica::{PartitionProbe, Published, ReplicaManager},
 };
 
-use crate::{damage::Inflicted, directories::Away, world::NodeId};
+use crate::{damage::Inflicted, directories::Away, log_format::Place, world::NodeId};
 
 /// What the world outside of its process may see of a broker.
 pub(crate) struct Slot {
@@ -34,9 +34,17 @@ pub(crate) struct Slot {
     pub(crate) spares: Vec<String>,
     /// A device was dead when it last started, or has died since.
     pub(crate) after_death: bool,
+    /// What a process left in order, and which one that was; nobody has touched it since.
+    pub(crate) left_in_order: (u64, BTreeSet<Place>),
 }
 
 impl Slot {
+    /// Whether the process before this one left the log of `place` in order, and nobody has touched it.
+    pub(crate) fn was_left_in_order(&self, place: &Place) -> bool {
+        let (by, places) = &self.left_in_order;
+        by + 1 == self.incarnation && places.contains(place)
+    }
+
     /// The log directories that a broker does not use; `None` while it starts or stops.
     pub(crate) fn offline(&self) -> Option<Vec<Arc<str>>> {
         let offline = self.broker.as_ref()?.offline();

@@ -168,6 +168,7 @@ impl ReplicaManager {
                 scheduled: ScheduledTasks::default(),
                 heard: Heard::default(),
                 damaged: false,
+                recovered: false,
                 begun: false,
             };
             drop(manager);

@@ -48,6 +48,8 @@ pub(crate) struct Owner {
     pub(crate) heard: Heard,
     /// Something of the log that had been synced was gone when it was opened.
     pub(crate) damaged: bool,
+    /// It had not been left in order.
+    pub(crate) recovered: bool,
     /// The log was opened once: until it is closed, the next start recovers it.
     pub(crate) begun: bool,
 }
@@ -159,7 +161,7 @@ impl Owner {
         }
         let opening = Log::open(directory.clone(), self.id(), self.machine.config().clone());
         let (mut log, recovered) = self.meanwhile(opening).await?;
-        self.damaged = recovered.damaged;
+        (self.damaged, self.recovered) = (recovered.damaged, !recovered.clean);
         self.begun = true;
         if !self.heard.deleted {
             let epoch = self.machine.leader_epoch();
@@ -384,6 +386,7 @@ impl Owner {
             high_watermark,
             log: log.view(),
             damaged: self.damaged,
+            recovered: self.recovered,
         });
         let before = self.status.send_replace(Status::Open(view.clone()));
         if !matches!(before, Status::Open(before) if before.reads_like(&view)) {

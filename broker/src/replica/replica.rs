@@ -210,6 +210,7 @@ impl Replica {
             high_watermark: view.high_watermark,
             last_stable_offset: view.last_stable_offset(),
             damaged: view.damaged || view.log.has_met_damage(),
+            recovered: view.recovered,
         })
     }
 }

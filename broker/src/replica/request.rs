@@ -194,6 +194,8 @@ pub struct PartitionProbe {
     pub last_stable_offset: Offset,
     /// Something of it that had been synced was gone when it was opened.
     pub damaged: bool,
+    /// It had not been left in order when it was opened.
+    pub recovered: bool,
 }
 
 /// Which replicas a broker has, for checkers.

@@ -18,6 +18,8 @@ pub(crate) struct ReplicaView {
     pub(crate) log: Arc<LogView>,
     /// Something of it that had been synced was gone when it was opened.
     pub(crate) damaged: bool,
+    /// It had not been left in order when it was opened.
+    pub(crate) recovered: bool,
 }
 
 impl ReplicaView {

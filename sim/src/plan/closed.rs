@@ -20,6 +20,8 @@ pub enum Harm {
     Header,
     /// A bit of what a batch's checksum covers.
     Records,
+    /// The header of a batch names a far later timestamp, and the time index is gone: it is built anew from that.
+    Timestamp,
     /// A sector holds something else.
     Junk,
 }
@@ -36,10 +38,13 @@ pub struct ClosedDamage {
 impl ClosedDamage {
     /// Draws it.
     pub fn draw(random: &mut SmallRng) -> Self {
-        use Harm::{Emptied, Gone, Header, Junk, Records, Truncated};
+        use Harm::{Emptied, Gone, Header, Junk, Records, Timestamp, Truncated};
         let after = *pick(random, &[Down::Stop, Down::Stop, Down::Kill]);
         let harm = |random: &mut SmallRng| {
-            *pick(random, &[Gone, Emptied, Truncated, Header, Header, Records, Junk, Junk])
+            *pick(
+                random,
+                &[Gone, Emptied, Truncated, Header, Header, Records, Timestamp, Timestamp, Junk, Junk],
+            )
         };
         let harms = (0..random.random_range(1..=2)).map(|_| harm(random)).collect();
         Self { after, harms }

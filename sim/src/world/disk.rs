@@ -248,7 +248,10 @@ impl NodeDisk {
         rots: &dyn Fn(&str) -> Option<Rots>,
     ) -> Option<String> {
         let mut candidates = Vec::new();
-        for (path, entry) in self.names.walk() {
+        let entries = self.names.walk();
+        let segments = entries.iter().map(|(path, _)| path.as_str()).filter(|path| path.ends_with(".log"));
+        let last_segments = newest(segments);
+        for (path, entry) in entries {
             if let Entry::File(inode) = entry {
                 let filled = lock(&inode.content).length() > 0;
                 if let Some(rots) = rots(&path).filter(|_| filled) {
@@ -262,7 +265,8 @@ impl NodeDisk {
         let newest = newest(candidates.iter().map(|(path, ..)| path.as_str()));
         let count = match rot {
             Rot::LostEnd => {
-                candidates.retain(|(path, ..)| path.ends_with(".timeindex") && newest.contains(path));
+                let segment = |path: &str| Some(format!("{}.log", path.strip_suffix(".timeindex")?));
+                candidates.retain(|(path, ..)| segment(path).is_some_and(|log| last_segments.contains(&log)));
                 candidates.len()
             }
             Rot::Flip | Rot::Shortened => random.random_range(1..=40),
@@ -296,7 +300,10 @@ impl NodeDisk {
                 if !matches!(rot, Rot::Flip | Rot::Flips) {
                     content.settle();
                 }
-                self.rotten.insert(inode.number);
+                // Whoever opens a log sees that the end of its last time index is gone, and mends it.
+                if rot != Rot::LostEnd {
+                    self.rotten.insert(inode.number);
+                }
                 places.push(format!("{path} ({what})"));
             }
         }
@@ -456,7 +463,7 @@ enum Rot {
     Misdirected,
     /// The end is missing.
     Shortened,
-    /// Of every log, whole entries at the end of the newest time index: what is left looks like one.
+    /// Of every log, whole entries at the end of the last segment's time index: what is left looks like one.
     LostEnd,
     /// Nothing is left, or zeros.
     Emptied,

@@ -46,6 +46,7 @@ pub struct Workload {
     calls: Arc<Calls>,
     surveyor: Option<Context>,
     latecomer: Option<Context>,
+    hasty: Option<Context>,
     shared: Arc<Shared>,
 }
 
@@ -187,6 +188,7 @@ impl Workload {
         // The last ones: the choices of all others are as they would be without them.
         let surveyor = Some(context("surveyor", Versions::Newest));
         let latecomer = Some(context("latecomer", Versions::Newest));
+        let hasty = Some(context("hasty producer", Versions::Newest));
         let beacons = clients.iter().map(|(context, _)| context.recorder.beacon()).collect();
         let env = Arc::clone(&envs[0]);
         let (ready_sender, ready) = watch::channel(false);
@@ -203,6 +205,7 @@ impl Workload {
             calls,
             surveyor,
             latecomer,
+            hasty,
             shared,
         }
     }
@@ -318,6 +321,20 @@ impl Workload {
     pub async fn grow_twice(&mut self, times: u32) {
         let Some(context) = self.latecomer.take() else { return };
         self.latecomer = self.late("grow", workloads::grow_twice(context, times)).await;
+    }
+
+    /// An idempotent producer begins to write to a new topic `after` this, and does so for `lasts`; ends when all is
+    /// acknowledged.
+    pub async fn hurry(&mut self, after: Duration, lasts: Duration) {
+        let Some(context) = self.hasty.take() else { return };
+        self.late("hurry", workloads::hurry(context, after, lasts)).await;
+    }
+
+    /// A client sends so many requests and takes no answer, until its task is aborted.
+    pub fn fall_silent(&mut self, requests: u32) -> Option<Task> {
+        let link = self.latecomer.as_mut()?.link.sibling();
+        let silent = until_stopped(self.phase.subscribe(), workloads::take_nothing(link, requests));
+        Some(spawn(&*self.env, "silent client", silent).detach())
     }
 
     /// Waits for records that nobody writes.

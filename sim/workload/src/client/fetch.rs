@@ -160,6 +160,13 @@ impl Fetcher {
             FETCH_SESSION_ID_NOT_FOUND | INVALID_FETCH_SESSION_EPOCH | FETCH_SESSION_TOPIC_ID_ERROR
                 if session_id != 0 =>
             {
+                // It is forgotten with every answer that does not come: whoever still has it knows its epoch.
+                if response.error_code == INVALID_FETCH_SESSION_EPOCH {
+                    let story = format!(
+                        "epoch {session_epoch} of session {session_id} was the next one, and refused"
+                    );
+                    link.recorder.complain("fetch_refused", story);
+                }
                 self.forget_session();
                 let (session, session_epoch, partitions) = (0, -1, Vec::new());
                 return Ok(Fetched { session, session_epoch, by_name: !by_id, partitions });

@@ -17,6 +17,7 @@ use gracchus_checker::{ClientKind, Outcome};
 use gracchus_env::Instant;
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use rand::{Rng, seq::IndexedRandom};
+use tokio::sync::watch;
 
 use super::{
     Batch, Context, DUPLICATE_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
@@ -24,8 +25,9 @@ use super::{
 };
 use crate::{
     client::{ClientError, Connection, LAST_BY_NAME, Pending, Topic, is_retriable, produce_request},
-    plan::{Codec, Delivery, EpochRecovery, Newest, ProducerPlan},
+    plan::{Codec, Delivery, EpochRecovery, Newest, ProducerPlan, Span, TopicPlan, Versions},
     record::{Sequenced, sequence_after, with_max_timestamp},
+    run::{Phase, make_topic},
 };
 
 /// The broker remembers so many batches of a producer per partition.
@@ -46,6 +48,44 @@ pub(crate) async fn produce(context: Context, plan: ProducerPlan) {
     if owes_progress {
         recorder.stopped();
     }
+}
+
+/// Makes a topic and, `after` this since the begin, starts to write to its partitions, which nobody has opened: an idempotent
+/// producer with as much under way as it may have. Ends when what it began within `lasts` is acknowledged.
+pub(crate) async fn hurry(mut context: Context, after: Duration, lasts: Duration) {
+    let env = Arc::clone(&context.link.env);
+    let begins = env.now() + after;
+    let described = TopicPlan::plain(format!("hurried-{}", context.number), 8);
+    context.topics = vec![Arc::new(make_topic(&mut context, &described).await)];
+    context.link.connection().await;
+    env.sleep_until(begins).await;
+    let plan = ProducerPlan {
+        delivery: Delivery::Idempotent,
+        acks: -1,
+        topics: vec![0],
+        rate: 300,
+        partitions_per_request: Span(1, 2),
+        records: Span(1, 2),
+        filler: Span(0, 10),
+        large_every: 0,
+        large_filler: Span(0, 0),
+        max_in_flight: WINDOW as u32,
+        codecs: vec![Codec::None],
+        versions: Versions::Newest,
+        recovery: EpochRecovery::default(),
+        delivery_timeout_ms: 0,
+        newest: Newest::Right,
+        first_sequence: 0,
+        may_be_forgotten: false,
+        timeout_ms: 0,
+    };
+    let (phase, phases) = watch::channel(Phase::Load);
+    context.phase = phases;
+    let end = async {
+        env.sleep_until(begins + lasts).await;
+        phase.send_replace(Phase::Drain);
+    };
+    tokio::join!(biased; produce(context, plan), end);
 }
 
 struct Producer {
@@ -224,7 +264,7 @@ impl Producer {
                 self.identity = identity.or(self.identity);
                 true
             }
-            _ = phase.wait_for(|phase| *phase >= crate::run::Phase::Drain) => false,
+            _ = phase.wait_for(|phase| *phase >= Phase::Drain) => false,
         }
     }
 

@@ -1,8 +1,8 @@
 //! A reader that asks for much and takes it slowly, or not at all, and goes away while an answer is on its way.
 //!
 //! The model: fetches from the beginning of every partition, several one behind the other, over a connection of its own
-//! whose bytes it takes in small portions. What it reads is not looked at: judged is that it disturbs nobody. Never: a
-//! request that a reader may not send.
+//! whose bytes it takes in small portions; or questions about all topics, of whose answers it takes nothing. What it reads is
+//! not looked at: judged is that it disturbs nobody. Never: a request that a reader may not send.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,18 +10,23 @@ use bytes::BytesMut;
 use gracchus_env::Piece;
 use kafka_protocol::{
     messages::{
-        FetchRequest,
+        FetchRequest, MetadataRequest,
         fetch_request::{FetchPartition, FetchTopic},
     },
     protocol::StrBytes,
 };
 
 use super::{Context, until_drain};
-use crate::{client::frame, plan::SlowReaderPlan};
+use crate::{
+    client::{Link, frame},
+    plan::SlowReaderPlan,
+};
 
 /// It names topics by name and is the last one of the old encoding.
 const VERSION: i16 = 11;
 const MOST_BYTES: i32 = 1 << 20;
+/// The last version of Metadata in the old encoding.
+const OLD_METADATA: i16 = 8;
 
 /// Reads until the drain begins.
 pub(crate) async fn read_slowly(mut context: Context, plan: SlowReaderPlan) {
@@ -81,4 +86,18 @@ async fn read_once(context: &mut Context, plan: &SlowReaderPlan) {
             _ => return,
         }
     }
+}
+
+/// Asks for the metadata of all topics, `requests` times, and takes no answer; does not end.
+pub(crate) async fn take_nothing(mut link: Link, requests: u32) {
+    let request = MetadataRequest::default().with_topics(None);
+    let frames = (0..requests as i32).map(|correlation| frame(&request, OLD_METADATA, correlation));
+    let frames: Result<Vec<Piece>, _> = frames.map(|frame| frame.map(Piece::Bytes)).collect();
+    let Some(mut connection) = link.raw().await else { return };
+    match frames {
+        // They do not all fit: the broker reads no further than it can answer.
+        Ok(frames) => _ = connection.writer.write(frames).await,
+        Err(error) => link.note(&error),
+    }
+    std::future::pending::<()>().await;
 }
