@@ -28,6 +28,8 @@ pub const SPACE: &str = "space is given back";
 pub const RETENTION: &str = "retention happens";
 /// Law: a segment spans no more than `segment.ms`.
 pub const ROLLS: &str = "segments end in time";
+/// Law: after a clean stop the recovery point of a log is its end, so that no tool and no start reads it through.
+pub const POINTS: &str = "recovery points reach the end";
 /// Law: a partition lies in one log directory.
 pub const ONE_PLACE: &str = "a partition has one place";
 
@@ -147,12 +149,30 @@ pub(crate) fn after_clean_stop(world: &World, node: NodeId, plan: &Plan, opened:
             .filter(|(path, _)| !(rotten.contains(path) && budget.excuses(Entry::FlippedBit, &place.topic)))
             .map(|(path, bytes)| (path[directory.len() + 1..].to_owned(), bytes))
             .collect();
+        if let Some(problem) = check_recovery_point(world, node, place, &files) {
+            world.violate(POINTS, format!("{} after a clean stop: {problem}", world.name(node)));
+        }
         let topic = plan.workload().topics.iter().find(|topic| *topic.name == *place.topic);
         let limits = topic.map(|topic| Limits::of(plan, topic));
         if let Err((law, problem)) = check_partition(&files, limits.as_ref()) {
             world.violate(law, format!("{} after a clean stop: {directory}/{problem}", world.name(node)));
         }
     }
+}
+
+/// What is wrong with the recovery point of a log that consists of `files`, by name.
+fn check_recovery_point(world: &World, node: NodeId, place: &Place, files: &Snapshot) -> Option<String> {
+    let path = format!("{}/recovery-point-offset-checkpoint", place.log_directory(world, node)?);
+    if world.rotten(node).contains(&path) {
+        return None;
+    }
+    let (name, bytes) = files.iter().rfind(|(name, _)| name.ends_with(".log"))?;
+    let base = offset_in_name(name, ".log")?;
+    let end = walk(name, bytes, base, None).ok()?.last().map_or(base, |last| last.last_offset + 1);
+    let point = log_format::checkpoint(&world.file(node, &path)?).0.remove(&place.name());
+    // A log without records may have none yet.
+    let is_there = point == Some(end) || (end == 0 && point.is_none());
+    (!is_there).then(|| format!("the recovery point of {} is {point:?}, its end {end}", place.name()))
 }
 
 /// The partitions that lie in a log directory, by the names and `partition.metadata` of their directories.

@@ -2,7 +2,7 @@
 //! (a test of the planted bugs holds that).
 
 use crate::{
-    ack_judge, closed, cluster, damage, directories, files_check, hosting, judge, liveness, phases,
+    ack_judge, closed, cluster, damage, directories, files_check, frugal, hosting, judge, liveness, phases,
     segment_limits, swarm,
 };
 
@@ -57,6 +57,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     "frame_refused",
     files_check::LAW,
     files_check::ONE_PLACE,
+    files_check::POINTS,
     files_check::SPACE,
     files_check::RETENTION,
     ack_judge::LAW,
@@ -69,6 +70,8 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     phases::QUIET,
     liveness::CONVERGES,
     judge::IN_ORDER,
+    frugal::LAW,
+    frugal::SIZES,
     damage::SAID,
     damage::REAL,
     directories::NOT_SERVED,

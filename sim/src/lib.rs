@@ -23,6 +23,7 @@ pub mod damage;
 mod directories;
 pub mod faults;
 pub mod files_check;
+mod frugal;
 mod hosting;
 mod journal_format;
 mod judge;

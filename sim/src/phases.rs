@@ -16,7 +16,7 @@ use crate::{
     closed,
     cluster::{Cluster, Order, PATIENCE},
     faults::Injector,
-    files_check,
+    files_check, frugal,
     judge::Judge,
     liveness::{self, Condition},
     log_format::Place,
@@ -190,6 +190,9 @@ impl Run<'_> {
             let ((), _) = tokio::join!(biased; back, listened);
             set(true);
         }
+        if quiet.search {
+            self.search().await;
+        }
         if let Some(hasty) = quiet.hasty {
             world.tell("a producer begins while logs cannot be opened");
             let (begins, ends) = (Hasty::BEGINS_MS + 50, hasty.ends_ms());
@@ -207,6 +210,32 @@ impl Run<'_> {
             self.cluster.cycle(Order::Stop(Duration::from_millis(100))).await;
             silent.iter().for_each(Task::abort);
         }
+    }
+
+    /// A long segment is written; after a clean restart one client looks for this and that in it.
+    async fn search(&mut self) {
+        let world = self.world;
+        world.tell("a long segment is searched after a clean restart");
+        let Some(long) = bounded(world, QUIET, self.workload.fill()).await.flatten() else { return };
+        let (place, node) = (frugal::place(&long, 0), NodeId(0));
+        if let Ok(Some(directory)) = place.directory(world, node) {
+            world.watch_reads(node, &directory);
+        }
+        self.cluster.cycle(Order::Stop(Duration::from_millis(100))).await;
+        let told = bounded(world, QUIET, self.workload.sizes(&long)).await;
+        frugal::judge_sizes(world, node, &long, &told.unwrap_or_default());
+        world.reads(node);
+        for question in frugal::questions(&long) {
+            let asked = self.workload.survey(place.topic_id, place.partition, vec![question]);
+            bounded(world, QUIET, asked).await;
+            frugal::judge(world, node, &question);
+        }
+        // With less than a batch of room there is one partition in an answer.
+        if !self.plan.scenario.broker.contains_key("fetch.max.bytes") {
+            bounded(world, QUIET, self.workload.fetch_both(long.clone())).await;
+        }
+        let told = bounded(world, QUIET, self.workload.sizes(&long)).await;
+        frugal::judge_sizes(world, node, &long, &told.unwrap_or_default());
     }
 
     /// Closed segments are damaged while the broker is down, and a client asks for what they held.

@@ -20,6 +20,9 @@ pub struct Quiet {
     pub grown: u32,
     /// The brokers' wall clocks are set back by so much while polls wait; 0 for not at all.
     pub back_ms: u64,
+    /// A long segment is searched after a clean restart.
+    #[serde(default)]
+    pub search: bool,
     /// A producer begins while logs cannot be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hasty: Option<Hasty>,
@@ -77,6 +80,7 @@ impl Quiet {
             back_ms: if random.random_bool(0.5) { random.random_range(3_000..=60_000) } else { 0 },
             retyped: if random.random_bool(0.5) { random.random_range(2..=8) } else { 0 },
             grown: random.random_range(0..=3),
+            search: random.random_bool(0.4),
             hasty: random.random_bool(0.4).then(|| Hasty::draw(random)),
             silent: if random.random_bool(0.3) { random.random_range(500..=4_000) } else { 0 },
         }

@@ -128,6 +128,8 @@ pub(crate) struct NodeDisk {
     errors_given: u64,
     /// Bytes in files that have a name, as far as writes through here know.
     used: u64,
+    /// A directory whose segments are watched, and how many bytes of them were read.
+    watched: Option<(String, u64)>,
 }
 
 impl NodeDisk {
@@ -143,6 +145,27 @@ impl NodeDisk {
             errors_in: BTreeMap::new(),
             errors_given: 0,
             used: 0,
+            watched: None,
+        }
+    }
+
+    /// From now on what is read of the segments in `directory` is counted.
+    pub(crate) fn watch_reads(&mut self, directory: &str) {
+        self.watched = Some((format!("{directory}/"), 0));
+    }
+
+    /// Bytes of the watched segments that were read since the last look.
+    pub(crate) fn reads(&mut self) -> u64 {
+        self.watched.as_mut().map_or(0, |(_, read)| std::mem::take(read))
+    }
+
+    /// So many bytes of a file are read.
+    pub(super) fn was_read(&mut self, path: &str, bytes: usize) {
+        if let Some((directory, read)) = &mut self.watched
+            && path.starts_with(directory.as_str())
+            && path.ends_with(".log")
+        {
+            *read += bytes as u64;
         }
     }
 

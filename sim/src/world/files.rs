@@ -260,7 +260,9 @@ impl File for SimFile {
                 disk.fail_kind(kind, Doing::Read).inspect_err(|error| disk.gave(&path, error))?;
                 disk.fail(|faults| &mut faults.fail_reads).inspect_err(|error| disk.gave(&path, error))
             })?;
-            Ok(Bytes::copy_from_slice(lock(&inode.content).read(offset, length)))
+            let bytes = Bytes::copy_from_slice(lock(&inode.content).read(offset, length));
+            disk.with(|disk| disk.was_read(&path, bytes.len()));
+            Ok(bytes)
         })
     }
 
@@ -272,7 +274,9 @@ impl File for SimFile {
         if self.check().is_err() || broken || !lock(&self.disk.world.chronicle).chance(cached) {
             return None;
         }
-        Some(self.read_now(offset, length))
+        let bytes = self.read_now(offset, length);
+        self.disk.with(|disk| disk.was_read(&self.path, bytes.len()));
+        Some(bytes)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -512,6 +512,16 @@ impl World {
         done.unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
+    /// From now on what a broker reads of the segments in `directory` is counted.
+    pub fn watch_reads(&self, node: NodeId, directory: &str) {
+        lock(&self.node(node).disk).watch_reads(directory);
+    }
+
+    /// Bytes of the watched segments that were read since the last look.
+    pub fn reads(&self, node: NodeId) -> u64 {
+        lock(&self.node(node).disk).reads()
+    }
+
     /// Gives a directory another path behind everybody's back, durably.
     pub fn move_directory(&self, node: NodeId, from: &str, to: &str) {
         let done = lock(&self.node(node).disk).move_tree(from, to);

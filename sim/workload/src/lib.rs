@@ -16,4 +16,4 @@ mod workloads;
 
 pub use history::{Beacon, History};
 pub use plan::WorkloadPlan;
-pub use run::{Answer, FinalRead, Narrowed, Question, Workload};
+pub use run::{Answer, FinalRead, LongSegment, Narrowed, Question, Workload};

@@ -21,7 +21,7 @@ use crate::{
     workloads::{self, Context, Part, Shared},
 };
 
-pub use crate::workloads::{Answer, FinalRead, Narrowed, Question};
+pub use crate::workloads::{Answer, FinalRead, LongSegment, Narrowed, Question};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -328,6 +328,29 @@ impl Workload {
     pub async fn hurry(&mut self, after: Duration, lasts: Duration) {
         let Some(context) = self.hasty.take() else { return };
         self.late("hurry", workloads::hurry(context, after, lasts)).await;
+    }
+
+    /// Writes a segment of some length.
+    pub async fn fill(&mut self) -> Option<LongSegment> {
+        let context = self.latecomer.take()?;
+        let (context, long) = self.late("fill", workloads::fill(context)).await.unzip();
+        self.latecomer = context;
+        long
+    }
+
+    /// Fetches both partitions of its topic at once.
+    pub async fn fetch_both(&mut self, long: LongSegment) {
+        let Some(context) = self.latecomer.take() else { return };
+        self.latecomer = self.late("fetch both", workloads::fetch_both(context, long)).await;
+    }
+
+    /// Bytes of each of its topic's partitions, as tools are told.
+    pub async fn sizes(&mut self, long: &LongSegment) -> Vec<(i32, i64)> {
+        let Some(context) = self.latecomer.take() else { return Vec::new() };
+        let asked = workloads::sizes(context, Arc::clone(&long.topic));
+        let (context, sizes) = self.late("sizes", asked).await.unzip();
+        self.latecomer = context;
+        sizes.unwrap_or_default()
     }
 
     /// A client sends so many requests and takes no answer, until its task is aborted.

@@ -271,6 +271,10 @@ impl Fetcher {
             )));
         }
         if answered_in == 0 {
+            if session_id != 0 {
+                let story = format!("session {session_id} ended, and the answer has no error that says so");
+                link.recorder.complain("fetch_refused", story);
+            }
             self.forget_session();
             return Ok(());
         }
@@ -326,6 +330,11 @@ impl Fetcher {
                     let story =
                         format!("{}-{partition}: error {} with {numbers:?}", topic.name, answer.error_code);
                     link.recorder.complain("fetch_refused", story);
+                }
+                if answer.preferred_read_replica.0 != -1 {
+                    let (name, replica) = (&topic.name, answer.preferred_read_replica.0);
+                    let story = format!("{name}-{partition} shall be read from broker {replica}");
+                    return Err(ClientError::Protocol(story));
                 }
                 let records = answer.records.unwrap_or_else(Bytes::new);
                 let length = records.len();

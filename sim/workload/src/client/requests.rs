@@ -257,6 +257,18 @@ pub async fn list_offsets(
             if found.error_code != 0 {
                 link.recorder.refused(topic.at(partition), found.error_code, invoked_ns);
             }
+            // Whoever finds a record finds the epoch in which it was written.
+            if found.error_code == 0
+                && timestamp >= 0
+                && found.offset >= 0
+                && version >= 4
+                && found.leader_epoch < 0
+            {
+                let (name, offset) = (&topic.name, found.offset);
+                let story =
+                    format!("{name}-{partition}: offset {offset} of time {timestamp} has no leader epoch");
+                link.recorder.complain("list_offsets_refused", story);
+            }
             Ok(Listed {
                 code: found.error_code,
                 offset: found.offset,

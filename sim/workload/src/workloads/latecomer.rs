@@ -29,6 +29,11 @@ use crate::{
 const POLLS: u32 = 6;
 /// How long each waits for records.
 const POLL: Duration = Duration::from_millis(500);
+/// How long one waits beside others that wait for less.
+const LONG_POLL: Duration = Duration::from_secs(2);
+const SHORT_POLL: Duration = Duration::from_millis(20);
+/// More than there are places for deadlines before those that are over are cleared away.
+const SHORT_POLLS: u32 = 40;
 /// The value of each of the records that fill a narrowed partition, in bytes.
 const FILLER: u32 = 5_000;
 
@@ -166,7 +171,7 @@ pub(crate) async fn grow_twice(mut context: Context, times: u32) -> Context {
     context
 }
 
-/// Waits for records of an empty partition, again and again.
+/// Waits for records of an empty partition, again and again, and once for long beside many short waits.
 pub(crate) async fn listen(mut context: Context) -> Context {
     let described = TopicPlan::plain(format!("listened-{}", context.number), 1);
     let topic = Arc::new(make_topic(&mut context, &described).await);
@@ -183,6 +188,24 @@ pub(crate) async fn listen(mut context: Context) -> Context {
         if let Err(error) = fetcher.fetch(&mut context.link, &positions).await {
             context.link.failed(&error).await;
         }
+    }
+    let mut other = context.link.sibling();
+    let long = FetchLimits { max_wait: LONG_POLL, ..limits };
+    let mut waits_long = Fetcher::new(long, false);
+    let long = waits_long.fetch(&mut other, &positions);
+    let limits = FetchLimits { max_wait: SHORT_POLL, ..limits };
+    let link = &mut context.link;
+    let many = async {
+        for _ in 0..SHORT_POLLS {
+            if let Err(error) = Fetcher::new(limits, false).fetch(link, &positions).await {
+                link.failed(&error).await;
+            }
+        }
+    };
+    // How long it waited is told with the answer.
+    let (waited, ()) = tokio::join!(biased; long, many);
+    if let Err(error) = waited {
+        other.failed(&error).await;
     }
     context
 }
