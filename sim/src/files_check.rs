@@ -30,6 +30,8 @@ pub const RETENTION: &str = "retention happens";
 pub const ROLLS: &str = "segments end in time";
 /// Law: after a clean stop the recovery point of a log is its end, so that no tool and no start reads it through.
 pub const POINTS: &str = "recovery points reach the end";
+/// Law: a log directory that is in use names its cluster, as Kafka's tools read it.
+pub const CLUSTER: &str = "a directory names its cluster";
 /// Law: a partition lies in one log directory.
 pub const ONE_PLACE: &str = "a partition has one place";
 
@@ -134,6 +136,17 @@ fn read_segment(
 /// before it left them: a log is recovered when it is opened.
 pub(crate) fn after_clean_stop(world: &World, node: NodeId, plan: &Plan, opened: &[Place], budget: &Budget) {
     let rotten = world.rotten(node);
+    let used: BTreeSet<Arc<str>> =
+        opened.iter().filter_map(|place| place.log_directory(world, node)).collect();
+    for data in used {
+        let properties = world.file(node, &format!("{data}/meta.properties")).unwrap_or_default();
+        if !String::from_utf8_lossy(&properties).lines().any(|line| line.starts_with("cluster.id=")) {
+            world.violate(
+                CLUSTER,
+                format!("{data}/meta.properties of {} has no cluster.id", world.name(node)),
+            );
+        }
+    }
     for place in opened {
         let directory = match place.directory(world, node) {
             Ok(Some(directory)) => directory,
@@ -169,7 +182,8 @@ fn check_recovery_point(world: &World, node: NodeId, place: &Place, files: &Snap
     let (name, bytes) = files.iter().rfind(|(name, _)| name.ends_with(".log"))?;
     let base = offset_in_name(name, ".log")?;
     let end = walk(name, bytes, base, None).ok()?.last().map_or(base, |last| last.last_offset + 1);
-    let point = log_format::checkpoint(&world.file(node, &path)?).0.remove(&place.name());
+    let checkpoint = world.file(node, &path).unwrap_or_default();
+    let point = log_format::checkpoint(&checkpoint).0.remove(&place.name());
     // A log without records may have none yet.
     let is_there = point == Some(end) || (end == 0 && point.is_none());
     (!is_there).then(|| format!("the recovery point of {} is {point:?}, its end {end}", place.name()))

@@ -45,13 +45,22 @@ pub(crate) fn place(long: &LongSegment, partition: i32) -> Place {
 
 /// Judges what the disk of `node` read of the log since the last look.
 pub(crate) fn judge(world: &World, node: NodeId, question: &Question) {
-    let read = world.reads(node);
     let enough = match question {
         Question::Fetch { .. } => LITTLE,
         Question::Timestamp(_) => LITTLE + BLOCK,
     };
+    judge_reads(world, node, enough, &format!("{question:?}"));
+}
+
+/// Judges what it read over a clean stop and a start.
+pub(crate) fn judge_restart(world: &World, node: NodeId) {
+    judge_reads(world, node, LITTLE, "a clean stop and a start");
+}
+
+fn judge_reads(world: &World, node: NodeId, enough: u64, what_for: &str) {
+    let read = world.reads(node);
     if read > enough {
-        let what = format!("{read} bytes of a log were read for {question:?}; {enough} are enough");
+        let what = format!("{read} bytes of a log were read for {what_for}; {enough} are enough");
         world.violate(LAW, what);
     }
 }

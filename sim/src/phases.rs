@@ -224,7 +224,7 @@ impl Run<'_> {
         self.cluster.cycle(Order::Stop(Duration::from_millis(100))).await;
         let told = bounded(world, QUIET, self.workload.sizes(&long)).await;
         frugal::judge_sizes(world, node, &long, &told.unwrap_or_default());
-        world.reads(node);
+        frugal::judge_restart(world, node);
         for question in frugal::questions(&long) {
             let asked = self.workload.survey(place.topic_id, place.partition, vec![question]);
             bounded(world, QUIET, asked).await;

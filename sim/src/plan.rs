@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 use gracchus::config::{BrokerConfig, Settings};
 use gracchus_workload::{
     WorkloadPlan,
-    plan::{DrawLimits, TopicPlan},
+    plan::{DrawLimits, SessionPromise, TopicPlan},
     scenario::{Expectation, Scenario},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
@@ -145,7 +145,19 @@ impl Plan {
         plan.scenario.faults.extend(faults::draw_links(links, plan.scenario.nodes, length));
         plan.scenario.faults.sort_by_key(|fault| fault.at_ms);
         plan.closed = random.random_bool(0.4).then(|| ClosedDamage::draw(random));
+        plan.promise();
         plan
+    }
+
+    /// Clients are told what the brokers' settings mean for them.
+    fn promise(&mut self) {
+        let sessions = SessionPromise {
+            kept_ms: self.knobs.fetch_session_eviction_ms as u64,
+            for_all: !self.scenario.broker.contains_key("max.incremental.fetch.session.cache.slots"),
+        };
+        if let Some(workload) = &mut self.scenario.workload {
+            workload.timing.sessions = sessions;
+        }
     }
 
     /// Draws what came later than everything else, from a stream of its own.
@@ -176,7 +188,9 @@ impl Plan {
         if scenario.workload.is_none() {
             scenario.workload = Some(draw_workload(random));
         }
-        Self::around(seed, scenario, random)
+        let mut plan = Self::around(seed, scenario, random);
+        plan.promise();
+        plan
     }
 
     /// The same plan without faults, and short: what a planted bug must survive unseen. To ask what a power loss would leave

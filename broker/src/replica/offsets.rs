@@ -100,8 +100,7 @@ fn found(offset: Offset, leader_epoch: LeaderEpoch) -> ListedOffset {
 
 /// The epoch of the record at `offset`, or of the next one when there is none.
 fn epoch_at(view: &ReplicaView, offset: Offset) -> LeaderEpoch {
-    let begun = view.log.epochs.entries().iter().rev().find(|(_, start)| *start <= offset);
-    begun.map_or(view.leader_epoch, |(epoch, _)| *epoch)
+    view.log.epochs.epoch_at(offset).unwrap_or(view.leader_epoch)
 }
 
 fn record(

@@ -150,6 +150,25 @@ pub struct ClientTiming {
     pub retry_backoff_ms: u64,
     /// Longest such pause.
     pub retry_backoff_max_ms: u64,
+    /// What brokers promise of fetch sessions.
+    pub sessions: SessionPromise,
+}
+
+/// What brokers promise of fetch sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionPromise {
+    /// Nobody's session gives way to another one before this, milliseconds.
+    pub kept_ms: u64,
+    /// Whether there is one for everybody.
+    pub for_all: bool,
+}
+
+impl Default for SessionPromise {
+    /// Kafka's.
+    fn default() -> Self {
+        Self { kept_ms: 120_000, for_all: true }
+    }
 }
 
 impl Default for ClientTiming {
@@ -159,6 +178,7 @@ impl Default for ClientTiming {
             request_timeout_ms: 2_000,
             retry_backoff_ms: 20,
             retry_backoff_max_ms: 400,
+            sessions: SessionPromise::default(),
         }
     }
 }

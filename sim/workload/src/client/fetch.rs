@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use gracchus_env::Instant;
 use kafka_protocol::{
     messages::{
         FetchRequest, FetchResponse, TopicName,
@@ -102,6 +103,8 @@ struct Session {
     id: i32,
     epoch: i32,
     by_id: bool,
+    /// The connection over which it began, and when it was asked for.
+    began: Option<(u64, Instant)>,
     /// By topic and partition.
     told: BTreeMap<Told, Known>,
     /// What the last answer told although it was known. That is fine where the session was gone by then, which shows in
@@ -148,6 +151,7 @@ impl Fetcher {
         let request = self.request(sessions, positions);
         let (session_id, session_epoch) = (request.session_id, request.session_epoch);
         let timeout = link.request_timeout() + self.limits.max_wait;
+        let began = (session_id == 0).then(|| (connection.id, link.env.now()));
         let invoked_ns = link.recorder.now_ns();
         let sent = connection.send(&request, version, timeout, true);
         let answer = match sent {
@@ -167,6 +171,9 @@ impl Fetcher {
                     );
                     link.recorder.complain("fetch_refused", story);
                 }
+                if response.error_code == FETCH_SESSION_ID_NOT_FOUND {
+                    self.check_end(link, connection.id);
+                }
                 self.forget_session();
                 let (session, session_epoch, partitions) = (0, -1, Vec::new());
                 return Ok(Fetched { session, session_epoch, by_name: !by_id, partitions });
@@ -175,7 +182,11 @@ impl Fetcher {
         }
         if sessions {
             let context = (session_id, session_epoch);
+            if response.session_id == 0 && session_id == 0 && link.sessions().for_all {
+                link.recorder.complain("session_kept", "a session was asked for, and there is room for it");
+            }
             self.accept_session(link, response.session_id, context, by_id, positions)?;
+            self.session.began = began.or(self.session.began).filter(|_| self.session.id != 0);
         } else if response.session_id != 0 {
             return Err(ClientError::Protocol("Fetch without a session was answered with one".into()));
         }
@@ -257,6 +268,16 @@ impl Fetcher {
             .collect()
     }
 
+    /// The broker does not know the session any more, which it must for a while if it has not been started since.
+    fn check_end(&self, link: &Link, connection: u64) {
+        let Some((over, began)) = self.session.began else { return };
+        let (age, kept) = (link.env.now().since(began), Duration::from_millis(link.sessions().kept_ms));
+        if over == connection && age < kept {
+            let story = format!("session {} is gone after {age:?}, {kept:?} are promised", self.session.id);
+            link.recorder.complain("session_kept", story);
+        }
+    }
+
     fn accept_session(
         &mut self,
         link: &Link,
@@ -271,7 +292,7 @@ impl Fetcher {
             )));
         }
         if answered_in == 0 {
-            if session_id != 0 {
+            if session_id != 0 && !positions.is_empty() {
                 let story = format!("session {session_id} ended, and the answer has no error that says so");
                 link.recorder.complain("fetch_refused", story);
             }
@@ -279,7 +300,7 @@ impl Fetcher {
             return Ok(());
         }
         let epoch = if session_epoch == i32::MAX { 1 } else { session_epoch + 1 };
-        let Session { told: before, repeated, .. } = std::mem::take(&mut self.session);
+        let Session { told: before, repeated, began, .. } = std::mem::take(&mut self.session);
         // This answer shows that the session lived on.
         if let Some(repeated) = repeated {
             link.recorder.complain("session_tells_news", repeated);
@@ -289,7 +310,7 @@ impl Fetcher {
             (position.told(), Known { offset: position.offset, numbers })
         };
         let told = positions.iter().map(known).collect();
-        self.session = Session { id: answered_in, epoch, by_id, told, repeated: None };
+        self.session = Session { id: answered_in, epoch, by_id, began, told, repeated: None };
         Ok(())
     }
 

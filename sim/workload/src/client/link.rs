@@ -23,7 +23,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use super::connection::{Calls, ClientError, Connection, is_errand, known_versions};
 use crate::{
     history::Recorder,
-    plan::{ClientTiming, Versions},
+    plan::{ClientTiming, SessionPromise, Versions},
 };
 
 /// What all clients of a run share.
@@ -82,6 +82,11 @@ impl Link {
     /// `host:port` of the broker that it tries first.
     pub fn address(&self) -> &str {
         &self.bootstrap.addresses[0]
+    }
+
+    /// What the brokers promise of fetch sessions.
+    pub fn sessions(&self) -> SessionPromise {
+        self.bootstrap.timing.sessions
     }
 
     /// How long a request may take.

@@ -257,6 +257,13 @@ pub async fn list_offsets(
             if found.error_code != 0 {
                 link.recorder.refused(topic.at(partition), found.error_code, invoked_ns);
             }
+            let nothing = found.error_code != 0 || found.offset < 0;
+            if nothing && version >= 4 && (found.timestamp, found.offset, found.leader_epoch) != (-1, -1, -1)
+            {
+                let story =
+                    format!("{}-{partition}: nothing at time {timestamp}, told as {found:?}", topic.name);
+                link.recorder.complain("list_offsets_refused", story);
+            }
             // Whoever finds a record finds the epoch in which it was written.
             if found.error_code == 0
                 && timestamp >= 0

@@ -33,6 +33,8 @@ const DIVERGENCE_TOLD: &str = "divergence_told";
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 const FENCED_LEADER_EPOCH: i16 = 74;
+/// The first version of Fetch that tells who leads.
+const LEADER_HINTS: i16 = 16;
 const UNKNOWN_LEADER_EPOCH: i16 = 75;
 /// First versions of Fetch that name the leader epoch, and the epoch of the last record.
 const LEADER_EPOCHS: i16 = 9;
@@ -143,6 +145,14 @@ async fn fetch(
     let Some(answer) = answered.filter(|answer| answer.partition_index == partition) else {
         return Err(ClientError::Protocol("Fetch left out the partition that was asked for".into()));
     };
+    // KIP-951: whoever is behind is told who leads now.
+    if version >= LEADER_HINTS
+        && answer.error_code == FENCED_LEADER_EPOCH
+        && answer.current_leader.leader_id.0 < 0
+    {
+        let story = format!("{}-{partition}: FENCED_LEADER_EPOCH does not say who leads", topic.name);
+        context.recorder.complain(LEADER_EPOCH_CHECKED, story);
+    }
     let diverging = &answer.diverging_epoch;
     Ok(Some(Told {
         code: answer.error_code,
