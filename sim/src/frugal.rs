@@ -67,13 +67,14 @@ fn judge_reads(world: &World, node: NodeId, enough: u64, what_for: &str) {
 
 /// Judges what a tool was told of the sizes of its partitions.
 pub(crate) fn judge_sizes(world: &World, node: NodeId, long: &LongSegment, told: &[(i32, i64)]) {
-    for (partition, size) in told {
-        let place = place(long, *partition);
+    for partition in 0..long.topic.partitions {
+        let place = place(long, partition);
         let Ok(Some(directory)) = place.directory(world, node) else { continue };
         let files = world.files_ending(node, &directory, ".log");
         let there: usize = files.values().map(Vec::len).sum();
-        if there as i64 != *size {
-            world.violate(SIZES, format!("{} has {there} bytes and is said to have {size}", place.name()));
+        let size = told.iter().find(|(of, _)| *of == partition).map(|(_, size)| *size);
+        if size != Some(there as i64) {
+            world.violate(SIZES, format!("{} has {there} bytes and is said to have {size:?}", place.name()));
         }
     }
 }

@@ -329,8 +329,10 @@ impl Operator {
                             let mut opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
                             let budget = self.judge.budget();
                             opened.retain(|place| !budget.is_harmed(place));
-                            let incarnation = lock(&self.slot).incarnation;
-                            lock(&self.slot).left_in_order = (incarnation, opened.iter().cloned().collect());
+                            {
+                                let mut slot = lock(&self.slot);
+                                slot.left_in_order = (slot.incarnation, opened.iter().cloned().collect());
+                            }
                             let plan = self.judge.plan();
                             files_check::after_clean_stop(&self.world, self.node, plan, &opened, &budget);
                         }
