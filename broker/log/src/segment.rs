@@ -89,6 +89,8 @@ pub(crate) struct Segment {
     whole: OnceLock<bool>,
     /// The index files are known to be wrong. The owner writes them anew when it seals or closes the segment.
     damaged: AtomicBool,
+    /// A batch of it may have any time: neither its header nor an index can be believed.
+    doubtful: AtomicBool,
     /// Somebody is replacing the index files of a sealed segment.
     repairing: AtomicBool,
 }
@@ -138,6 +140,7 @@ impl Segment {
             timeless: OnceLock::new(),
             whole: OnceLock::new(),
             damaged: AtomicBool::new(false),
+            doubtful: AtomicBool::new(false),
             repairing: AtomicBool::new(false),
         }
     }
@@ -166,6 +169,17 @@ impl Segment {
     /// Whether the index files must be written anew.
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Acquire)
+    }
+
+    /// Nobody knows the times of one of its batches.
+    pub(crate) fn learn_doubt(&self) {
+        self.doubtful.store(true, Ordering::Release);
+    }
+
+    /// The error of whoever asks for a time that may be among those that nobody knows.
+    pub(crate) fn doubt(&self) -> Option<StorageError> {
+        let doubtful = self.doubtful.load(Ordering::Acquire);
+        doubtful.then(|| self.corrupt(0, &"the times of one of its batches cannot be told"))
     }
 
     /// The path of one of its files.

@@ -54,6 +54,17 @@ impl SegmentView {
         Ok(max)
     }
 
+    /// The greatest timestamp of what is sound, where the log is damaged and the file that knew more is gone, too: look-ups of
+    /// other times must go on, and who asks for one that may have been in the damage is told so.
+    async fn sound_max(&self, damage: StorageError) -> Result<Option<TimeEntry>, StorageError> {
+        let loaded = self.segment.times(self.size, self.next_offset).await?;
+        if !loaded.rebuilt {
+            return Err(damage);
+        }
+        self.segment.learn_doubt();
+        Ok(loaded.index.last())
+    }
+
     /// The greatest timestamp by index and headers. What only a header says is believed if its batch is sound: a sector that
     /// has rotted may say anything.
     async fn confirmed_max(&self) -> Result<Option<TimeEntry>, StorageError> {
@@ -173,7 +184,13 @@ impl SegmentView {
         from: Offset,
         upper: Offset,
     ) -> Result<Option<Found>, StorageError> {
-        if self.max_timestamp().await?.is_none_or(|max| max.timestamp < target) {
+        let max = match self.max_timestamp().await {
+            Err(damage @ StorageError::Corrupt(_)) if self.segment.is_sealed() => {
+                self.sound_max(damage).await?
+            }
+            max => max?,
+        };
+        if max.is_none_or(|max| max.timestamp < target) {
             return Ok(None);
         }
         let whole = self.is_whole().await?;

@@ -115,11 +115,14 @@ impl LogView {
                 // The first record behind a hole, and a younger one than was asked for: what is missing may be the answer.
                 let doubtful = found.1 == segment.base() && found.0 > timestamp;
                 return match holed.filter(|_| doubtful) {
-                    Some(before) => Err(before.missing(before.base())),
+                    Some(before) => {
+                        Err(before.segment.doubt().unwrap_or_else(|| before.missing(before.base())))
+                    }
                     None => Ok(Some(found)),
                 };
             }
-            holed = if segment.is_whole().await? { None } else { Some(segment) };
+            let sure = segment.is_whole().await? && segment.segment.doubt().is_none();
+            holed = if sure { None } else { Some(segment) };
         }
         Ok(None)
     }

@@ -491,6 +491,32 @@ async fn a_rotten_record_under_a_rotten_index_does_not_keep_its_segment_from_end
     assert!(broker.view().segment_count() > rounds + 1, "it rolls");
 }
 
+/// The header of a closed segment's last batch says a far later timestamp, and the time index, which knows better, is gone: times
+/// of other segments are found, and who asks for what may be in that batch is told so.
+#[tokio::test]
+async fn a_rotten_timestamp_without_a_time_index_hides_no_time_of_another_segment() {
+    let machine = Machine::new(18);
+    let (all, bases) = stopped(&machine).await;
+    let rotten = all.iter().rfind(|batch| batch.header.base_offset < bases[2]).unwrap().header;
+    machine.edit(&path(&format!("{:020}.log", bases[1].0)), |bytes| {
+        let at = bytes.len() - rotten.total_length();
+        bytes[at + 36] ^= 1;
+    });
+    machine.remove(&path(&format!("{:020}.timeindex", bases[1].0)));
+    let broker = Broker::start(&machine, &config()).await;
+    let view = broker.view();
+    for batch in &all {
+        let base = batch.header.base_offset;
+        let found = view.offset_for_timestamp(base.0 / 2 * 10, view.log_end).await;
+        let found = found.map(|found| found.map(|(_, offset, _)| offset));
+        match base == rotten.base_offset {
+            true => assert!(found.is_err(), "{found:?}"),
+            false => assert_eq!(found, Ok(Some(base))),
+        }
+    }
+    assert!(view.has_met_damage());
+}
+
 /// Wherever junk lies in a closed segment, and in whatever order it is asked, times of other segments are found.
 #[tokio::test]
 async fn junk_in_a_closed_segment_hides_no_time_of_another_one() {
