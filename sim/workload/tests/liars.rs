@@ -295,7 +295,8 @@ fn list(state: &State, lie: Lie, request: &ListOffsetsRequest) -> ListOffsetsRes
     let answer = ListOffsetsPartitionResponse::default()
         .with_partition_index(partition)
         .with_offset(offset)
-        .with_timestamp(timestamp);
+        .with_timestamp(timestamp)
+        .with_leader_epoch(if offset < 0 { -1 } else { 0 });
     let topic = ListOffsetsTopicResponse::default()
         .with_name(TopicName(asked.name.0.clone()))
         .with_partitions(vec![answer]);
