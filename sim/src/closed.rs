@@ -137,8 +137,7 @@ pub(crate) fn inflict(
 fn recovery_point(world: &World, node: NodeId, place: &Place) -> Option<i64> {
     let directory = place.log_directory(world, node)?;
     let text = world.file(node, &format!("{directory}/recovery-point-offset-checkpoint"))?;
-    let line = format!("{} {} ", place.topic, place.partition);
-    std::str::from_utf8(&text).ok()?.lines().find_map(|it| it.strip_prefix(&line)?.parse().ok())
+    log_format::checkpoint(&text).0.remove(&place.name())
 }
 
 impl Harmed {

@@ -299,28 +299,22 @@ impl Workload {
 
     /// Deletes a topic and takes its name again, so often, while nobody else does anything. After [`Workload::drain`].
     pub async fn take_names_again(&mut self, times: u32) {
-        let Some(context) = self.latecomer.take() else { return };
-        self.latecomer = self.late("names", workloads::take_names_again(context, times)).await;
+        self.latecomer("names", |context| workloads::take_names_again(context, times)).await;
     }
 
     /// Makes `segment.bytes` of so many topics less while their logs are being opened, and fills them.
     pub async fn narrow(&mut self, times: u32) -> Vec<Narrowed> {
-        let Some(context) = self.latecomer.take() else { return Vec::new() };
-        let (context, narrowed) = self.late("narrow", workloads::narrow(context, times)).await.unzip();
-        self.latecomer = context;
-        narrowed.unwrap_or_default()
+        self.latecomer_tells("narrow", |context| workloads::narrow(context, times)).await.unwrap_or_default()
     }
 
     /// Changes who sets the timestamps of a topic, so often, and writes a record behind each acknowledgement.
     pub async fn retype(&mut self, times: u32) {
-        let Some(context) = self.latecomer.take() else { return };
-        self.latecomer = self.late("retype", workloads::retype(context, times)).await;
+        self.latecomer("retype", |context| workloads::retype(context, times)).await;
     }
 
     /// Adds partitions to so many topics twice at the same time.
     pub async fn grow_twice(&mut self, times: u32) {
-        let Some(context) = self.latecomer.take() else { return };
-        self.latecomer = self.late("grow", workloads::grow_twice(context, times)).await;
+        self.latecomer("grow", |context| workloads::grow_twice(context, times)).await;
     }
 
     /// An idempotent producer begins to write to a new topic `after` this, and does so for `lasts`; ends when all is
@@ -332,25 +326,18 @@ impl Workload {
 
     /// Writes a segment of some length.
     pub async fn fill(&mut self) -> Option<LongSegment> {
-        let context = self.latecomer.take()?;
-        let (context, long) = self.late("fill", workloads::fill(context)).await.unzip();
-        self.latecomer = context;
-        long
+        self.latecomer_tells("fill", workloads::fill).await
     }
 
     /// Fetches both partitions of its topic at once.
     pub async fn fetch_both(&mut self, long: LongSegment) {
-        let Some(context) = self.latecomer.take() else { return };
-        self.latecomer = self.late("fetch both", workloads::fetch_both(context, long)).await;
+        self.latecomer("fetch both", |context| workloads::fetch_both(context, long)).await;
     }
 
     /// Bytes of each of its topic's partitions, as tools are told.
     pub async fn sizes(&mut self, long: &LongSegment) -> Vec<(i32, i64)> {
-        let Some(context) = self.latecomer.take() else { return Vec::new() };
-        let asked = workloads::sizes(context, Arc::clone(&long.topic));
-        let (context, sizes) = self.late("sizes", asked).await.unzip();
-        self.latecomer = context;
-        sizes.unwrap_or_default()
+        let topic = Arc::clone(&long.topic);
+        self.latecomer_tells("sizes", |context| workloads::sizes(context, topic)).await.unwrap_or_default()
     }
 
     /// A client sends so many requests and takes no answer, until its task is aborted.
@@ -362,8 +349,32 @@ impl Workload {
 
     /// Waits for records that nobody writes.
     pub async fn listen(&mut self) {
+        self.latecomer("listen", workloads::listen).await;
+    }
+
+    /// The latecomer does this, and is there for more.
+    async fn latecomer<C>(&mut self, name: &'static str, client: impl FnOnce(Context) -> C)
+    where
+        C: Future<Output = Context> + Send + 'static,
+    {
         let Some(context) = self.latecomer.take() else { return };
-        self.latecomer = self.late("listen", workloads::listen(context)).await;
+        self.latecomer = self.late(name, client(context)).await;
+    }
+
+    /// The same, and it tells what came of it.
+    async fn latecomer_tells<C, T>(
+        &mut self,
+        name: &'static str,
+        client: impl FnOnce(Context) -> C,
+    ) -> Option<T>
+    where
+        C: Future<Output = (Context, T)> + Send + 'static,
+        T: Send + 'static,
+    {
+        let context = self.latecomer.take()?;
+        let (context, told) = self.late(name, client(context)).await.unzip();
+        self.latecomer = context;
+        told
     }
 
     async fn late<T: Send + 'static>(
