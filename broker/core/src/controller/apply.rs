@@ -32,6 +32,7 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
         }
         Command::Locate { broker, located } => {
             locate(image, *broker, located);
+            lead_where_it_is(image, *broker, located);
             Ok(Response::Directories)
         }
         Command::CreateTopic { name, id, assignment, configs } => {
@@ -65,18 +66,23 @@ pub fn apply(image: &mut Image, command: &Command) -> Response {
 fn take_leadership_again(image: &mut Image, id: BrokerId) {
     let Some(broker) = image.brokers.get(&id) else { return };
     let changed = image.topics.replicas_of(id).filter_map(|of| {
-        let partition = of.partition;
-        let online = broker.is_online(partition.directory_of(id));
-        let may_lead = partition.leader == id || (partition.leader == NOBODY && partition.isr.contains(&id));
-        let leader = match (may_lead, online) {
-            (true, true) => id,
-            (true, false) if partition.leader == id => NOBODY,
-            _ => return None,
-        };
-        Some((of.topic_partition(), Arc::new(partition.led_by(leader))))
+        let leader = leader_after(broker, of.partition)?;
+        Some((of.topic_partition(), Arc::new(of.partition.led_by(leader))))
     });
     let changed: Vec<_> = changed.collect();
     image.topics.update(&changed);
+}
+
+/// Who leads the partition, now that it is known what the broker can reach: the broker or nobody. `None`: its leader is
+/// none of the broker's business.
+fn leader_after(broker: &Broker, partition: &Partition) -> Option<BrokerId> {
+    let id = broker.id;
+    let may_lead = partition.leader == id || (partition.leader == NOBODY && partition.isr.contains(&id));
+    match (may_lead, broker.is_online(partition.directory_of(id))) {
+        (true, true) => Some(id),
+        (true, false) if partition.leader == id => Some(NOBODY),
+        _ => None,
+    }
 }
 
 /// What the broker led from there, nobody leads. Replicas that were in sync stay so: they have what was acknowledged.
@@ -106,6 +112,21 @@ fn locate(image: &mut Image, id: BrokerId, located: &[Located]) {
     let mut changed: Vec<_> = changed.collect();
     // Of two places for one replica the last is meant: the order of equals stays.
     changed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    image.topics.update(&changed);
+}
+
+/// Where a replica was found, its directory may have failed already, and where it was meant to be, too: the broker says
+/// both as it learns of them.
+fn lead_where_it_is(image: &mut Image, id: BrokerId, located: &[Located]) {
+    let Some(broker) = image.brokers.get(&id) else { return };
+    let changed = located.iter().filter_map(|found| {
+        let topic = image.topic_by_id(found.topic)?;
+        let partition = topic.partition(found.partition)?;
+        let leader = leader_after(broker, partition).filter(|leader| *leader != partition.leader)?;
+        let tp = TopicPartition { topic: topic.name.clone(), partition: found.partition };
+        Some((tp, Arc::new(partition.led_by(leader))))
+    });
+    let changed: Vec<_> = changed.collect();
     image.topics.update(&changed);
 }
 
@@ -354,6 +375,38 @@ mod tests {
         create(&mut nothing, "c", 4, &[1]);
         let partition = &nothing.topic("c").unwrap().partitions[0];
         assert_eq!(partition.directory_of(BrokerId(1)), directory::UNASSIGNED);
+    }
+
+    #[test]
+    fn what_is_found_in_a_failed_directory_has_no_leader_and_what_is_found_in_another_has_one() {
+        let (one, other) = (Uuid::from_u128(11), Uuid::from_u128(12));
+        let mut image = Image::default();
+        let register = Command::RegisterBroker {
+            id: BrokerId(1),
+            listeners: vec![],
+            directories: vec![one, other],
+            rack: None,
+            located: vec![],
+        };
+        apply(&mut image, &register);
+        create(&mut image, "a", 2, &[1, 1]);
+        let located = |partition, directory| {
+            let partition = PartitionIndex(partition);
+            let located = vec![Located { topic: TopicId(Uuid::from_u128(2)), partition, directory }];
+            Command::Locate { broker: BrokerId(1), located }
+        };
+        let led = |image: &Image| -> Vec<(i32, i32)> {
+            let partitions = &image.topic("a").unwrap().partitions;
+            partitions.iter().map(|it| (it.leader.0, it.leader_epoch.0)).collect()
+        };
+        apply(&mut image, &Command::DirectoryFailed { broker: BrokerId(1), directory: one });
+        assert_eq!(led(&image), [(-1, 1), (1, 0)]);
+        apply(&mut image, &located(1, one));
+        assert_eq!(led(&image), [(-1, 1), (-1, 1)], "nobody leads what was found in a failed directory");
+        apply(&mut image, &located(0, other));
+        assert_eq!(led(&image), [(1, 2), (-1, 1)], "what was found elsewhere is led again");
+        apply(&mut image, &located(0, other));
+        assert_eq!(led(&image), [(1, 2), (-1, 1)], "once");
     }
 
     #[test]

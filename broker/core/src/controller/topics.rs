@@ -426,6 +426,19 @@ pub(super) mod tests {
                             prop_assert!(Some(epoch) > before.partition(&of.topic_partition()).map(|it| it.leader_epoch));
                         }
                     }
+                    Command::Locate { broker, located } => {
+                        for Located { topic, partition, .. } in located {
+                            let Some(topic) = image.topic_by_id(topic) else { continue };
+                            let Some(found) = topic.partition(partition) else { continue };
+                            if let Some(here) = image.brokers.get(&broker) {
+                                let led_here = found.leader == broker;
+                                let reached = here.is_online(found.directory_of(broker));
+                                prop_assert!(!led_here || reached);
+                                let waits_for_it = found.leader == NOBODY && found.isr.contains(&broker);
+                                prop_assert!(!waits_for_it || !reached);
+                            }
+                        }
+                    }
                     _ => {}
                 }
             }
