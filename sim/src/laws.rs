@@ -2,8 +2,8 @@
 //! (a test of the planted bugs holds that).
 
 use crate::{
-    ack_judge, closed, cluster, damage, directories, files_check, frugal, hosting, judge, liveness, phases,
-    segment_limits, swarm,
+    ack_judge, closed, cluster, damage, directories, files_check, frugal, hosting, judge, liveness, lost_end,
+    phases, segment_limits, swarm,
 };
 
 /// Where all laws are listed.
@@ -74,6 +74,7 @@ pub(crate) const OWN_LAWS: &[&str] = &[
     judge::IN_ORDER,
     frugal::LAW,
     frugal::SIZES,
+    lost_end::LAW,
     damage::SAID,
     damage::REAL,
     directories::NOT_SERVED,

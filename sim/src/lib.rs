@@ -31,6 +31,7 @@ mod laws;
 pub mod links;
 mod liveness;
 mod log_format;
+mod lost_end;
 pub mod meta;
 pub mod moments;
 pub mod mutants;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use gracchus_env::Task;
-use gracchus_workload::{Workload, scenario::Down};
+use gracchus_workload::{LongSegment, Workload, scenario::Down};
 
 use crate::{
     closed,
@@ -20,6 +20,7 @@ use crate::{
     judge::Judge,
     liveness::{self, Condition},
     log_format::Place,
+    lost_end,
     plan::{ClosedDamage, Ending, Hasty, Plan},
     segment_limits,
     world::{Nanos, NodeId, World, lock},
@@ -221,7 +222,11 @@ impl Run<'_> {
         if let Ok(Some(directory)) = place.directory(world, node) {
             world.watch_reads(node, &directory);
         }
-        self.cluster.cycle(Order::Stop(Duration::from_millis(100))).await;
+        self.cluster.go_down(Order::Stop(Duration::from_millis(100))).await;
+        if self.plan.quiet.lost_end {
+            lost_end::inflict(world, node, &long);
+        }
+        self.cluster.serving().await;
         let told = bounded(world, QUIET, self.workload.sizes(&long)).await;
         frugal::judge_sizes(world, node, &long, &told.unwrap_or_default());
         frugal::judge_restart(world, node);
@@ -229,6 +234,10 @@ impl Run<'_> {
             let asked = self.workload.survey(place.topic_id, place.partition, vec![question]);
             bounded(world, QUIET, asked).await;
             frugal::judge(world, node, &question);
+        }
+        let asked = self.workload.survey(place.topic_id, LongSegment::AHEAD, vec![lost_end::question(&long)]);
+        if let Some(answers) = bounded(world, QUIET, asked).await {
+            lost_end::judge(world, &long, &answers);
         }
         // With less than a batch of room there is one partition in an answer.
         if !self.plan.scenario.broker.contains_key("fetch.max.bytes") {

@@ -1,5 +1,5 @@
 //! What is tried once the load has drained, while nobody else asks anything. Never: a fault but those of a clock, of busy
-//! workers and of missing file handles.
+//! workers, of missing file handles and of an index.
 
 use gracchus_workload::scenario::{Direction, Fault, TimedFault};
 use rand::{Rng, rngs::SmallRng};
@@ -23,6 +23,9 @@ pub struct Quiet {
     /// A long segment is searched after a clean restart.
     #[serde(default)]
     pub search: bool,
+    /// The time index of a log beside it loses its last entry in that restart.
+    #[serde(default)]
+    pub lost_end: bool,
     /// A producer begins while logs cannot be opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hasty: Option<Hasty>,
@@ -74,7 +77,7 @@ impl Hasty {
 impl Quiet {
     /// Draws it.
     pub(super) fn draw(random: &mut SmallRng) -> Self {
-        Quiet {
+        let mut quiet = Quiet {
             names: random.random_range(0..=4),
             narrowed: random.random_range(0..=2),
             back_ms: if random.random_bool(0.5) { random.random_range(3_000..=60_000) } else { 0 },
@@ -83,6 +86,9 @@ impl Quiet {
             search: random.random_bool(0.4),
             hasty: random.random_bool(0.4).then(|| Hasty::draw(random)),
             silent: if random.random_bool(0.3) { random.random_range(500..=4_000) } else { 0 },
-        }
+            lost_end: false,
+        };
+        quiet.lost_end = quiet.search && random.random_bool(0.5);
+        quiet
     }
 }

@@ -1,7 +1,8 @@
 //! A segment of some length, and what one client asks about it while nobody else asks anything.
 //!
-//! The model: an idempotent producer writes batches of equal size to one partition, and one to another. Afterwards a fetch
-//! of both has room for both, and a tool is told how large they are. Never: a topic whose settings end a segment early.
+//! The model: an idempotent producer writes batches of equal size to one partition, one to another, and to a third some of
+//! clients whose clocks are ahead, with others behind them. Afterwards a fetch of the first two has room for both, and a
+//! tool is told how large all are. Never: a topic whose settings end a segment early.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,16 +15,18 @@ use super::{Batch, Context, producer::attempt_alone};
 use crate::{
     client::{FetchLimits, Fetcher, Position, Topic},
     plan::{Codec, TopicPlan},
-    record::Sequenced,
+    record::{NewRecord, Sequenced},
     run::make_topic,
 };
 
 /// So many batches, of one record each.
-const BATCHES: i32 = 240;
+const BATCHES: usize = 240;
 /// The value of each record, in bytes.
 const FILLER: u32 = 5_000;
+/// By how many milliseconds the records of the third partition are ahead.
+const AHEAD_MS: [i64; 6] = [0, 20_000, 40_000, 0, 0, 0];
 /// Whatever the brokers' defaults are, one segment holds all, with an index entry for each batch.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("segment.bytes", "4194304"),
     ("segment.ms", "604800000"),
     ("segment.index.bytes", "1048576"),
@@ -31,37 +34,51 @@ const SETTINGS: [(&str, &str); 7] = [
     ("retention.ms", "-1"),
     ("retention.bytes", "-1"),
     ("compression.type", "producer"),
+    ("message.timestamp.type", "CreateTime"),
+    ("message.timestamp.after.max.ms", "9223372036854775807"),
 ];
 
-/// What was written to the first partition.
+/// What was written.
 #[derive(Debug, Clone)]
 pub struct LongSegment {
-    /// The topic; it has two partitions.
+    /// The topic.
     pub topic: Arc<Topic>,
-    /// Offset and timestamp of each record.
+    /// Offset and timestamp of each record of the first partition.
     pub records: Vec<(i64, i64)>,
+    /// Those of the record of the third partition that is furthest ahead; the one before it is ahead, too, those behind it
+    /// are not.
+    pub ahead: (i64, i64),
+}
+
+impl LongSegment {
+    /// The partition with records of clients whose clocks are ahead.
+    pub const AHEAD: i32 = 2;
 }
 
 /// Writes it.
 pub(crate) async fn fill(mut context: Context) -> (Context, LongSegment) {
-    let mut described = TopicPlan::plain(format!("long-{}", context.number), 2);
+    let mut described = TopicPlan::plain(format!("long-{}", context.number), 3);
     described.configs = SETTINGS.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let topic = Arc::new(make_topic(&mut context, &described).await);
     let (producer_id, epoch) = context.producer_id().await;
-    let mut records = Vec::new();
-    for (partition, batches) in [(0, BATCHES), (1, 1)] {
-        for sequence in 0..batches {
+    let in_time = |batches| vec![0; batches];
+    let mut partitions = Vec::new();
+    for (partition, ahead) in (0..).zip([in_time(BATCHES), in_time(1), AHEAD_MS.to_vec()]) {
+        let mut records = Vec::new();
+        for (sequence, ahead) in (0..).zip(ahead) {
             let made = context.fresh_records(1, |_| FILLER);
-            let timestamp = made[0].timestamp;
+            let timestamp = made[0].timestamp + ahead;
+            let made = [NewRecord { timestamp, ..made[0] }].into();
             let sequenced = Sequenced { producer_id, epoch, sequence };
             let batch = context.begin(&topic, partition, made, Codec::None, sequenced, -1);
-            let offset = keep(&mut context, batch).await;
-            if partition == 0 {
-                records.push((offset, timestamp));
-            }
+            records.push((keep(&mut context, batch).await, timestamp));
         }
+        partitions.push(records);
     }
-    (context, LongSegment { topic, records })
+    let furthest =
+        partitions[LongSegment::AHEAD as usize].iter().copied().max_by_key(|(_, timestamp)| *timestamp);
+    let ahead = furthest.expect("it has records");
+    (context, LongSegment { topic, records: partitions.swap_remove(0), ahead })
 }
 
 /// Sends a batch until it is acknowledged; its offset.
@@ -81,7 +98,7 @@ async fn keep(context: &mut Context, mut batch: Batch) -> i64 {
 
 /// A fetch of both partitions that has room for both gives records of both.
 pub(crate) async fn fetch_both(mut context: Context, long: LongSegment) -> Context {
-    let LongSegment { topic, records } = long;
+    let LongSegment { topic, records, .. } = long;
     let limits = FetchLimits {
         max_wait: Duration::ZERO,
         min_bytes: 0,
