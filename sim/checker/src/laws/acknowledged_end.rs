@@ -1,7 +1,8 @@
 //! Law: where one disk keeps a partition, its replica never shows a log end or high watermark below what has been
 //! acknowledged, before and after restarts; nor a flushed end, where acknowledged means on disk.
 //!
-//! Source: design §5–6; oracle O1. An acknowledgement before the sync breaks it without any power loss.
+//! Source: "Nothing is acknowledged before it is as durable as the topic asks" (broker/ARCHITECTURE.md). An acknowledgement
+//! before the sync breaks it without any power loss.
 
 use super::{Verdict, demand};
 use crate::PartitionView;

@@ -1,8 +1,8 @@
 //! Law: an acknowledged record is never lost, replaced or moved. Whoever reads its offset, in whatever life of the
 //! broker, finds it there.
 //!
-//! Source: KIP-98 and the meaning of acks with synced logs; oracle O1, bugs B01, B02, B07, B36. The loss of a tail is
-//! found by `recovered_log`, `listed_offsets` and `acknowledged_end`.
+//! Source: KIP-98; `acks` in Kafka's documentation of producers; KIP-101, KAFKA-14139 and KAFKA-10471 for ways to break
+//! it. The loss of a tail is found by `recovered_log`, `listed_offsets` and `acknowledged_end`.
 
 use super::{Verdict, demand};
 use crate::history::{PartitionState, Slot};

@@ -2,8 +2,9 @@
 //! bound, also while other parts are not: a produce, offsets and metadata at once, a fetch within its `max.wait.ms` besides.
 //! Faults may go on elsewhere; judged is a request that was sent when all of this was well, and stayed so.
 //!
-//! Source: semantics §6, §9. A log that is opened on its behalf, perhaps checked after a crash, has a
-//! bound of its own. Which parts are well, and how long the aftermath of a disturbance lasts, is the world's to say.
+//! Source: `max_wait_ms` of FetchRequest.json, `timeout_ms` of ProduceRequest.json. A log that is opened on its behalf,
+//! perhaps checked after a crash, has a bound of its own. Which parts are well, and how long the aftermath of a disturbance
+//! lasts, is the world's to say.
 
 use super::{Verdict, demand};
 use crate::Request;

@@ -1,6 +1,6 @@
 //! Law: a batch that is sent again is answered with the time that it got when it was appended, and readers find the same.
 //!
-//! Source: semantics §5: a duplicate is answered with the original base offset and timestamp. −1 says that the producer's
+//! Source: KIP-32 and KIP-98: a duplicate is answered with the original base offset and timestamp. −1 says that the producer's
 //! timestamps count; a topic whose `message.timestamp.type` changes may say so later of an older batch.
 
 use super::{Verdict, demand};

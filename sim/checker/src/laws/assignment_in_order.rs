@@ -2,7 +2,7 @@
 //! least one; who leads is one of them, or nobody. Neither epoch ever goes back; another leader, leader epoch or ISR comes
 //! with a later partition epoch; and no replica shows a leader epoch that the image of its node does not know yet.
 //!
-//! Source: KIP-497 (the partition epoch grows with each change of a partition's state), KIP-101; semantics §8.
+//! Source: KIP-497 (the partition epoch grows with each change of a partition's state), KIP-101.
 
 use super::{Verdict, demand};
 use crate::{Assignment, PartitionView};

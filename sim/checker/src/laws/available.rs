@@ -2,8 +2,8 @@
 //! produce, fetch or question for offsets is refused for a leader that is missing, a disk that failed or a broker that does
 //! not know what is wrong. What fails elsewhere on the node changes nothing.
 //!
-//! Source: semantics §5, §6, §12; design §5 (an error takes its own log directory offline, and no other). A time that is up
-//! (REQUEST_TIMED_OUT) is the business of `answers_in_time`.
+//! Source: KIP-112 (an error takes its own log directory offline, and no other). A time that is up (REQUEST_TIMED_OUT) is
+//! the business of `answers_in_time`.
 
 use super::{Verdict, demand};
 use crate::Partition;

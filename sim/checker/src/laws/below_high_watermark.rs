@@ -1,7 +1,7 @@
 //! Law: a fetch returns nothing at or above the high watermark that it reports and, asked from below it, nothing below the
 //! log start; and its numbers are in order: log start ≤ last stable offset ≤ high watermark, where they are told.
 //!
-//! Source: semantics §6 and §10; bug B26.
+//! Source: "Replicated Logs" in Kafka's documentation of its design; KAFKA-9807 for a way to break it.
 
 use super::{Verdict, demand};
 use crate::Seen;

@@ -3,7 +3,7 @@
 //! `message.timestamp.type` names, and lie within `message.timestamp.before.max.ms` and `after.max.ms`; a lone replica is
 //! enough for any `min.insync.replicas`.
 //!
-//! Source: semantics §4, §16; KIP-937. A topic's own setting counts, else that of the broker, of every broker, of the file.
+//! Source: KIP-226, KIP-937. A topic's own setting counts, else that of the broker, of every broker, of the file.
 //! Retention is judged by `deletion_allowed`. Judged are operations with one attempt: when an earlier one was taken is not
 //! known.
 

@@ -1,7 +1,7 @@
 //! Law: what a topic has set for itself is what was asked for last: an acknowledged change stays, also across power
 //! losses, and a topic never shows settings of a namesake. So is what one broker or every broker has set.
 //!
-//! Source: KIP-339; semantics §16. A change without an answer may have happened or may happen yet.
+//! Source: KIP-339. A change without an answer may have happened or may happen yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
 //! Law: a request is held back no longer than it says. A fetch is answered by its `max.wait.ms`, a produce by its
 //! `timeout.ms`, each plus the bound within which a node answers at all, also while syncs of its disks take long.
 //!
-//! Source: semantics §5, §6: a produce that is not kept in time is answered REQUEST_TIMED_OUT, undecided. Logs that are
-//! opened meanwhile wait for syncs too: a fetch, and a produce, of such a log is left to `answers_in_time`.
+//! Source: `timeout_ms` of ProduceRequest.json: a produce that is not kept in time is answered REQUEST_TIMED_OUT, undecided.
+//! Logs that are opened meanwhile wait for syncs too: a fetch, and a produce, of such a log is left to `answers_in_time`.
 
 use super::answers_in_time::{Wait, by_a_slow_clock};
 use super::{Verdict, demand};

@@ -2,8 +2,9 @@
 //! nothing but what DeleteRecords was asked to delete, what is older than `retention.ms` by the broker's clock, and what
 //! the log could spare: what is left holds at least `retention.bytes`.
 //!
-//! Source: semantics §15; KIP-107. A setting counts for as long as it may be in effect; of the clock, the latest time that
-//! the broker can have read. A record without a timestamp is as old as the broker has had it.
+//! Source: KIP-107; Kafka's documentation of `retention.ms` and `retention.bytes`. A setting counts for as long as it may be
+//! in effect; of the clock, the latest time that the broker can have read. A record without a timestamp is as old as the
+//! broker has had it.
 
 use super::{Verdict, demand};
 use crate::configs::Defaults;

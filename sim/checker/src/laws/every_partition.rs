@@ -1,7 +1,7 @@
 //! Law: once everything is healed, a consumer that follows partitions gets on in every one of them: it is given records,
 //! or stands where all that was acknowledged is behind it. A fetch session forgets none.
 //!
-//! Source: KIP-227; O7, bugs of kind STUCK. `progress` asks only whether the consumer gets on at all.
+//! Source: KIP-74 (partitions of a fetch take turns), KIP-227. `progress` asks only whether the consumer gets on at all.
 
 use super::{Verdict, demand};
 use crate::history::{Client, History};

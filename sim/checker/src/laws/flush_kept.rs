@@ -8,7 +8,7 @@
 //! The rest is excused where one disk alone has it ([`crate::Entry::LeftToTheSystem`]); where there are several replicas nothing
 //! is, and other laws demand all.
 //!
-//! Source: Kafka's documentation of `flush.messages` and `flush.ms`; design §5. Without a power loss `recovered_log` demands
+//! Source: Kafka's documentation of `flush.messages` and `flush.ms`. Without a power loss `recovered_log` demands
 //! all that clients know of. A flush that takes long is the disk's fault: `flush.ms` is judged where the disk was well.
 
 use super::{Verdict, demand};

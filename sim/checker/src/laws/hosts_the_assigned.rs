@@ -1,7 +1,7 @@
 //! Law: once a node has taken in the metadata, it has a replica of each partition that they assign to it, and no other; of a
 //! deleted topic only until its log is out of the way.
 //!
-//! Source: design §6 and semantics §16: replicas exist because the metadata say so; S12.
+//! Source: "A replica exists because the metadata say so" (broker/ARCHITECTURE.md); KAFKA-19383 for a way to break it.
 
 use std::collections::BTreeSet;
 

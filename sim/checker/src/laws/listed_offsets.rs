@@ -4,8 +4,8 @@
 //! the timestamp that is told, which is not below the one asked for; no acknowledged record before it is as young. The
 //! greatest timestamp is that of a record, and no acknowledged one has a greater, nor the same before it.
 //!
-//! Source: semantics §9; oracle O5, bug B11. This also finds an acknowledged tail that is gone. What only a look at replicas
-//! tells is judged where there is one: without it nobody knows what retention has taken meanwhile.
+//! Source: KIP-79; KIP-207 (KAFKA-2334) for a way to break it. This also finds an acknowledged tail that is gone. What only a
+//! look at replicas tells is judged where there is one: without it nobody knows what retention has taken meanwhile.
 
 use super::{Verdict, demand};
 use crate::OffsetSpec;

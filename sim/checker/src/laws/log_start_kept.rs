@@ -1,7 +1,8 @@
 //! Law: a log start that was told or shown stays: after a restart, also after a power loss, the log does not begin below
 //! it. An acknowledged DeleteRecords has deleted what it was asked to.
 //!
-//! Source: semantics §15; oracle O5. While a node lives, `replica_never_back` sees the same.
+//! Source: KIP-107; "The log start that anybody has seen never goes back" (broker/ARCHITECTURE.md). While a node lives,
+//! `replica_never_back` sees the same.
 
 use super::{Verdict, demand};
 use crate::history::PartitionState;

@@ -3,47 +3,47 @@
 //! | law (= file) | judges | source |
 //! |---|---|---|
 //! | `well_formed` | the history itself | the contract of the history's writers |
-//! | `acknowledged_kept` | readers, logs | KIP-98; oracle O1 |
-//! | `one_value_per_offset` | acknowledgements, readers, logs | Kafka's log model; O4 |
+//! | `acknowledged_kept` | readers, logs | KIP-98 |
+//! | `one_value_per_offset` | acknowledgements, readers, logs | Kafka's log model; KIP-101 |
 //! | `record_unchanged` | readers, logs | KIP-98: batches are stored as sent |
 //! | `nothing_unwritten` | readers, logs | Jepsen's Kafka workload |
-//! | `no_duplicate` | acknowledgements, readers, logs | KIP-98; O2 |
-//! | `append_time_kept` | acknowledgements, readers | semantics §5; B19 |
-//! | `stored_codec` | readers | semantics §4 |
-//! | `original_offset` | acknowledgements | semantics §5; B19 |
-//! | `producer_order` | acknowledgements, readers | KIP-98; O3 |
+//! | `no_duplicate` | acknowledgements, readers, logs | KIP-98 |
+//! | `append_time_kept` | acknowledgements, readers | KIP-32, KIP-98 |
+//! | `stored_codec` | readers | `compression.type` |
+//! | `original_offset` | acknowledgements | KIP-98 |
+//! | `producer_order` | acknowledgements, readers | KIP-98 |
 //! | `no_overtaking` | acknowledgements | the protocol: a connection is served in order |
-//! | `below_high_watermark` | fetches | semantics §6; B26 |
+//! | `below_high_watermark` | fetches | Kafka's design, replicated logs |
 //! | `no_gap` | fetches | Jepsen's Kafka workload: contiguity |
-//! | `reader_never_back` | fetches | O5 |
-//! | `valid_offset` | fetches | semantics §6 |
-//! | `listed_offsets` | ListOffsets | semantics §9; O5, B11 |
-//! | `recovered_log` | logs after a restart | design §5; B36 |
-//! | `replica_bounds` | views | semantics §6, §10; design §5 |
-//! | `replica_never_back` | views | O5 |
-//! | `acknowledged_end` | views | design §5–6; O1 |
+//! | `reader_never_back` | fetches | KAFKA-2334 |
+//! | `valid_offset` | fetches | KIP-320 |
+//! | `listed_offsets` | ListOffsets | KIP-79, KIP-207 |
+//! | `recovered_log` | logs after a restart | recovery from the recovery point on |
+//! | `replica_bounds` | views | our own: what is readable is on disk |
+//! | `replica_never_back` | views | KIP-320 |
+//! | `acknowledged_end` | views | our own: what is acknowledged is on disk |
 //! | `assignment_in_order` | views | KIP-497, KIP-101 |
-//! | `quorum_never_back` | views | Raft; design §7 |
-//! | `hosts_the_assigned` | which replicas there are | design §6: decided by the metadata; S12 |
-//! | `progress` | time | O7 |
-//! | `log_start_kept` | DeleteRecords, logs, views | semantics §15; O5 |
-//! | `deletion_allowed` | all that shows a log start | semantics §15; KIP-107 |
-//! | `namesake` | fetches by name | KIP-516; S1 |
-//! | `stays_deleted` | whatever is served | KIP-516; S12 |
-//! | `stays_created` | whatever is not served | semantics §16; S12 |
+//! | `quorum_never_back` | views | Raft |
+//! | `hosts_the_assigned` | which replicas there are | our own: decided by the metadata |
+//! | `progress` | time | liveness |
+//! | `log_start_kept` | DeleteRecords, logs, views | KIP-107 |
+//! | `deletion_allowed` | all that shows a log start | KIP-107, `retention.*` |
+//! | `namesake` | fetches by name | KIP-516 |
+//! | `stays_deleted` | whatever is served | KIP-516 |
+//! | `stays_created` | whatever is not served | KIP-516 |
 //! | `partitions_kept` | metadata | KIP-195 |
-//! | `topics_linearizable` | several administrators | Herlihy and Wing; semantics §16 |
+//! | `topics_linearizable` | several administrators | Herlihy and Wing |
 //! | `config_kept` | DescribeConfigs | KIP-339 |
-//! | `config_in_effect` | acknowledgements, refusals | semantics §4, §16 |
-//! | `wakes_in_time` | waiting fetches, time | semantics §6; O7 |
-//! | `every_partition` | consumers, time | KIP-227; O7 |
-//! | `answers_in_time` | all requests, time | semantics §6, §9 |
-//! | `deadline_kept` | fetches and produces, time | semantics §5, §6 |
-//! | `available` | refusals | semantics §5, §12 |
-//! | `offline_by_error` | views, refusals | design §5 |
-//! | `flush_kept` | logs after a power loss | `flush.messages`, `flush.ms`; design §5 |
+//! | `config_in_effect` | acknowledgements, refusals | KIP-226, KIP-937 |
+//! | `wakes_in_time` | waiting fetches, time | FetchRequest.json |
+//! | `every_partition` | consumers, time | KIP-74, KIP-227 |
+//! | `answers_in_time` | all requests, time | FetchRequest.json, ProduceRequest.json |
+//! | `deadline_kept` | fetches and produces, time | ProduceRequest.json |
+//! | `available` | refusals | KIP-112 |
+//! | `offline_by_error` | views, refusals | KIP-112 |
+//! | `flush_kept` | logs after a power loss | `flush.messages`, `flush.ms` |
 //!
-//! Oracles O1–O7 and bugs B…, S… are those of the project's catalogue of known bugs; semantics and design its pages.
+//! KIPs are Kafka's improvement proposals, KAFKA-… its issues, names in `.json` its message definitions.
 
 pub(crate) mod acknowledged_end;
 pub(crate) mod acknowledged_kept;

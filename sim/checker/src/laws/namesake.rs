@@ -1,8 +1,8 @@
 //! Law: a topic is never taken for its namesake. What one answer shows comes from one topic, and never from one that was
 //! deleted before the question.
 //!
-//! Source: KIP-516; spare bug S1. For answers to questions by name while topics of that name come and go; where the topic
-//! is known, `nothing_unwritten` and the laws about offsets see the same.
+//! Source: KIP-516; KAFKA-12257 and KAFKA-14616 for ways to break it. For answers to questions by name while topics of that
+//! name come and go; where the topic is known, `nothing_unwritten` and the laws about offsets see the same.
 
 use super::{Verdict, demand, nothing_unwritten};
 use crate::history::History;

@@ -1,7 +1,7 @@
 //! Law: what an idempotent producer sends stands in the log once, however often it was sent, unless it was silent for
 //! `producer.id.expiration.ms`; what a plain producer sends, at most once per attempt.
 //!
-//! Source: KIP-98; oracle O2, bugs B18, B20.
+//! Source: KIP-98; KIP-360 and KAFKA-7190 for ways to break it.
 
 use super::{Verdict, demand};
 use crate::history::{History, Op};

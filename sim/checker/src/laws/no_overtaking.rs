@@ -1,7 +1,7 @@
 //! Law: consecutive produces of one connection do not overtake each other: for a partition, acknowledged offsets rise
 //! in the order of sending.
 //!
-//! Source: the protocol (a connection is served in order), design §4. Operations that were sent more than once are left
+//! Source: the protocol (a connection is served in order). Operations that were sent more than once are left
 //! out: which attempt wrote them is not known.
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //! gone, a request that is refused, a file that was deleted meanwhile are no errors of the disk. Neither is a lack of file
 //! handles: what cannot be opened for want of one is refused meanwhile, but its directory stays in use.
 //!
-//! Source: design §5 (after a failed write or sync the log directory goes offline, and nothing else takes it there). Judged
+//! Source: KIP-112 (after a failed write or sync the log directory goes offline, and nothing else takes it there). Judged
 //! when it is seen: in what the node shows, and in every answer with KAFKA_STORAGE_ERROR.
 
 use super::{Verdict, demand};

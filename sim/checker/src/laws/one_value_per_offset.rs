@@ -1,6 +1,6 @@
 //! Law: an offset has one value for ever, over all readers, all replicas and all time.
 //!
-//! Source: Kafka's log model; oracle O4, bugs B02, B14, B15, B19 (an offset that is used again after a cut).
+//! Source: Kafka's log model; KIP-101, KAFKA-20716 for ways to break it (an offset that is used again after a cut).
 
 use super::{Verdict, demand};
 use crate::history::{Op, PartitionState, Slot};

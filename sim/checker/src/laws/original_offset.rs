@@ -1,7 +1,8 @@
 //! Law: a batch that is sent again is answered with the offset at which it was written first, unless its producer was
 //! silent for `producer.id.expiration.ms`.
 //!
-//! Source: semantics §5; KIP-98; bug B19. Holds as well when the first answer was lost and only readers know the place.
+//! Source: KIP-98; the "spurious zero offsets" of Jepsen's report on Bufstream 0.1.0. Holds as well when the first answer was
+//! lost and only readers know the place.
 
 use super::{Verdict, demand};
 use crate::history::{History, Op};

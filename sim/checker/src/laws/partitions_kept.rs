@@ -1,6 +1,6 @@
 //! Law: the number of a topic's partitions never goes back, and never beyond what was asked for.
 //!
-//! Source: KIP-195; semantics §16.
+//! Source: KIP-195.
 
 use super::{Verdict, demand};
 use crate::history::TopicState;

@@ -1,7 +1,7 @@
 //! Law: the batches of an idempotent producer stand in each partition in the order in which it made them, unless it was
 //! silent for `producer.id.expiration.ms`.
 //!
-//! Source: KIP-98; oracle O3. Within one producer id and epoch; a plain producer with several requests in flight has no
+//! Source: KIP-98. Within one producer id and epoch; a plain producer with several requests in flight has no
 //! such promise across connections (within one: `no_overtaking`).
 
 use super::{Verdict, demand};

@@ -1,7 +1,7 @@
 //! Law: once everything is healed, every client gets on within a bound: a producer has a batch acknowledged, a consumer
 //! is given records, or stands where all that was acknowledged is behind it.
 //!
-//! Source: oracle O7; bugs of kind STUCK.
+//! Source: whoever serves clients serves them again once nothing is wrong: the property of liveness.
 
 use super::{Verdict, demand};
 use crate::ClientKind;

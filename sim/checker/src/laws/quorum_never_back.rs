@@ -3,7 +3,7 @@
 //! is led in two lives.
 //!
 //! Source: Raft (the current term and the vote are durable before they count; a term has one leader, whose entries are
-//! named by term and index for ever); design §7 (a node that has not caught up leads nothing and answers nothing from the
+//! named by term and index for ever); KIP-500 (a node that has not caught up leads nothing and answers nothing from the
 //! image).
 
 use super::{Verdict, demand};

@@ -1,6 +1,6 @@
 //! Law: in the view of one reader, log start, last stable offset and high watermark of a partition never go back.
 //!
-//! Source: oracle O5; bugs B11, B26. One reader asks for a partition once at a time, so its answers are in order.
+//! Source: KAFKA-2334, KAFKA-9835. One reader asks for a partition once at a time, so its answers are in order.
 
 use super::{Verdict, demand};
 use crate::history::{PartitionState, Reading};

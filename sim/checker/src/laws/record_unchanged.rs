@@ -1,6 +1,6 @@
 //! Law: a record is read as it was written: key, value, headers, and the timestamp where the producer's counts.
 //!
-//! Source: KIP-98 and semantics §4: batches are stored as sent.
+//! Source: KIP-98; "Records are stored and sent as they came" (broker/ARCHITECTURE.md).
 
 use super::{Verdict, demand};
 use crate::history::PartitionState;

@@ -2,8 +2,9 @@
 //! start on and without a gap, every record that was acknowledged or that a reader has seen, each at its offset and
 //! unchanged; whatever else it holds was written, and by an idempotent producer only once.
 //!
-//! Source: design §5; bugs B20, B36. For partitions that one disk keeps; what a power loss may take of a topic that leaves
-//! flushing to the operating system is the business of `flush_kept`.
+//! Source: Kafka's recovery from the recovery point on (KAFKA-10471, KAFKA-15375, KAFKA-10101 for ways to break it). For
+//! partitions that one disk keeps; what a power loss may take of a topic that leaves flushing to the operating system is the
+//! business of `flush_kept`.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! Law: a replica's numbers are in order: log start ≤ high watermark ≤ log end, last stable offset ≤ high watermark,
 //! flushed end ≤ log end, and where acknowledged means on disk, high watermark ≤ flushed end.
 //!
-//! Source: semantics §6 and §10, design §5: acknowledged and readable is only what is on disk.
+//! Source: the words "view", "written end" and "flushed end" (broker/ARCHITECTURE.md): acknowledged and readable is only
+//! what is on disk.
 
 use super::{Verdict, demand};
 use crate::PartitionView;

@@ -1,7 +1,7 @@
 //! Law: while a node lives, a replica's leader epoch, log start, flushed end, high watermark and last stable offset never
 //! go back, nor does its log end within a leader epoch; the leader epoch of a topic id does not go back at all.
 //!
-//! Source: oracle O5; semantics §3 (clients keep the highest epoch they have seen), design §6.
+//! Source: KIP-320 (clients keep the highest leader epoch that they have seen); the word "view" (broker/ARCHITECTURE.md).
 
 use super::{Verdict, demand};
 use crate::PartitionView;

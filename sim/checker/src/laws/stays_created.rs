@@ -1,7 +1,7 @@
 //! Law: a created topic stays created, and so do its partitions: until its deletion is asked for, no question about it is
 //! answered "unknown".
 //!
-//! Source: semantics §16; spare bug S12. A broker answers nobody before it knows its metadata.
+//! Source: KIP-516; KAFKA-19383 for a way to break it. A broker answers nobody before it knows its metadata.
 
 use super::{Verdict, demand};
 use crate::history::TopicState;

@@ -1,7 +1,7 @@
 //! Law: a deleted topic stays deleted. Once its deletion is acknowledged, no request for its id is served, and metadata
 //! does not show it.
 //!
-//! Source: KIP-516; spare bugs S1, S12.
+//! Source: KIP-516; KAFKA-12257, KAFKA-19383 for ways to break it.
 
 use super::{Verdict, demand};
 use crate::history::TopicState;

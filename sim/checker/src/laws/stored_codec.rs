@@ -1,6 +1,7 @@
 //! Law: a batch is stored in the codec that `compression.type` names, or with `producer` in the one that it was sent in.
 //!
-//! Source: semantics §4. The record tells in which codec it was sent. A setting counts for as long as it may be in effect.
+//! Source: Kafka's documentation of `compression.type`. The record tells in which codec it was sent. A setting counts for as
+//! long as it may be in effect.
 
 use super::deletion_allowed::Circumstances;
 use super::{Verdict, demand};

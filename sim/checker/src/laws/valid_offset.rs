@@ -1,7 +1,7 @@
 //! Law: a reader that stands within the log is never told OFFSET_OUT_OF_RANGE.
 //!
-//! Source: semantics §6; KIP-320. Within: not below any log start that clients were told or that a deletion may have
-//! brought about meanwhile, not above the high watermark that the reader itself was told.
+//! Source: OFFSET_OUT_OF_RANGE of the protocol; KIP-320. Within: not below any log start that clients were told or that a
+//! deletion may have brought about meanwhile, not above the high watermark that the reader itself was told.
 
 use super::{Verdict, demand};
 use crate::history::{PartitionState, Reading};

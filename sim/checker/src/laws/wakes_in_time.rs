@@ -2,7 +2,7 @@
 //! its offsets that are acknowledged, and the deletion of a topic that it names by id. It does not sleep on to its own
 //! deadline.
 //!
-//! Source: semantics §6 (delayed fetches); O7. A lost wake-up costs a client its whole `max.wait.ms`.
+//! Source: `max_wait_ms` and `min_bytes` of FetchRequest.json. A lost wake-up costs a client its whole `max.wait.ms`.
 
 use std::collections::BTreeMap;
 
