@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its user")]
 
+mod closed_pipe;
+
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
@@ -19,6 +21,7 @@ use gracchus_sim::{
     told,
 };
 use gracchus_workload::scenario::Expectation;
+use rustix::process::Signal;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[global_allocator]
@@ -141,6 +144,7 @@ enum Verb {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> Result<ExitCode> {
+    closed_pipe::end_quietly();
     let held = match Arguments::parse().verb {
         Verb::Swarm { seeds, from, jobs } => {
             swarm::swarm(from, seeds, jobs_or_cores(jobs), &Child::default())
@@ -182,6 +186,8 @@ fn main() -> Result<ExitCode> {
             finish("replay", "# ", &counted(run::run(plan, PATIENCE)), &again)
         }
         Verb::One { seed, calm_ms, log, uncounted } => {
+            // Without its parent nobody hears the answer.
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             start_log(log.as_deref(), !uncounted)?;
             let plan = Plan::draw(seed);
             let plan = calm_ms.map_or(plan.clone(), |duration| plan.without_faults(duration));
@@ -221,6 +227,8 @@ fn told(file: &PathBuf, seed: Option<u64>, log: Option<&str>) -> Result<bool> {
 
 /// Tells what came of a run, each line behind `margin`, and how to run it `again`.
 fn finish(verb: &str, margin: &str, report: &Report, again: &str) -> bool {
+    // The run had its own way with panics.
+    closed_pipe::end_quietly();
     if !report.held() {
         report.verdict(again).lines().for_each(|line| println!("{margin}{line}"));
     }
