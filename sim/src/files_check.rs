@@ -224,6 +224,13 @@ impl Due {
     }
 }
 
+/// A file that was removed is closed: until then the disk keeps its bytes.
+pub(crate) fn nothing_is_held(world: &World, node: NodeId) {
+    for path in world.held_without_a_name(node) {
+        world.violate(SPACE, format!("{path} was removed, and {} still has it open", world.name(node)));
+    }
+}
+
 /// What a broker that had time enough and was then stopped must have removed. `gone`: ids of deleted topics.
 pub(crate) fn at_the_end(world: &World, node: NodeId, plan: &Plan, gone: &BTreeSet<u128>, due: &Due) {
     for path in due.retired.iter().filter(|path| world.file(node, path).is_some()) {

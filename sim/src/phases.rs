@@ -111,6 +111,9 @@ impl Run<'_> {
         let due = |(node, settled_ms): (NodeId, &i64)| files_check::Due::now(world, node, *settled_ms);
         let due: Vec<_> = cluster.nodes().into_iter().zip(&settled).map(due).collect();
         world.pass(plan.removal_time()).await;
+        for node in cluster.nodes() {
+            files_check::nothing_is_held(world, node);
+        }
         cluster.go_down(Order::Stop(DOWN)).await;
         for (node, due) in cluster.nodes().into_iter().zip(&due) {
             files_check::at_the_end(world, node, plan, &self.workload.gone(), due);

@@ -106,7 +106,7 @@ impl SimDisk {
         let path: Arc<str> = Arc::from(&*path.to_string_lossy());
         self.watch(|activity, now, process| activity.opened(now, process, &path, created));
         let kind = kind_of(&path);
-        self.process.file_opened();
+        self.process.file_opened(inode.number, &path);
         Ok(Arc::new(SimFile { disk: self.clone(), inode, segment, kind, path }))
     }
 
@@ -220,7 +220,7 @@ pub(super) struct SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
-        self.disk.process.file_closed();
+        self.disk.process.file_closed(self.inode.number);
     }
 }
 

@@ -545,6 +545,13 @@ impl World {
         self.process(node).map_or(0, |process| self.handles_of(&process))
     }
 
+    /// Files that the process of `node` holds open although they have no name any more, as it opened them.
+    pub(crate) fn held_without_a_name(&self, node: NodeId) -> Vec<Arc<str>> {
+        let Some(process) = self.process(node) else { return Vec::new() };
+        let there = lock(&self.node(node).disk).names.files();
+        process.files_but(&there)
+    }
+
     pub(crate) fn handles_of(&self, process: &Arc<Process>) -> u64 {
         process.files() + lock(&self.network).sockets_of(process)
     }

@@ -6,7 +6,7 @@
 //! Never: a name made durable by syncing the file that it leads to.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Component, Path},
     sync::{Arc, Mutex},
@@ -74,6 +74,16 @@ impl Names {
         let number = self.directory(path)?;
         let names = &self.directories[&number].current;
         Ok(names.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect())
+    }
+
+    /// The numbers of all files that have a name.
+    pub(crate) fn files(&self) -> BTreeSet<u64> {
+        let entries = self.directories.values().flat_map(|directory| directory.current.values());
+        let file = |entry: &Entry| match entry {
+            Entry::File(inode) => Some(inode.number),
+            Entry::Directory(_) => None,
+        };
+        entries.filter_map(file).collect()
     }
 
     pub(crate) fn create_file(&mut self, path: &Path) -> io::Result<Arc<Inode>> {

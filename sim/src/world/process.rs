@@ -8,14 +8,14 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -32,6 +32,12 @@ const RUNNING: u8 = 0;
 const STOPPED: u8 = 1;
 const DEAD: u8 = 2;
 
+/// A file that a process has open.
+struct Opened {
+    path: Arc<str>,
+    times: u64,
+}
+
 /// One incarnation of the program on a node.
 pub struct Process {
     /// Unique over the life of the world.
@@ -39,8 +45,8 @@ pub struct Process {
     /// Where it runs.
     pub node: NodeId,
     state: AtomicU8,
-    /// How many files it has open.
-    files: AtomicU64,
+    /// The files that it has open, by inode.
+    files: Mutex<BTreeMap<u64, Opened>>,
     tasks: Mutex<Tasks>,
     ended: Notify,
 }
@@ -71,7 +77,7 @@ impl Process {
             id,
             node,
             state: AtomicU8::new(RUNNING),
-            files: AtomicU64::new(0),
+            files: Mutex::default(),
             tasks: Mutex::default(),
             ended: Notify::new(),
         })
@@ -101,17 +107,31 @@ impl Process {
         lock(&self.tasks).alive.len()
     }
 
-    /// How many files it has open.
+    /// How many files it has open, each as often as it was opened.
     pub(crate) fn files(&self) -> u64 {
-        self.files.load(Ordering::Relaxed)
+        lock(&self.files).values().map(|opened| opened.times).sum()
     }
 
-    pub(crate) fn file_opened(&self) {
-        self.files.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn file_opened(&self, inode: u64, path: &Arc<str>) {
+        let mut files = lock(&self.files);
+        let opened = files.entry(inode).or_insert_with(|| Opened { path: path.clone(), times: 0 });
+        opened.times += 1;
     }
 
-    pub(crate) fn file_closed(&self) {
-        self.files.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn file_closed(&self, inode: u64) {
+        let mut files = lock(&self.files);
+        let Some(opened) = files.get_mut(&inode) else { return };
+        opened.times -= 1;
+        if opened.times == 0 {
+            files.remove(&inode);
+        }
+    }
+
+    /// Those of its open files that are not among `there`, as they were first opened.
+    pub(crate) fn files_but(&self, there: &BTreeSet<u64>) -> Vec<Arc<str>> {
+        let files = lock(&self.files);
+        let gone = files.iter().filter(|(inode, _)| !there.contains(inode));
+        gone.map(|(_, opened)| opened.path.clone()).collect()
     }
 
     pub(crate) fn stop(&self) {

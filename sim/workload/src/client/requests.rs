@@ -276,6 +276,13 @@ pub async fn list_offsets(
                     format!("{name}-{partition}: offset {offset} of time {timestamp} has no leader epoch");
                 link.recorder.complain("list_offsets_refused", story);
             }
+            // Where a log begins or ends is no matter of time.
+            if [-2, -1].contains(&timestamp) && found.error_code == 0 && found.timestamp != -1 {
+                let (name, told) = (&topic.name, found.timestamp);
+                let story =
+                    format!("{name}-{partition}: question {timestamp} is answered with timestamp {told}");
+                link.recorder.complain("list_offsets_refused", story);
+            }
             Ok(Listed {
                 code: found.error_code,
                 offset: found.offset,

@@ -73,7 +73,7 @@ async fn append_once(context: &mut Context, topic: &Arc<Topic>, partition: i32) 
     };
     match answer {
         Ok(response) => {
-            let outcome = outcome_of(&response, &batch).unwrap_or(Outcome::Unknown);
+            let outcome = outcome_of(&response, &batch, &context.recorder).unwrap_or(Outcome::Unknown);
             context.tell_returned(&batch, attempt, outcome);
         }
         Err(error) => {

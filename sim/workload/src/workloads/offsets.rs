@@ -75,6 +75,9 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
                 invoked_ns,
             });
             judge(context, topic, partition, spec, (offset, timestamp), known).await;
+            if spec != OffsetSpec::Latest {
+                judge_epoch(context, topic, partition, (offset, leader_epoch));
+            }
         }
         Ok(Listed { code: UNKNOWN_TOPIC_OR_PARTITION, .. }) => {
             let (client, at) = (context.number, topic.at(partition));
@@ -86,6 +89,19 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
             context.recorder.complain("list_offsets_refused", story);
         }
         Err(error) => context.link.failed(&error).await,
+    }
+}
+
+/// The record at an offset has the epoch in which it was read.
+fn judge_epoch(context: &Context, topic: &Topic, partition: i32, (offset, told): (i64, i32)) {
+    let known = context.shared.known_epochs(topic, partition);
+    let read = known.into_iter().find(|(_, (first, last))| (*first..=*last).contains(&offset));
+    // The first versions of ListOffsets tell no epoch.
+    if let Some((read, _)) = read.filter(|(read, _)| told != -1 && *read != told) {
+        let name = &topic.name;
+        let story =
+            format!("{name}-{partition}: offset {offset} was read of epoch {read} and is listed of {told}");
+        context.recorder.complain("epoch_end", story);
     }
 }
 

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     client::{ClientError, Connection, LAST_BY_NAME, Pending, Topic, is_retriable, produce_request},
+    history::Recorder,
     plan::{Codec, Delivery, EpochRecovery, Newest, ProducerPlan, Span, TopicPlan, Versions},
     record::{Sequenced, sequence_after, with_max_timestamp},
     run::{Phase, make_topic},
@@ -443,7 +444,7 @@ impl Producer {
             }
         };
         for (lane, unfinished, attempt) in batches {
-            match outcome_of(&response, &unfinished.batch) {
+            match outcome_of(&response, &unfinished.batch, &self.context.recorder) {
                 Some(outcome) => self.finished(lane, unfinished, attempt, outcome),
                 None => {
                     let at = format!("{}-{}", unfinished.batch.topic.name, unfinished.batch.partition);
@@ -577,7 +578,7 @@ pub(super) async fn attempt_alone(
         Err(error) => Err(error),
     };
     let outcome = match answer {
-        Ok(response) => outcome_of(&response, batch).unwrap_or(Outcome::Unknown),
+        Ok(response) => outcome_of(&response, batch, &context.recorder).unwrap_or(Outcome::Unknown),
         Err(error) => {
             context.link.note(&error);
             Outcome::Unknown
@@ -604,12 +605,20 @@ pub(super) async fn send_one(
 }
 
 /// What the answer says about `batch`; `None` when it says nothing.
-pub(super) fn outcome_of(response: &ProduceResponse, batch: &Batch) -> Option<Outcome> {
+pub(super) fn outcome_of(response: &ProduceResponse, batch: &Batch, recorder: &Recorder) -> Option<Outcome> {
     let topic = response.responses.iter().find(|answer| {
         answer.name.0.as_str() == &*batch.topic.name
             || (!answer.topic_id.is_nil() && answer.topic_id == batch.topic.id)
     })?;
     let partition = topic.partition_responses.iter().find(|answer| answer.index == batch.partition)?;
+    // KIP-467: an answer that can say why says of which records.
+    if partition.error_code == INVALID_TIMESTAMP
+        && partition.error_message.is_some()
+        && partition.record_errors.is_empty()
+    {
+        let (name, partition) = (&batch.topic.name, batch.partition);
+        recorder.complain("form_refused", format!("{name}-{partition}: INVALID_TIMESTAMP names no record"));
+    }
     Some(match partition.error_code {
         0 => Outcome::Acked {
             base_offset: partition.base_offset,

@@ -362,7 +362,7 @@ async fn attempt(context: &mut Context, mut batch: Batch, by_name: bool) -> (Bat
         Err(error) => Err(error),
     };
     let outcome = match answer {
-        Ok(response) => outcome_of(&response, &batch).unwrap_or(Outcome::Unknown),
+        Ok(response) => outcome_of(&response, &batch, &context.recorder).unwrap_or(Outcome::Unknown),
         Err(error) => {
             context.link.failed(&error).await;
             Outcome::Unknown

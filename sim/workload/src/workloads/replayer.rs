@@ -359,7 +359,7 @@ impl Replayer<'_> {
     async fn outcome(&mut self, batch: &Batch, sent: (Pending<ProduceRequest>, u32), via: Via) -> Outcome {
         let (mut pending, attempt) = sent;
         let outcome = match pending.wait().await {
-            Ok(response) => outcome_of(&response, batch).unwrap_or(Outcome::Unknown),
+            Ok(response) => outcome_of(&response, batch, &self.context.recorder).unwrap_or(Outcome::Unknown),
             Err(error) => {
                 match via {
                     Via::First => self.context.link.note(&error),

@@ -146,12 +146,17 @@ async fn fetch(
         return Err(ClientError::Protocol("Fetch left out the partition that was asked for".into()));
     };
     // KIP-951: whoever is behind is told who leads now.
-    if version >= LEADER_HINTS
-        && answer.error_code == FENCED_LEADER_EPOCH
-        && answer.current_leader.leader_id.0 < 0
-    {
-        let story = format!("{}-{partition}: FENCED_LEADER_EPOCH does not say who leads", topic.name);
-        context.recorder.complain(LEADER_EPOCH_CHECKED, story);
+    if version >= LEADER_HINTS && answer.error_code == FENCED_LEADER_EPOCH {
+        let leader = answer.current_leader.leader_id;
+        let missing = match response.node_endpoints.iter().any(|node| node.node_id == leader) {
+            _ if leader.0 < 0 => Some("who leads"),
+            false => Some("where the leader is"),
+            true => None,
+        };
+        if let Some(missing) = missing {
+            let story = format!("{}-{partition}: FENCED_LEADER_EPOCH does not say {missing}", topic.name);
+            context.recorder.complain(LEADER_EPOCH_CHECKED, story);
+        }
     }
     let diverging = &answer.diverging_epoch;
     Ok(Some(Told {
@@ -229,10 +234,15 @@ async fn ask_in_another_epoch(
     };
     let judged = [0, OFFSET_OUT_OF_RANGE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH];
     let Some(code) = code.filter(|code| judged.contains(code)) else { return Ok(()) };
-    // Offset 0 may be gone, and the epoch may be over by now.
-    let allowed = match right {
-        0 => code != UNKNOWN_LEADER_EPOCH,
-        right => code == right,
+    let allowed = match (right, code) {
+        // The epoch may be over by now.
+        (0, FENCED_LEADER_EPOCH) => {
+            let now = find_named(&mut context.link, &topic.name).await?;
+            now.is_none_or(|now| shown(&now.leader_epochs) != Some(epoch))
+        }
+        // Offset 0 may be gone.
+        (0, code) => code != UNKNOWN_LEADER_EPOCH,
+        (right, code) => code == right,
     };
     if !allowed {
         let story = format!(
