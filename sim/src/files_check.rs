@@ -224,7 +224,7 @@ impl Due {
     }
 }
 
-/// A file that was removed is closed: until then the disk keeps its bytes.
+/// No file is held open that has been removed.
 pub(crate) fn nothing_is_held(world: &World, node: NodeId) {
     for path in world.held_without_a_name(node) {
         world.violate(SPACE, format!("{path} was removed, and {} still has it open", world.name(node)));

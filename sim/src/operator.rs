@@ -7,6 +7,7 @@
 //! Never: two processes on one machine, a start before the machine has been down for as long as told.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -52,6 +53,8 @@ struct Running {
     stopped: Arc<Mutex<bool>>,
     /// Errors that the disk had given before it started.
     disk_errors: u64,
+    /// How many errors there had been in each log directory, also where its device is dead.
+    errors_in: BTreeMap<Arc<str>, u64>,
     /// How often handles had lacked before.
     lacks: u64,
 }
@@ -108,7 +111,7 @@ impl Operator {
 
     fn start(&self) -> Running {
         let report = self.world.disk_report(self.node);
-        let disk_errors = report.errors;
+        let (disk_errors, errors_in) = (report.errors, self.world.errors_in(self.node));
         let (incarnation, spares) = {
             let mut slot = lock(&self.slot);
             slot.incarnation += 1;
@@ -158,7 +161,7 @@ impl Operator {
             bound: self.bounds.start(self.world.disk_holds(self.node)),
         };
         let process = self.world.start(self.node, |env| main.run(env, stopping));
-        Running { process, stop: Some(stop), stopped, disk_errors, lacks: report.lacks }
+        Running { process, stop: Some(stop), stopped, disk_errors, errors_in, lacks: report.lacks }
     }
 
     /// Watches a process to its end; how long to wait before the next one.
@@ -328,7 +331,15 @@ impl Operator {
                             self.judge.stopped_cleanly(self.node);
                             let mut opened = self.judge.opened(self.node, lock(&self.slot).incarnation);
                             let budget = self.judge.budget();
-                            opened.retain(|place| !budget.is_harmed(place));
+                            // What lies on a device that has died could not be left in order.
+                            let errors_in = self.world.errors_in(self.node);
+                            let is_sound = |directory: Arc<str>| {
+                                errors_in.get(&directory) == running.errors_in.get(&directory)
+                            };
+                            opened.retain(|place| {
+                                let directory = place.log_directory(&self.world, self.node);
+                                !budget.is_harmed(place) && directory.is_none_or(is_sound)
+                            });
                             {
                                 let mut slot = lock(&self.slot);
                                 slot.left_in_order = (slot.incarnation, opened.iter().cloned().collect());

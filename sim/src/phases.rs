@@ -28,6 +28,8 @@ use crate::{
 
 /// How long each step of the second phase may take.
 const BOUND: Duration = Duration::from_secs(90);
+/// Within this time after the last request a file that was removed is closed.
+const CLOSES: Duration = Duration::from_secs(1);
 /// Within this time after the heal every client must make progress.
 pub(crate) const PROGRESS: Duration = Duration::from_secs(30);
 /// The checker has the first word on that.
@@ -77,6 +79,9 @@ impl Run<'_> {
         }
         world.tell("the load drains");
         bounded(world, "the load drains", self.workload.drain()).await;
+        // Nobody reads any more.
+        world.pass(CLOSES).await;
+        self.nothing_is_held();
         self.be_quiet().await;
         match plan.ending {
             Ending::None => {}
@@ -95,6 +100,13 @@ impl Run<'_> {
         self.end().await;
     }
 
+    /// A file that was removed is closed: until then the disk keeps its bytes.
+    fn nothing_is_held(&self) {
+        for node in self.cluster.nodes() {
+            files_check::nothing_is_held(self.world, node);
+        }
+    }
+
     /// What is to go by itself goes; the files are looked at, and closed segments damaged, while the brokers are down.
     async fn end(&mut self) {
         let (world, plan, cluster) = (self.world, self.plan, self.cluster);
@@ -111,9 +123,7 @@ impl Run<'_> {
         let due = |(node, settled_ms): (NodeId, &i64)| files_check::Due::now(world, node, *settled_ms);
         let due: Vec<_> = cluster.nodes().into_iter().zip(&settled).map(due).collect();
         world.pass(plan.removal_time()).await;
-        for node in cluster.nodes() {
-            files_check::nothing_is_held(world, node);
-        }
+        self.nothing_is_held();
         cluster.go_down(Order::Stop(DOWN)).await;
         for (node, due) in cluster.nodes().into_iter().zip(&due) {
             files_check::at_the_end(world, node, plan, &self.workload.gone(), due);

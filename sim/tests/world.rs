@@ -331,6 +331,29 @@ fn a_dead_process_cannot_touch_its_disk_and_its_lock_is_free() {
 }
 
 #[test]
+fn a_removed_file_that_is_still_open_is_seen() {
+    two(9, nothing, async |world| {
+        let process = world.start(A, |env| async move {
+            let open = |path: &'static str| env.disk().open(Path::new(path), Open::OrCreate);
+            let removed = open("/removed").await.expect("opens");
+            let renamed = open("/renamed").await.expect("opens");
+            let ops = vec![
+                Op::RemoveFile { path: "/removed".into() },
+                Op::Rename { from: "/renamed".into(), to: "/elsewhere".into() },
+            ];
+            env.disk().submit(ops).await.expect("changes names");
+            env.sleep(Duration::from_secs(2)).await;
+            drop((removed, renamed));
+            std::future::pending::<()>().await;
+        });
+        world.pass(Duration::from_secs(1)).await;
+        assert_eq!(world.held_without_a_name(A), ["/removed".into()]);
+        world.pass(Duration::from_secs(2)).await;
+        assert!(process.alive() && world.held_without_a_name(A).is_empty());
+    });
+}
+
+#[test]
 fn a_stopped_process_stands_still_and_goes_on() {
     two(8, nothing, async |world| {
         let count = Arc::new(Mutex::new(0));

@@ -409,7 +409,10 @@ impl Checker {
             EventKind::Absent { node, at } => self.condition.absent(*node, at.clone()),
             EventKind::Placed { node, at, directory } => {
                 if let Some(index) = self.history.find(at) {
-                    self.history.partitions[index].place = Some((*node, directory.clone()));
+                    let partition = &mut self.history.partitions[index];
+                    let before = partition.place.replace((*node, directory.clone()));
+                    partition.moved_from =
+                        before.map(|(_, before)| before).filter(|before| before != directory);
                 }
             }
             EventKind::StoppedCleanly { node } => self.stopped_cleanly(*node),

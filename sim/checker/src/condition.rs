@@ -75,7 +75,10 @@ impl Condition {
     /// Whether the disk under the partition gave an error; under any log directory, if nobody knows in which it lies.
     pub(crate) fn has_failed_below(&self, partition: &PartitionState) -> bool {
         match &partition.place {
-            Some((node, directory)) => self.has_failed(*node, Some(directory)),
+            Some((node, directory)) => {
+                let mut places = partition.moved_from.iter().chain([directory]);
+                places.any(|directory| self.has_failed(*node, Some(directory)))
+            }
             None => self.has_any_failed(),
         }
     }

@@ -149,6 +149,8 @@ pub(crate) struct PartitionState {
     pub(crate) opened_ns: u64,
     /// Node and log directory that hold it, as far as was told.
     pub(crate) place: Option<(i32, Arc<str>)>,
+    /// The log directory that held it before: until it has been opened where it is now, it may be looked for there.
+    pub(crate) moved_from: Option<Arc<str>>,
     /// Where the operations of each (producer id, epoch) begin, by operation number.
     pub(crate) orders: BTreeMap<(i64, i16), BTreeMap<u64, i64>>,
 }
@@ -565,6 +567,7 @@ impl PartitionState {
             lost_ns: 0,
             opened_ns: 0,
             place: None,
+            moved_from: None,
             orders: BTreeMap::new(),
         }
     }

@@ -77,6 +77,9 @@ fn producers(plan: &mut Plan, random: &mut SmallRng) {
     if is_short {
         workload.replayers.clear();
         workload.recreators.clear();
+        for trespasser in &mut workload.trespassers {
+            trespasser.may_be_forgotten = true;
+        }
         for producer in &mut workload.producers {
             producer.may_be_forgotten = producer.delivery == Delivery::Idempotent;
         }

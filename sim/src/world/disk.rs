@@ -391,6 +391,11 @@ impl NodeDisk {
         self.errors_given += 1;
     }
 
+    /// How many errors it has given in each log directory.
+    pub(crate) fn errors_in(&self) -> &BTreeMap<Arc<str>, u64> {
+        &self.errors_in
+    }
+
     /// How many errors it has given so far, and how many of them in each log directory; `None` if no more than `known`.
     pub(crate) fn errors_beyond(&self, known: u64) -> Option<(u64, &BTreeMap<Arc<str>, u64>)> {
         (self.errors_given > known).then_some((self.errors_given, &self.errors_in))

@@ -488,6 +488,11 @@ impl World {
         lock(&self.node(node).disk).report
     }
 
+    /// The log directories of `node` for which its disk has given errors, with their numbers.
+    pub(crate) fn errors_in(&self, node: NodeId) -> BTreeMap<Arc<str>, u64> {
+        lock(&self.node(node).disk).errors_in().clone()
+    }
+
     /// The log directories of `node` for which its disk has given errors, with their numbers, if it has given more than
     /// `known` in all; and how many.
     pub fn errors_beyond(&self, node: NodeId, known: u64) -> Option<(u64, BTreeMap<Arc<str>, u64>)> {
@@ -546,7 +551,7 @@ impl World {
     }
 
     /// Files that the process of `node` holds open although they have no name any more, as it opened them.
-    pub(crate) fn held_without_a_name(&self, node: NodeId) -> Vec<Arc<str>> {
+    pub fn held_without_a_name(&self, node: NodeId) -> Vec<Arc<str>> {
         let Some(process) = self.process(node) else { return Vec::new() };
         let there = lock(&self.node(node).disk).names.files();
         process.files_but(&there)

@@ -55,6 +55,10 @@ mod tests {
             |story: Story| story.event(EventKind::Placed { node: 1, at: at(), directory: "/b".into() });
         told(placed(failed("/b"))).holds();
         told(placed(failed("/a"))).broken("offline_by_error");
+        let before =
+            |story: Story| story.event(EventKind::Placed { node: 1, at: at(), directory: "/a".into() });
+        told(placed(before(failed("/a")))).holds();
+        told(placed(placed(before(failed("/a"))))).broken("offline_by_error");
         told(failed("/a")).holds();
         told(Story::new().topic("t")).broken("offline_by_error");
     }

@@ -32,6 +32,9 @@ pub struct TrespasserPlan {
     /// Request versions.
     #[serde(default)]
     pub versions: Versions,
+    /// Brokers forget producers that are silent for less than a request may take.
+    #[serde(default)]
+    pub may_be_forgotten: bool,
 }
 
 /// A client that asks for whatever else is served.
@@ -96,6 +99,7 @@ impl WorkloadPlan {
                 topics: (0..self.topics.len()).collect(),
                 rate: random.random_range(1..=4),
                 versions: draw_versions(random),
+                may_be_forgotten: false,
             });
         }
         if random.random_bool(0.5) {

@@ -50,7 +50,7 @@ pub(crate) async fn trespass(mut context: Context, plan: TrespasserPlan) {
             let partition = context.random.random_range(0..topic.partitions);
             let done = match context.random.random_range(0..10) {
                 0..=4 => produce_oddly(&mut context, &topic, partition).await,
-                5..=6 => begin_anywhere(&mut context, &topic, partition).await,
+                5..=6 => begin_anywhere(&mut context, &topic, partition, plan.may_be_forgotten).await,
                 7 => ask_in_the_future(&mut context, &mut closed).await,
                 _ => send_no_frame(&mut context).await,
             };
@@ -160,6 +160,7 @@ async fn begin_anywhere(
     context: &mut Context,
     topic: &Arc<Topic>,
     partition: i32,
+    may_be_forgotten: bool,
 ) -> Result<(), ClientError> {
     let (producer_id, known) = if context.random.random_bool(0.5) {
         // No broker has given this one to anybody.
@@ -184,7 +185,7 @@ async fn begin_anywhere(
         }
         Outcome::Failed { .. } | Outcome::Unknown => return Ok(()),
     }
-    if !topic.synced {
+    if !topic.synced || may_be_forgotten {
         return Ok(());
     }
     let sequence = context.random.random_range(1..=9);
