@@ -96,8 +96,8 @@ async fn ask(context: &mut Context, topic: &Topic, partition: i32) {
 fn judge_epoch(context: &Context, topic: &Topic, partition: i32, (offset, told): (i64, i32)) {
     let known = context.shared.known_epochs(topic, partition);
     let read = known.into_iter().find(|(_, (first, last))| (*first..=*last).contains(&offset));
-    // The first versions of ListOffsets tell no epoch.
-    if let Some((read, _)) = read.filter(|(read, _)| told != -1 && *read != told) {
+    // The first versions of ListOffsets tell no epoch, and a batch may have none.
+    if let Some((read, _)) = read.filter(|(read, _)| ![told, *read].contains(&-1) && *read != told) {
         let name = &topic.name;
         let story =
             format!("{name}-{partition}: offset {offset} was read of epoch {read} and is listed of {told}");
