@@ -246,27 +246,13 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::*;
+    use super::{super::topics::tests::register, *};
     use crate::ProducerId;
 
     fn create(image: &mut Image, name: &str, id: u128, leaders: &[i32]) -> Response {
         let assignment = leaders.iter().map(|leader| vec![BrokerId(*leader)]).collect();
         let id = TopicId(Uuid::from_u128(id));
         apply(image, &Command::CreateTopic { name: name.into(), id, assignment, configs: BTreeMap::new() })
-    }
-
-    fn register(image: &mut Image, id: i32) -> Response {
-        let id = BrokerId(id);
-        apply(
-            image,
-            &Command::RegisterBroker {
-                id,
-                listeners: vec![],
-                directories: vec![],
-                rack: None,
-                located: vec![],
-            },
-        )
     }
 
     fn rejected(response: Response) -> ResponseError {
@@ -279,10 +265,10 @@ mod tests {
     #[test]
     fn a_registration_bumps_the_epochs_of_what_the_broker_leads_and_nothing_else() {
         let mut image = Image::default();
-        assert_eq!(register(&mut image, 1), Response::Registered { epoch: 0 });
+        assert_eq!(register(&mut image, 1, &[]), Response::Registered { epoch: 0 });
         create(&mut image, "a", 1, &[1, 2, 1]);
         let before = image.clone();
-        assert_eq!(register(&mut image, 1), Response::Registered { epoch: 1 });
+        assert_eq!(register(&mut image, 1, &[]), Response::Registered { epoch: 1 });
         let epochs = |image: &Image| -> Vec<(i32, i32)> {
             let of = |partition: &Arc<Partition>| (partition.leader_epoch.0, partition.partition_epoch);
             image.topic("a").unwrap().partitions.iter().map(of).collect()
@@ -307,22 +293,12 @@ mod tests {
     fn a_failed_directory_leaves_its_partitions_without_a_leader_until_it_is_back() {
         let id = |number| Uuid::from_u128(number);
         let (one, other) = (id(11), id(12));
-        let register = |image: &mut Image, directories: &[Uuid]| {
-            let command = Command::RegisterBroker {
-                id: BrokerId(1),
-                listeners: vec![],
-                directories: directories.to_vec(),
-                rack: None,
-                located: vec![],
-            };
-            apply(image, &command);
-        };
         let seen = |image: &Image, topic: &str| -> Vec<(i32, i32)> {
             let partitions = &image.topic(topic).unwrap().partitions;
             partitions.iter().map(|partition| (partition.leader.0, partition.leader_epoch.0)).collect()
         };
         let mut image = Image::default();
-        register(&mut image, &[other, one]);
+        register(&mut image, 1, &[other, one]);
         create(&mut image, "a", 2, &[1, 1, 1]);
         let places = image.topic("a").unwrap().partitions.iter();
         let places: Vec<Uuid> = places.map(|partition| partition.directory_of(BrokerId(1))).collect();
@@ -346,13 +322,13 @@ mod tests {
         );
 
         // It cannot be opened at the next start either, and then it can.
-        register(&mut image, &[other]);
+        register(&mut image, 1, &[other]);
         assert_eq!(seen(&image, "a"), [(-1, 1), (1, 1), (-1, 1)]);
-        register(&mut image, &[one, other]);
+        register(&mut image, 1, &[one, other]);
         assert_eq!(seen(&image, "a"), [(1, 2), (1, 2), (1, 2)]);
 
         // An empty directory in its place is another one.
-        register(&mut image, &[id(13), other]);
+        register(&mut image, 1, &[id(13), other]);
         assert_eq!(seen(&image, "a"), [(-1, 3), (1, 3), (-1, 3)]);
         let located = |partition, directory| Located {
             topic: TopicId(id(2)),
@@ -381,14 +357,7 @@ mod tests {
     fn what_is_found_in_a_failed_directory_has_no_leader_and_what_is_found_in_another_has_one() {
         let (one, other) = (Uuid::from_u128(11), Uuid::from_u128(12));
         let mut image = Image::default();
-        let register = Command::RegisterBroker {
-            id: BrokerId(1),
-            listeners: vec![],
-            directories: vec![one, other],
-            rack: None,
-            located: vec![],
-        };
-        apply(&mut image, &register);
+        register(&mut image, 1, &[one, other]);
         create(&mut image, "a", 2, &[1, 1]);
         let located = |partition, directory| {
             let partition = PartitionIndex(partition);
@@ -412,7 +381,7 @@ mod tests {
     #[test]
     fn an_image_of_before_directories_can_still_be_read() {
         let mut image = Image::default();
-        register(&mut image, 1);
+        register(&mut image, 1, &[]);
         create(&mut image, "a", 1, &[1]);
         let mut stored = serde_json::to_value(&image).unwrap();
         stored.as_object_mut().unwrap().remove("deleted");

@@ -349,6 +349,18 @@ pub(super) mod tests {
         ]
     }
 
+    /// The broker registers, with these log directories.
+    pub(in crate::controller) fn register(image: &mut Image, id: i32, directories: &[Uuid]) -> Response {
+        let command = Command::RegisterBroker {
+            id: BrokerId(id),
+            listeners: vec![],
+            directories: directories.to_vec(),
+            rack: None,
+            located: vec![],
+        };
+        apply(image, &command)
+    }
+
     type Names = BTreeSet<TopicPartition>;
 
     fn names<'a>(partitions: impl Iterator<Item = PartitionOf<'a>>) -> Names {
@@ -469,14 +481,7 @@ pub(super) mod tests {
     fn a_change_of_one_partition_among_100_000_shares_all_else() {
         let (one, other) = (Uuid::from_u128(1001), Uuid::from_u128(1002));
         let mut image = Image::default();
-        let register = Command::RegisterBroker {
-            id: BrokerId(1),
-            listeners: vec![],
-            directories: vec![one, other],
-            rack: None,
-            located: vec![],
-        };
-        apply(&mut image, &register);
+        register(&mut image, 1, &[one, other]);
         for number in 1..=10 {
             let create = Command::CreateTopic {
                 name: format!("topic-{number}").into(),
