@@ -629,6 +629,7 @@ fn pages_name_only_what_exists() {
         "tests/DASHBOARDS.md",
         "sim/README.md",
         "sim/mutants/RESULTS.md",
+        "sim/mutants/DRAWN.md",
         "tests/COMPATIBILITY.md",
         "tests/bench/README.md",
         "tests/bench/RESULTS.md",
@@ -650,11 +651,11 @@ fn pages_name_only_what_exists() {
     let mut broken = Vec::new();
     for page in pages {
         let text = fs::read_to_string(workspace().join(page)).unwrap_or_else(|_| panic!("{page} is missing"));
+        let beside = workspace().join(page).parent().expect("a page is in a folder").to_owned();
         for (index, line) in text.lines().enumerate() {
             for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
                 let file = target.split('#').next().unwrap_or_default();
-                let from = workspace().join(page).parent().expect("a page is in a folder").to_owned();
-                if !target.contains("://") && !from.join(file).exists() {
+                if !target.contains("://") && !beside.join(file).exists() {
                     broken.push(format!("{page}:{}: {target}", index + 1));
                 }
             }
@@ -666,7 +667,10 @@ fn pages_name_only_what_exists() {
                 let is_folder = quoted.ends_with('/') && path.contains('/');
                 let is_pattern =
                     path.contains(['*', '<', '{', ' ', '$', '…']) || path.starts_with(['.', '/', '~']);
-                let exists = || roots.iter().any(|root| workspace().join(root).join(path).exists());
+                let exists = || {
+                    roots.iter().any(|root| workspace().join(root).join(path).exists())
+                        || beside.join(path).exists()
+                };
                 if (is_file || is_folder) && !is_pattern && !exists() {
                     broken.push(format!("{page}:{}: {quoted}", index + 1));
                 }
