@@ -650,8 +650,9 @@ fn pages_name_only_what_exists() {
     ];
     let mut broken = Vec::new();
     for page in pages {
-        let text = fs::read_to_string(workspace().join(page)).unwrap_or_else(|_| panic!("{page} is missing"));
-        let beside = workspace().join(page).parent().expect("a page is in a folder").to_owned();
+        let path = workspace().join(page);
+        let text = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{page} is missing"));
+        let beside = path.parent().expect("a page is in a folder");
         for (index, line) in text.lines().enumerate() {
             for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
                 let file = target.split('#').next().unwrap_or_default();
